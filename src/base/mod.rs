@@ -1,0 +1,25 @@
+//! The words every other room speaks: positions and lengths with units, sets of blocks, errors,
+//! events, cancellation, ids and digests.
+//!
+//! Promises: arithmetic never wraps; no I/O, clock, environment or randomness; nothing here knows
+//! of disks, images or people.
+
+mod block_map;
+mod cancel;
+mod digest;
+mod error;
+mod event;
+mod extent;
+mod range_read;
+mod units;
+
+pub use block_map::BlockMap;
+pub use cancel::Cancel;
+pub use digest::Digest;
+pub use error::{Error, ErrorKind, Result};
+pub use event::{Event, Observer, Phase, Silent};
+pub use extent::{Extent, normalize};
+pub use range_read::{RangeRead, past_end};
+pub use units::{
+    BlockIndex, BlockSize, ByteLen, ByteOffset, Geometry, SectorSize, to_u64, to_usize,
+};

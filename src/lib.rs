@@ -1,0 +1,10 @@
+//! diskstrata images disks and partitions on Linux and writes them back.
+//!
+//! The rooms, lowest first; a room uses only rooms above it in this list (`tests/layers.rs` holds
+//! the exact table). Start reading at [`ops`]: one file for each thing a person can do.
+
+pub mod base;
+pub mod block;
+pub mod fs;
+#[allow(unsafe_code)]
+pub mod sys;

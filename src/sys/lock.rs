@@ -1,0 +1,34 @@
+//! Locks that die with their holder.
+
+use std::fs::File;
+use std::io;
+
+/// A lock on an open file, released when dropped or when the process dies, however it dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Locks `file` for this process alone. `None` when another holds it.
+///
+/// # Errors
+/// As flock(2), except that a held lock is not an error.
+pub fn lock_exclusive(file: File) -> io::Result<Option<Lock>> {
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock { _file: file })),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// Locks `file` together with other readers. `None` when another holds it alone.
+///
+/// # Errors
+/// As flock(2), except that a held lock is not an error.
+pub fn lock_shared(file: File) -> io::Result<Option<Lock>> {
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(Lock { _file: file })),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(e)) => Err(e),
+    }
+}

@@ -1,0 +1,35 @@
+//! Facts about this process and this machine.
+
+use std::fs::File;
+use std::io::IsTerminal;
+
+/// The user whose rights count.
+pub fn effective_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// This machine's name, empty when it cannot be told.
+pub fn hostname() -> String {
+    nix::unistd::gethostname()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// The running kernel's release ("6.1.0-18-amd64"), empty when it cannot be told.
+pub fn kernel_release() -> String {
+    nix::sys::utsname::uname()
+        .map(|n| n.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// Whether `file` is a terminal.
+pub fn is_terminal_device(file: &File) -> bool {
+    file.is_terminal()
+}
+
+/// The largest resident size this process has had, in bytes; `None` when it cannot be told.
+pub fn peak_memory() -> Option<u64> {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
+    // Linux counts in KiB (getrusage(2)).
+    u64::try_from(usage.max_rss()).ok()?.checked_mul(1024)
+}

@@ -1,0 +1,26 @@
+//! Room on a file system.
+
+use std::io;
+use std::path::Path;
+
+/// Sizes of the file system that holds a path, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What this user may still write.
+    pub available: u64,
+    /// The whole file system.
+    pub total: u64,
+}
+
+/// Asks the file system that holds `path`.
+///
+/// # Errors
+/// As statvfs(3).
+pub fn free_space(path: &Path) -> io::Result<Space> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    let unit = stat.fragment_size();
+    Ok(Space {
+        available: stat.blocks_available().saturating_mul(unit),
+        total: stat.blocks().saturating_mul(unit),
+    })
+}
