@@ -1,12 +1,12 @@
 //! The contracts of [`BlockSource`] and [`BlockTarget`] as checks that any implementation can run.
 //!
-//! Panics on a breach: it is made for tests, of this crate and of others that bring a source.
+//! Panics on a breach: it is a test.
 
 use super::{BlockSource, BlockTarget, Mapping};
 use crate::base::{ByteLen, ByteOffset, ErrorKind, Extent, to_u64, to_usize};
 
 /// `len` bytes that tell their own position, with a run of zeros in the middle.
-pub fn pattern(len: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..to_u64(len))
         .map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()[5])
         .collect();
@@ -40,7 +40,7 @@ fn ranges(len: u64) -> Vec<(u64, usize)> {
 }
 
 /// Checks that `source` holds exactly `expected` and keeps the contract.
-pub fn check_source(source: &dyn BlockSource, expected: &[u8]) {
+pub(crate) fn check_source(source: &dyn BlockSource, expected: &[u8]) {
     let len = source.len().0;
     assert_eq!(len, to_u64(expected.len()), "length");
     assert!(!source.name().is_empty(), "a source has a name");
@@ -109,7 +109,7 @@ fn check_threads(source: &dyn BlockSource, expected: &[u8]) {
 }
 
 /// Checks that `target` holds `expected` at first, takes writes exactly and keeps the contract.
-pub fn check_target(target: &dyn BlockTarget, expected: &[u8]) {
+pub(crate) fn check_target(target: &dyn BlockTarget, expected: &[u8]) {
     let mut model = expected.to_vec();
     let len = target.geometry().len.0;
     assert_eq!(len, to_u64(model.len()), "length");

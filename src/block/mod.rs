@@ -4,10 +4,11 @@
 //! asked once and in one place. Must not know: partition tables, file systems, images, policy about
 //! what may be overwritten (`device::guard` decides that; a target here is simply writable).
 //!
-//! Every implementation and wrapper passes the suite in [`contract`].
+//! Every implementation and wrapper passes the suite in `contract.rs`.
 
 mod aligned;
-pub mod contract;
+#[cfg(test)]
+pub(crate) mod contract;
 mod fault;
 mod file;
 mod memory;
