@@ -6,5 +6,7 @@
 pub mod base;
 pub mod block;
 pub mod fs;
+pub mod image;
+pub mod pipeline;
 #[allow(unsafe_code)]
 pub mod sys;
