@@ -299,7 +299,7 @@ fn a_source_that_dies_and_a_cancel_end_the_backup() {
         .unwrap_err()
         .kind()
     };
-    const ENODEV: i32 = 19;
+    use crate::sys::errno::ENODEV;
     let dying = Faults::new(vec![Fault::nth_read(30, ENODEV, true)]);
     let dying = FaultSource::new(Arc::new(disk.clone()), dying);
     assert_eq!(run(&dying, &Cancel::new()), ErrorKind::Source);

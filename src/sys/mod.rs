@@ -4,6 +4,7 @@
 //! is decided by the callers.
 
 mod cache;
+pub mod errno;
 mod ioctl;
 mod lock;
 mod open;
