@@ -8,5 +8,6 @@ pub mod block;
 pub mod fs;
 pub mod image;
 pub mod pipeline;
+pub mod store;
 #[allow(unsafe_code)]
 pub mod sys;
