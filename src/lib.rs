@@ -6,5 +6,6 @@
 pub mod base;
 pub mod block;
 pub mod fs;
+pub mod layout;
 #[allow(unsafe_code)]
 pub mod sys;
