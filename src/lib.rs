@@ -9,5 +9,6 @@ pub mod fs;
 pub mod image;
 pub mod pipeline;
 pub mod store;
+pub mod layout;
 #[allow(unsafe_code)]
 pub mod sys;
