@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod block;
+pub mod device;
 pub mod fs;
 #[allow(unsafe_code)]
 pub mod sys;
