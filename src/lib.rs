@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod block;
+pub mod device;
 pub mod fs;
 pub mod image;
 pub mod pipeline;
