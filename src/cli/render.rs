@@ -16,8 +16,16 @@ use std::io::{ErrorKind as IoKind, Write};
 
 /// Width where standard output is no terminal.
 const WIDTH: u16 = 80;
-/// Ranges that are listed before "and N more".
+/// Ranges that are listed before "and N more", unless more was asked for.
 const MOST_RANGES: usize = 20;
+
+fn most_ranges(output: OutputArgs) -> usize {
+    if output.verbose {
+        usize::MAX
+    } else {
+        MOST_RANGES
+    }
+}
 
 /// A plan, as `--dry-run --json` prints it.
 #[derive(Serialize)]
@@ -163,7 +171,7 @@ pub(super) fn disks(disks: &Disks) -> String {
     lines_of(&out) + &findings
 }
 
-pub(super) fn listing(listing: &Listing) -> String {
+pub(super) fn listing(listing: &Listing, output: OutputArgs) -> String {
     let mut text = String::new();
     if listing.images.is_empty() && listing.broken.is_empty() {
         return "No images.".to_owned();
@@ -172,7 +180,11 @@ pub(super) fn listing(listing: &Listing) -> String {
         let mut out = table(&["ID", "SET", "NO", "TIME (UTC)", "KIND", "DISK", "STORED"]);
         for image in &listing.images {
             out.add_row(vec![
-                Cell::new(image.id.get(..8).unwrap_or(&image.id)),
+                Cell::new(if output.verbose {
+                    &image.id
+                } else {
+                    image.id.get(..8).unwrap_or(&image.id)
+                }),
                 Cell::new(clean(&image.set)),
                 right(image.sequence),
                 Cell::new(clean(&image.time.replace('T', " ").replace('Z', ""))),
@@ -193,22 +205,26 @@ pub(super) fn listing(listing: &Listing) -> String {
     text
 }
 
-fn ranges(title: &str, ranges: &[ByteRange]) -> String {
+fn ranges(title: &str, ranges: &[ByteRange], output: OutputArgs) -> String {
+    let most = most_ranges(output);
     if ranges.is_empty() {
         return String::new();
     }
     let mut text = format!("{title}: {} in {} ranges\n", total(ranges), ranges.len());
-    for range in ranges.iter().take(MOST_RANGES) {
+    for range in ranges.iter().take(most) {
         let end = range.start.saturating_add(range.length);
         text.push_str(&format!("  bytes {}..{end}\n", range.start));
     }
-    if ranges.len() > MOST_RANGES {
-        text.push_str(&format!("  and {} more\n", ranges.len() - MOST_RANGES));
+    if ranges.len() > most {
+        text.push_str(&format!(
+            "  and {} more (-v lists all)\n",
+            ranges.len() - most
+        ));
     }
     text
 }
 
-pub(super) fn shown(shown: &Shown) -> String {
+pub(super) fn shown(shown: &Shown, output: OutputArgs) -> String {
     let image = &shown.image;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -313,7 +329,7 @@ pub(super) fn shown(shown: &Shown) -> String {
         }
         text.push_str(&lines_of(&out));
     }
-    text.push_str(&ranges("unreadable", &shown.unreadable));
+    text.push_str(&ranges("unreadable", &shown.unreadable, output));
     for warning in shown.warnings.iter().chain(&shown.damage) {
         text.push_str(&format!("warning: {}\n", clean(warning)));
     }
@@ -365,7 +381,7 @@ pub(super) fn backup_plan(plan: &BackupPlan) -> String {
     text
 }
 
-pub(super) fn backup(report: &BackupReport) -> String {
+pub(super) fn backup(report: &BackupReport, output: OutputArgs) -> String {
     let mut text = format!(
         "Imaged {} ({}): read {}, stored {}.\nimage {}\nfile  {}\n",
         clean(&report.source.name),
@@ -375,11 +391,12 @@ pub(super) fn backup(report: &BackupReport) -> String {
         report.image.id,
         clean(&report.image.file),
     );
-    text.push_str(&ranges("unreadable", &report.unreadable));
+    text.push_str(&ranges("unreadable", &report.unreadable, output));
     text
 }
 
-pub(super) fn verified(report: &VerifyReport) -> String {
+pub(super) fn verified(report: &VerifyReport, output: OutputArgs) -> String {
+    let most = most_ranges(output);
     let mut text = String::new();
     for image in &report.images {
         let how = if image.deep {
@@ -396,7 +413,7 @@ pub(super) fn verified(report: &VerifyReport) -> String {
         if let Some(message) = &image.message {
             text.push_str(&format!("  {}\n", clean(message)));
         }
-        for damage in image.damage.iter().take(MOST_RANGES) {
+        for damage in image.damage.iter().take(most) {
             let end = damage.start.saturating_add(damage.length);
             let lost = match damage.length {
                 0 => "no block lost".to_owned(),
@@ -404,22 +421,23 @@ pub(super) fn verified(report: &VerifyReport) -> String {
             };
             text.push_str(&format!("  {lost}: {}\n", clean(&damage.what)));
         }
-        if image.damage.len() > MOST_RANGES {
+        if image.damage.len() > most {
+            let more = image.damage.len() - most;
             text.push_str(&format!(
-                "  and {} more\n",
-                image.damage.len() - MOST_RANGES
+                "  and {more} more (-v lists all)
+"
             ));
         }
     }
     match &report.differences {
         None => {}
         Some(none) if none.is_empty() => text.push_str("the disk holds what the image holds\n"),
-        Some(some) => text.push_str(&ranges("the disk differs", some)),
+        Some(some) => text.push_str(&ranges("the disk differs", some, output)),
     }
     text
 }
 
-pub(super) fn restore_plan(preview: &RestorePreview) -> String {
+pub(super) fn restore_plan(preview: &RestorePreview, output: OutputArgs) -> String {
     let target = &preview.target;
     let mut text = format!(
         "Would write image {} ({}) onto {}, {}{}.\n",
@@ -442,10 +460,15 @@ pub(super) fn restore_plan(preview: &RestorePreview) -> String {
         source.start.saturating_add(source.length),
         preview.target_start,
     ));
-    text.push_str(&ranges("erased first, written last", &preview.critical));
+    text.push_str(&ranges(
+        "erased first, written last",
+        &preview.critical,
+        output,
+    ));
     text.push_str(&ranges(
         "partition table fitted to the target",
         &preview.table_patches,
+        output,
     ));
     let after = if preview.read_back {
         "read back and compared"
@@ -462,7 +485,7 @@ pub(super) fn restore_plan(preview: &RestorePreview) -> String {
     text
 }
 
-pub(super) fn restored(report: &RestoreReport) -> String {
+pub(super) fn restored(report: &RestoreReport, output: OutputArgs) -> String {
     let mut text = format!(
         "Restored onto {}: {} written, {} zero",
         clean(&report.target),
@@ -478,7 +501,7 @@ pub(super) fn restored(report: &RestoreReport) -> String {
         "; not read back"
     };
     text.push_str(&format!("{checked}.\n"));
-    text.push_str(&ranges("not in the image", &report.unreadable));
+    text.push_str(&ranges("not in the image", &report.unreadable, output));
     text
 }
 
