@@ -6,6 +6,8 @@
 
 mod execute;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 pub use execute::{Restored, execute};
 pub use plan::{RestorePlan, plan_disk, plan_partition};
