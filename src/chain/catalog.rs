@@ -1,20 +1,39 @@
 //! What a store holds.
 
-use crate::base::{Error, Result};
-use crate::image::ImageReader;
+use crate::base::{Digest, Error, Result};
+use crate::image::{Header, ImageReader, Info};
 use crate::store::{FileName, Store};
-use std::sync::Arc;
 
 /// What the names of image files end with.
 pub const SUFFIX: &str = ".strata";
 
-/// One image that can be opened.
-#[derive(Clone)]
+/// One image that can be opened, and what it says of itself. Holds no open file: a store may have
+/// more images than a process may have files.
+#[derive(Debug, Clone)]
 pub struct Image {
     /// Its file.
     pub file: FileName,
-    /// The image, open.
-    pub reader: Arc<ImageReader>,
+    /// Length of the file in bytes.
+    pub len: u64,
+    /// Identity and geometry.
+    pub header: Header,
+    /// The root digest.
+    pub root: Digest,
+    /// What was known when it was begun.
+    pub info: Info,
+}
+
+impl Image {
+    /// What `reader`, an image in the file called `file`, says of itself.
+    pub fn of(file: FileName, reader: &ImageReader) -> Image {
+        Image {
+            file,
+            len: reader.file_len(),
+            header: reader.header().clone(),
+            root: reader.root(),
+            info: reader.info().clone(),
+        }
+    }
 }
 
 /// A file that is called like an image and cannot be opened as one.
@@ -50,10 +69,7 @@ impl Catalog {
                 continue;
             }
             match store.open(&file).and_then(ImageReader::open) {
-                Ok(reader) => catalog.images.push(Image {
-                    file,
-                    reader: Arc::new(reader),
-                }),
+                Ok(reader) => catalog.images.push(Image::of(file, &reader)),
                 Err(error) => catalog.broken.push(Broken { file, error }),
             }
         }
@@ -63,7 +79,7 @@ impl Catalog {
 
     /// The images of the set called `name`, oldest first.
     pub fn set<'a>(&'a self, name: &str) -> std::slice::Iter<'a, Image> {
-        let set_of = |image: &Image| image.reader.info().set.as_str().cmp(name);
+        let set_of = |image: &Image| image.info.set.as_str().cmp(name);
         let start = self.images.partition_point(|i| set_of(i).is_lt());
         let end = self.images.partition_point(|i| set_of(i).is_le());
         self.images.get(start..end).unwrap_or_default().iter()
@@ -74,7 +90,7 @@ impl Image {
     /// Sets by name, images by their place in the set. A clock decides only between images that
     /// claim the same place.
     fn key(&self) -> (&str, u64, i64, &FileName) {
-        let info = self.reader.info();
+        let info = &self.info;
         (&info.set, info.sequence, info.created, &self.file)
     }
 }

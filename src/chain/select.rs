@@ -14,7 +14,7 @@ impl Catalog {
     /// `NotFound`, saying what there is; also when the start of an id fits several.
     pub fn find<'a>(&'a self, wanted: &str) -> Result<&'a Image> {
         if wanted == "latest" {
-            let newest = |image: &&Image| image.reader.info().created;
+            let newest = |image: &&Image| image.info.created;
             return self
                 .images
                 .iter()
@@ -57,11 +57,7 @@ impl Catalog {
     }
 
     fn no_such_set(&self, set: &str) -> Error {
-        let mut names: Vec<&str> = self
-            .images
-            .iter()
-            .map(|i| i.reader.info().set.as_str())
-            .collect();
+        let mut names: Vec<&str> = self.images.iter().map(|i| i.info.set.as_str()).collect();
         names.dedup();
         let why = match names.as_slice() {
             [] => "the store holds no image".to_owned(),
@@ -74,7 +70,7 @@ impl Catalog {
 impl Image {
     /// The id as 32 hexadecimal digits.
     fn id(&self) -> String {
-        self.reader.header().id.simple().to_string()
+        self.header.id.simple().to_string()
     }
 }
 

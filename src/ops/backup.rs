@@ -17,7 +17,6 @@ use crate::store::{FileName, LocalStore, LockMode, Store, StoreLock};
 use crate::sys;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use uuid::Uuid;
 
 /// zstd level unless asked otherwise.
@@ -307,7 +306,7 @@ fn write(
     upload.publish()?;
     context.observer.event(Event::PhaseFinished { phase });
     // Opened again: what is reported is what a reader will find.
-    let reader = Arc::new(ImageReader::open(store.open(&file)?)?);
+    let reader = ImageReader::open(store.open(&file)?)?;
     if reader.root() != finished.root {
         return Err(Error::new(
             ErrorKind::Destination,
@@ -318,7 +317,7 @@ fn write(
         .hint("the store's medium may be failing; remove that file and use another store"));
     }
     Ok(BackupReport {
-        image: ImageRecord::of(&Image { file, reader }),
+        image: ImageRecord::of(&Image::of(file, &reader)),
         source: plan.source,
         read_bytes: totals.read,
         stored_bytes: finished.len,

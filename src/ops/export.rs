@@ -81,14 +81,14 @@ pub fn to_stream(
     request: &ExportRequest,
     out: &mut dyn Write,
 ) -> Result<ExportReport> {
-    let (image, _) = Library::open(request.store.as_deref())?.find(&request.image)?;
-    let view = ChainView::new(image.reader)?;
+    let found = Library::open(request.store.as_deref())?.find(&request.image)?;
+    let view = ChainView::new(found.reader)?;
     let image = view.image();
     let header = image.header();
     let wanted = match request.partition {
         None => header.extent_of(&(0..header.blocks())),
         Some(number) => {
-            let layout = layout_of(image)?;
+            let layout = layout_of(&view)?;
             numbered(&layout, number, image.name())?.extent()
         }
     };

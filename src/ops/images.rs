@@ -13,6 +13,16 @@ pub struct Library {
     store: Option<LocalStore>,
 }
 
+/// An image that was found and opened.
+pub struct Found {
+    /// What it says of itself.
+    pub image: Image,
+    /// The image, open.
+    pub reader: Arc<ImageReader>,
+    /// Where its file lies, when that is on this machine.
+    pub path: Option<PathBuf>,
+}
+
 /// What `list` and others say of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageRecord {
@@ -42,7 +52,7 @@ pub struct ImageRecord {
 
 impl ImageRecord {
     pub(super) fn of(image: &Image) -> ImageRecord {
-        let (header, info) = (image.reader.header(), image.reader.info());
+        let (header, info) = (&image.header, &image.info);
         ImageRecord {
             id: header.id.to_string(),
             parent: header.parent.map(|p| p.id.to_string()),
@@ -50,10 +60,10 @@ impl ImageRecord {
             set: info.set.clone(),
             sequence: info.sequence,
             time: super::time_text(info.created),
-            bytes: image.reader.file_len(),
+            bytes: image.len,
             disk_bytes: header.disk_len.0,
             block_size: header.block_size.bytes(),
-            root: image.reader.root().to_string(),
+            root: image.root.to_string(),
             file: image.file.to_string(),
         }
     }
@@ -85,25 +95,38 @@ impl Library {
         })
     }
 
-    /// The image that a person means, and where its file lies.
+    /// The image that a person means.
     ///
     /// # Errors
     /// `NotFound`, `Damaged`, or `Usage` when a store is needed and none was named.
-    pub fn find(&self, wanted: &str) -> Result<(Image, Option<PathBuf>)> {
+    pub fn find(&self, wanted: &str) -> Result<Found> {
         let path = Path::new(wanted);
         if wanted.contains('/') || (self.store.is_none() && path.is_file()) {
-            return open_path(path).map(|image| (image, Some(path.to_owned())));
+            return open_path(path);
         }
         let store = self.store()?;
-        let catalog = Catalog::load(store)?;
-        let image = catalog.find(wanted)?.clone();
+        let image = Catalog::load(store)?.find(wanted)?.clone();
+        self.open_image(image)
+    }
+
+    /// Opens an image of the store's catalog.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone by now, `Damaged`.
+    pub(super) fn open_image(&self, image: Image) -> Result<Found> {
+        let store = self.store()?;
+        let reader = Arc::new(ImageReader::open(store.open(&image.file)?)?);
         let path = store.path_of(&image.file);
-        Ok((image, path))
+        Ok(Found {
+            image,
+            reader,
+            path,
+        })
     }
 }
 
 /// Opens the image file at `path`, wherever it lies.
-fn open_path(path: &Path) -> Result<Image> {
+fn open_path(path: &Path) -> Result<Found> {
     let not_a_file = || {
         Error::new(
             ErrorKind::NotFound,
@@ -121,9 +144,10 @@ fn open_path(path: &Path) -> Result<Image> {
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let file = FileName::new(name)?;
-    let reader = ImageReader::open(LocalStore::open(folder)?.open(&file)?)?;
-    Ok(Image {
-        file,
-        reader: Arc::new(reader),
+    let reader = Arc::new(ImageReader::open(LocalStore::open(folder)?.open(&file)?)?);
+    Ok(Found {
+        image: Image::of(file, &reader),
+        reader,
+        path: Some(path.to_owned()),
     })
 }

@@ -26,7 +26,7 @@ pub mod verify;
 
 pub use crate::image::{ByteRange, Compression};
 pub use crate::pipeline::Depth;
-pub use images::{ImageRecord, Library};
+pub use images::{Found, ImageRecord, Library};
 
 use crate::base::{Cancel, Observer};
 use crate::pipeline::Resources;

@@ -2,26 +2,24 @@
 
 use crate::base::{ByteOffset, Error, ErrorKind, Extent, Geometry, Result};
 use crate::block::{BlockSource, SliceSource};
-use crate::image::{ImageReader, PartitionInfo};
+use crate::chain::ChainView;
+use crate::image::PartitionInfo;
 use crate::layout::{Layout, Partition};
 use crate::pipeline::{Selection, Used, select};
 use std::sync::Arc;
 
-/// The layout stored in an image, checked before anything relies on it.
+/// The layout of an imaged disk: the one that its image carries, or, where that is missing or does
+/// not fit the disk, a new reading of the imaged bytes.
 ///
 /// # Errors
-/// `Damaged` when it cannot be read or does not fit the imaged disk.
-pub(super) fn layout_of(image: &ImageReader) -> Result<Layout> {
-    let layout: Layout = serde_json::from_value(image.info().layout.clone()).map_err(|e| {
-        Error::new(
-            ErrorKind::Damaged,
-            "read the partition table in",
-            image.name(),
-        )
-        .caused_by(e)
-    })?;
-    layout.validate(image.header().disk_len)?;
-    Ok(layout)
+/// `Damaged` when the imaged table cannot be read.
+pub(super) fn layout_of(view: &ChainView) -> Result<Layout> {
+    let image = view.image();
+    let stored = serde_json::from_value::<Layout>(image.info().layout.clone());
+    match stored {
+        Ok(layout) if layout.validate(image.header().disk_len).is_ok() => Ok(layout),
+        _ => crate::layout::read(view),
+    }
 }
 
 /// Partition `number` of `layout`.

@@ -30,14 +30,10 @@ impl Place {
             Some(name) => checked_set(name)?,
             None => default_set(claim),
         };
-        let newest = catalog
-            .and_then(|c| c.set(&set).last())
-            .map(|image| image.reader.clone());
+        let newest = catalog.and_then(|c| c.set(&set).last());
         Ok(Place {
-            set_id: newest
-                .as_ref()
-                .map_or_else(Uuid::new_v4, |reader| reader.header().set),
-            sequence: newest.map_or(1, |reader| reader.info().sequence.saturating_add(1)),
+            set_id: newest.map_or_else(Uuid::new_v4, |image| image.header.set),
+            sequence: newest.map_or(1, |image| image.info.sequence.saturating_add(1)),
             set,
         })
     }

@@ -1,10 +1,10 @@
 //! An image onto a disk.
 
 use super::partitions::{layout_of, numbered};
-use super::{Context, ImageRecord, Library};
+use super::{Context, Found, ImageRecord, Library};
 use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Geometry, Result};
 use crate::block::{BlockSource, BlockTarget, SliceTarget};
-use crate::chain::{ChainView, Image};
+use crate::chain::ChainView;
 use crate::device::{self, Inventory, Resolved, WriteRequest};
 use crate::image::ByteRange;
 use crate::layout::{self, Layout, Table};
@@ -91,7 +91,6 @@ pub struct RestoreReport {
 
 /// A restore that is planned and may be run.
 pub struct Prepared {
-    image: Image,
     view: ChainView,
     inventory: Inventory,
     target: Resolved,
@@ -117,19 +116,23 @@ struct Destination {
 /// `NotFound`, `Damaged`, `Refused` when the image does not fit, `Usage`. Reasons not to write to the
 /// target are in the preview.
 pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepared> {
-    let (image, path) = Library::open(request.store.as_deref())?.find(&request.image)?;
-    let view = ChainView::new(Arc::clone(&image.reader))?;
-    let layout = layout_of(&image.reader)?;
+    let Found {
+        image,
+        reader,
+        path,
+    } = Library::open(request.store.as_deref())?.find(&request.image)?;
+    let view = ChainView::new(Arc::clone(&reader))?;
+    let layout = layout_of(&view)?;
     let inventory = Inventory::read(&context.root)?;
     let source = match request.partition {
         None => Extent {
             start: ByteOffset(0),
             len: view.len(),
         },
-        Some((number, _)) => numbered(&layout, number, image.reader.name())?.extent(),
+        Some((number, _)) => numbered(&layout, number, reader.name())?.extent(),
     };
     let destination = destination(&inventory, request, source.len)?;
-    let block_size = image.reader.header().block_size;
+    let block_size = reader.header().block_size;
     let plan = match request.partition {
         None => plan_disk(&layout, &view, block_size, destination.geometry)?,
         Some(_) => {
@@ -177,7 +180,6 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
         ..
     } = destination;
     Ok(Prepared {
-        image,
         view,
         inventory,
         target,
@@ -235,7 +237,7 @@ impl Prepared {
     }
 
     fn check_image(&self, context: &Context<'_>) -> Result<()> {
-        let damage = pipeline::verify(&self.image.reader, Depth::Quick, context.resources())?;
+        let damage = pipeline::verify(self.view.image(), Depth::Quick, context.resources())?;
         let Some(first) = damage
             .iter()
             .find(|d| !d.extent.is_empty())
@@ -251,7 +253,7 @@ impl Prepared {
             return Ok(());
         }
         Err(
-            Error::new(ErrorKind::Damaged, "restore", self.image.reader.name())
+            Error::new(ErrorKind::Damaged, "restore", self.view.image().name())
                 .because(format!(
                     "the image is damaged: {} of the disk are lost ({}); nothing was written",
                     first.extent, first.what

@@ -1,12 +1,14 @@
 //! What is in an image?
 
 use super::partitions::layout_of;
-use super::{Context, ImageRecord, Library};
+use super::{Context, Found, ImageRecord, Library};
 use crate::base::Result;
+use crate::chain::ChainView;
 use crate::image::{BlockCounts, ByteRange, HostInfo, PartitionInfo, SourceInfo};
 use crate::layout::Layout;
 use serde::Serialize;
 use std::path::Path;
+use std::sync::Arc;
 
 /// All that an image says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,8 +46,7 @@ pub struct Shown {
 /// # Errors
 /// `NotFound`, `Damaged`, or `Usage` when a store is needed and none was named.
 pub fn show(_: &Context<'_>, store: Option<&Path>, wanted: &str) -> Result<Shown> {
-    let (image, _) = Library::open(store)?.find(wanted)?;
-    let reader = &image.reader;
+    let Found { image, reader, .. } = Library::open(store)?.find(wanted)?;
     let (info, summary) = (reader.info(), reader.summary());
     Ok(Shown {
         image: ImageRecord::of(&image),
@@ -54,7 +55,7 @@ pub fn show(_: &Context<'_>, store: Option<&Path>, wanted: &str) -> Result<Shown
         host: info.host.clone(),
         consistency: info.consistency.clone(),
         finished: super::time_text(summary.finished),
-        layout: layout_of(reader)?,
+        layout: layout_of(&ChainView::new(Arc::clone(&reader))?)?,
         partitions: info.partitions.clone(),
         blocks: summary.blocks,
         unreadable: summary.unreadable.clone(),

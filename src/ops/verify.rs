@@ -1,9 +1,9 @@
 //! Is an image whole, and is it what a disk holds?
 
-use super::{Context, Library};
+use super::{Context, Found, Library};
 use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Extent, Phase, Result, normalize};
 use crate::block::BlockSource;
-use crate::chain::{Catalog, Image};
+use crate::chain::Catalog;
 use crate::device::{self, Inventory};
 use crate::image::{ByteRange, ImageReader};
 use crate::pipeline::{self, Compared, Damage, Depth, ReadBlocks};
@@ -89,14 +89,18 @@ pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyRe
             images: whole,
             broken,
         } = library.catalog()?;
-        for image in &whole {
-            images.push(verify_one(context, image, request.depth)?);
+        for image in whole {
+            let file = image.file.to_string();
+            images.push(match library.open_image(image) {
+                Ok(found) => verify_one(context, &found, request.depth)?,
+                Err(e) => unopened(&file, &e),
+            });
         }
         images.extend(broken.iter().map(|b| unopened(b.file.as_str(), &b.error)));
     }
     for wanted in &request.images {
         images.push(match library.find(wanted) {
-            Ok((image, _)) => verify_one(context, &image, request.depth)?,
+            Ok(found) => verify_one(context, &found, request.depth)?,
             Err(e) if e.kind() == ErrorKind::Damaged => unopened(wanted, &e),
             Err(e) => return Err(e),
         });
@@ -107,11 +111,11 @@ pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyRe
     })
 }
 
-fn verify_one(context: &Context<'_>, image: &Image, depth: Depth) -> Result<Verified> {
-    let damage = pipeline::verify(&image.reader, depth, context.resources())?;
+fn verify_one(context: &Context<'_>, found: &Found, depth: Depth) -> Result<Verified> {
+    let damage = pipeline::verify(&found.reader, depth, context.resources())?;
     Ok(Verified {
-        id: Some(image.reader.header().id.to_string()),
-        file: image.file.to_string(),
+        id: Some(found.image.header.id.to_string()),
+        file: found.image.file.to_string(),
         ok: damage.is_empty(),
         deep: depth == Depth::Deep,
         damage: damage.iter().map(record).collect(),
@@ -152,14 +156,14 @@ fn against(
                 .because("a disk can be compared with one image only"));
         }
     };
-    let (image, _) = library.find(wanted)?;
+    let found = library.find(wanted)?;
     let inventory = Inventory::read(&context.root)?;
     let resolved = device::resolve(&inventory, source)?;
     let claim = device::claim_read(&inventory, &resolved)?;
     let disk = claim.source();
-    let verified = verify_one(context, &image, request.depth)?;
+    let verified = verify_one(context, &found, request.depth)?;
     let differences = if verified.ok {
-        Some(compare(context, &image.reader, disk.as_ref())?)
+        Some(compare(context, &found.reader, disk.as_ref())?)
     } else {
         None
     };

@@ -115,7 +115,7 @@ fn a_table_never_stands_before_half_a_disk() {
             let kept = |n: usize| match mix {
                 0 => true,
                 1 => false,
-                _ => (n * 7 + i + mix) % 2 == 0,
+                _ => (n * 7 + i + mix).is_multiple_of(2),
             };
             let mut state = durable.clone();
             let survivors = pending.iter().enumerate().filter(|(n, _)| kept(*n));
