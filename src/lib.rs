@@ -6,5 +6,8 @@
 pub mod base;
 pub mod block;
 pub mod fs;
+pub mod image;
+pub mod pipeline;
+pub mod store;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -106,12 +106,21 @@ impl BlockMap {
 
     /// The runs of the set in ascending order; no two touch.
     pub fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.runs_from(BlockIndex(0))
+    }
+
+    /// The runs at or behind `start`; the first is cut to begin there.
+    pub fn runs_from(&self, start: BlockIndex) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut pieces = self
             .set
             .bitmaps()
-            .flat_map(|(high, bitmap)| {
+            .filter(move |(high, _)| u64::from(*high) >= start.0 >> 32)
+            .flat_map(move |(high, bitmap)| {
                 let base = u64::from(high) << 32;
                 let mut iter = bitmap.iter();
+                if let Ok(low) = u32::try_from(start.0.saturating_sub(base)) {
+                    iter.advance_to(low);
+                }
                 std::iter::from_fn(move || iter.next_range())
                     .map(move |r| base + u64::from(*r.start())..base + u64::from(*r.end()) + 1)
             })
@@ -123,6 +132,23 @@ impl BlockMap {
             }
             Some(run)
         })
+    }
+
+    /// The first block at or behind `start` that is in the set.
+    pub fn next_from(&self, start: BlockIndex) -> Option<BlockIndex> {
+        self.runs_from(start)
+            .next()
+            .map(|run| BlockIndex(run.start))
+    }
+
+    /// The first block behind `start` that is in the set if `start` is not, and the other way
+    /// round; the number of blocks when there is none.
+    pub fn end_of_run(&self, start: BlockIndex) -> BlockIndex {
+        match self.runs_from(start).next() {
+            Some(run) if run.start == start.0 => BlockIndex(run.end),
+            Some(run) => BlockIndex(run.start),
+            None => BlockIndex(self.blocks),
+        }
     }
 
     /// The stored form: the number of blocks, then for each run the gap before it and its length,
@@ -255,6 +281,11 @@ mod tests {
             let all: BTreeSet<u64> = (0..BLOCKS).collect();
             prop_assert_eq!(as_set(&map_a.complement()), &all - &set_a);
             prop_assert_eq!(map_a.count_in(17..200), set_a.range(17..200).count() as u64);
+            let from_100: BTreeSet<u64> = map_a.runs_from(BlockIndex(100)).flatten().collect();
+            prop_assert_eq!(&from_100, &set_a.range(100..).copied().collect::<BTreeSet<u64>>());
+            prop_assert_eq!(map_a.next_from(BlockIndex(100)).map(|b| b.0), from_100.first().copied());
+            let end = (100..BLOCKS).find(|b| set_a.contains(b) != set_a.contains(&100));
+            prop_assert_eq!(map_a.end_of_run(BlockIndex(100)).0, end.unwrap_or(BLOCKS));
         }
 
         #[test]

@@ -3,7 +3,7 @@
 //! Panics on a breach: it is a test.
 
 use super::{BlockSource, BlockTarget, Mapping};
-use crate::base::{ByteLen, ByteOffset, ErrorKind, Extent, to_u64, to_usize};
+use crate::base::{ByteLen, ByteOffset, ErrorKind, Extent, Result, to_u64, to_usize};
 
 /// `len` bytes that tell their own position, with a run of zeros in the middle.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
@@ -58,18 +58,15 @@ pub(crate) fn check_source(source: &dyn BlockSource, expected: &[u8]) {
             .expect_err("past the end");
         assert_eq!(error.kind(), ErrorKind::Internal);
     }
-    check_mapping(source, expected);
+    check_mapping(&|at| source.mapping(at), expected);
     check_threads(source, expected);
 }
 
 /// Mappings cover the source without gaps and never call data zero.
-fn check_mapping(source: &dyn BlockSource, expected: &[u8]) {
+fn check_mapping(mapping: &dyn Fn(ByteOffset) -> Result<Mapping>, expected: &[u8]) {
     let mut at = 0;
     while at < to_u64(expected.len()) {
-        let (len, zero) = match source
-            .mapping(ByteOffset(at))
-            .expect("mapping inside succeeds")
-        {
+        let (len, zero) = match mapping(ByteOffset(at)).expect("mapping inside succeeds") {
             Mapping::Data(len) => (len.0, false),
             Mapping::Zero(len) => (len.0, true),
         };
@@ -85,10 +82,7 @@ fn check_mapping(source: &dyn BlockSource, expected: &[u8]) {
         );
         at += len;
     }
-    assert!(
-        source.mapping(ByteOffset(at)).is_err(),
-        "no mapping at the end"
-    );
+    assert!(mapping(ByteOffset(at)).is_err(), "no mapping at the end");
 }
 
 fn check_threads(source: &dyn BlockSource, expected: &[u8]) {
@@ -121,6 +115,7 @@ pub(crate) fn check_target(target: &dyn BlockTarget, expected: &[u8]) {
             .read_back(ByteOffset(0), &mut all)
             .expect("read back");
         assert!(all == model, "content differs {when}");
+        check_mapping(&|at| target.mapping(at), model);
     };
     compare(&model, "before any write");
     for (i, (start, count)) in ranges(len).into_iter().enumerate().rev() {

@@ -196,6 +196,10 @@ impl BlockTarget for FaultTarget {
         self.inner.read_back(offset, buf)
     }
 
+    fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
+        self.inner.mapping(offset)
+    }
+
     fn starts_zeroed(&self) -> bool {
         self.inner.starts_zeroed()
     }
@@ -209,8 +213,7 @@ impl BlockTarget for FaultTarget {
 mod tests {
     use super::*;
     use crate::block::{MemorySource, MemoryTarget, contract};
-
-    const EIO: i32 = 5;
+    use crate::sys::errno::EIO;
 
     #[test]
     fn without_faults_the_contract_holds() {

@@ -7,7 +7,7 @@ use super::{
 use crate::base::{
     ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, SectorSize, to_u64, to_usize,
 };
-use crate::sys::{self, Segment};
+use crate::sys::{self, Segment, errno};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
@@ -71,10 +71,24 @@ impl Disk {
     fn fail(&self, kind: ErrorKind, what: &str, at: u64, e: io::Error) -> Error {
         let error = Error::new(kind, what, format!("{} at byte {at}", self.name)).caused_by(e);
         match (kind, error.os_error()) {
-            (ErrorKind::Destination, Some(nix::libc::ENOSPC)) => {
+            (ErrorKind::Destination, Some(errno::ENOSPC)) => {
                 error.hint("free some space where the target lies, or choose another target")
             }
             _ => error,
+        }
+    }
+
+    /// What the file system says lies at `offset`; a block device does not say.
+    fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
+        let rest = rest_of(&self.name, self.geometry.len, offset)?;
+        if self.is_device {
+            return Ok(Mapping::Data(rest));
+        }
+        match sys::segment_at(&self.cached, offset.0, self.geometry.len.0) {
+            Ok(Segment::DataUntil(end)) => Ok(Mapping::Data(ByteLen(end - offset.0))),
+            Ok(Segment::HoleUntil(end)) => Ok(Mapping::Zero(ByteLen(end - offset.0))),
+            // A file system that cannot tell.
+            Err(_) => Ok(Mapping::Data(rest)),
         }
     }
 
@@ -222,17 +236,7 @@ impl BlockSource for FileSource {
     }
 
     fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
-        let disk = &self.disk;
-        let rest = rest_of(&disk.name, disk.geometry.len, offset)?;
-        if disk.is_device {
-            return Ok(Mapping::Data(rest));
-        }
-        match sys::segment_at(&disk.cached, offset.0, disk.geometry.len.0) {
-            Ok(Segment::DataUntil(end)) => Ok(Mapping::Data(ByteLen(end - offset.0))),
-            Ok(Segment::HoleUntil(end)) => Ok(Mapping::Zero(ByteLen(end - offset.0))),
-            // A file system that cannot tell.
-            Err(_) => Ok(Mapping::Data(rest)),
-        }
+        self.disk.mapping(offset)
     }
 }
 
@@ -331,19 +335,7 @@ impl BlockTarget for FileTarget {
         };
         match native {
             Ok(()) => Ok(Zeroing::Native),
-            Err(e)
-                if matches!(
-                    e.raw_os_error(),
-                    Some(
-                        nix::libc::EOPNOTSUPP
-                            | nix::libc::ENOTTY
-                            | nix::libc::EINVAL
-                            | nix::libc::ENOSYS
-                    )
-                ) =>
-            {
-                self.write_zeros_emulated(extent)
-            }
+            Err(e) if errno::is_unsupported(&e) => self.write_zeros_emulated(extent),
             Err(e) => Err(self.fail("zero", start, e)),
         }
     }
@@ -364,19 +356,7 @@ impl BlockTarget for FileTarget {
         };
         match result {
             Ok(()) => Ok(true),
-            Err(e)
-                if matches!(
-                    e.raw_os_error(),
-                    Some(
-                        nix::libc::EOPNOTSUPP
-                            | nix::libc::ENOTTY
-                            | nix::libc::EINVAL
-                            | nix::libc::ENOSYS
-                    )
-                ) =>
-            {
-                Ok(false)
-            }
+            Err(e) if errno::is_unsupported(&e) => Ok(false),
             Err(e) => Err(self.fail("discard", start, e)),
         }
     }
@@ -401,13 +381,17 @@ impl BlockTarget for FileTarget {
         )?;
         if let Some(direct) = &disk.direct {
             match disk.read_direct(direct, offset.0, buf) {
-                Err(e) if e.raw_os_error() == Some(nix::libc::EINVAL) => {}
+                Err(e) if e.raw_os_error() == Some(errno::EINVAL) => {}
                 other => return other.map_err(|e| self.fail("read back", offset.0, e)),
             }
         }
         sys::drop_cached(&disk.cached, offset.0, to_u64(buf.len()));
         read_full(buf, offset.0, |b, o| disk.cached.read_at(b, o))
             .map_err(|e| self.fail("read back", offset.0, e))
+    }
+
+    fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
+        self.disk.mapping(offset)
     }
 
     fn starts_zeroed(&self) -> bool {

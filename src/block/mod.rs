@@ -35,6 +35,17 @@ pub enum Mapping {
     Zero(ByteLen),
 }
 
+impl Mapping {
+    /// The same answer, for no more than `len` bytes.
+    #[must_use]
+    pub fn at_most(self, len: ByteLen) -> Mapping {
+        match self {
+            Mapping::Data(own) => Mapping::Data(own.min(len)),
+            Mapping::Zero(own) => Mapping::Zero(own.min(len)),
+        }
+    }
+}
+
 /// A disk, partition or file that can be read.
 ///
 /// # Contract
@@ -139,6 +150,16 @@ pub trait BlockTarget: Send + Sync {
     /// # Errors
     /// `Destination` when the medium fails, `Internal` past the end.
     fn read_back(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<()>;
+
+    /// What lies at `offset`, with the promises of [`BlockSource::mapping`]; true of what was
+    /// written before the last `flush`. By default data up to the end.
+    ///
+    /// # Errors
+    /// When `offset` is not inside, or the medium fails.
+    fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
+        let len = rest_of(self.name(), self.geometry().len, offset)?;
+        Ok(Mapping::Data(len))
+    }
 
     /// Whether every byte not yet written is known to be zero (a file just created).
     fn starts_zeroed(&self) -> bool {

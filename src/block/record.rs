@@ -150,6 +150,10 @@ impl BlockTarget for RecordTarget {
         Ok(())
     }
 
+    fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
+        self.inner.mapping(offset)
+    }
+
     fn starts_zeroed(&self) -> bool {
         self.inner.starts_zeroed()
     }

@@ -72,13 +72,9 @@ fn rescue(
 }
 
 /// Whether the error speaks of one spot of the medium rather than of the whole device. Numbers as
-/// the block layer reports them (`block/blk-core.c`, `blk_errors`) on every Linux architecture
-/// that Rust supports except MIPS and SPARC, where the last three only end a run early.
+/// the block layer reports them (`block/blk-core.c`, `blk_errors`).
 fn is_bad_spot(error: &Error) -> bool {
-    const EIO: i32 = 5;
-    const ENODATA: i32 = 61;
-    const EREMOTEIO: i32 = 121;
-    const EILSEQ: i32 = 84;
+    use crate::sys::errno::{EILSEQ, EIO, ENODATA, EREMOTEIO};
     matches!(error.os_error(), Some(EIO | ENODATA | EREMOTEIO | EILSEQ))
 }
 
@@ -117,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_device_that_is_gone_ends_the_read() {
-        const ENODEV: i32 = 19;
+        use crate::sys::errno::ENODEV;
         let faults = Faults::new(vec![Fault::read_in(bad(0, 1 << 20), ENODEV)]);
         let source = FaultSource::new(Arc::new(MemorySource::new("m", vec![1; 9000])), faults);
         let error = read_rescuing(&source, ByteOffset(0), &mut [0; 9000]).unwrap_err();

@@ -54,10 +54,7 @@ impl BlockSource for SliceSource {
 
     fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
         let rest = rest_of(&self.name, self.extent.len, offset)?;
-        Ok(match self.inner.mapping(self.outer(offset))? {
-            Mapping::Data(len) => Mapping::Data(len.min(rest)),
-            Mapping::Zero(len) => Mapping::Zero(len.min(rest)),
-        })
+        Ok(self.inner.mapping(self.outer(offset))?.at_most(rest))
     }
 
     fn done_with(&self, extent: Extent) {
@@ -150,6 +147,12 @@ impl BlockTarget for SliceTarget {
     fn read_back(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<()> {
         self.inner
             .read_back(self.outer_offset("read back", offset, buf.len())?, buf)
+    }
+
+    fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
+        let rest = rest_of(&self.name, self.extent.len, offset)?;
+        let outer = ByteOffset(self.extent.start.0.saturating_add(offset.0));
+        Ok(self.inner.mapping(outer)?.at_most(rest))
     }
 
     fn starts_zeroed(&self) -> bool {

@@ -32,3 +32,12 @@ pub fn lock_shared(file: File) -> io::Result<Option<Lock>> {
         Err(std::fs::TryLockError::Error(e)) => Err(e),
     }
 }
+
+/// Whether an error of the two calls above means that this file system has no locks at all.
+pub fn cannot_lock(e: &io::Error) -> bool {
+    use nix::libc::{EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP};
+    matches!(
+        e.raw_os_error(),
+        Some(EINVAL | ENOLCK | ENOSYS | EOPNOTSUPP)
+    )
+}

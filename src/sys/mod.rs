@@ -4,20 +4,25 @@
 //! is decided by the callers.
 
 mod cache;
+pub mod errno;
+mod folder;
 mod ioctl;
 mod lock;
 mod open;
+mod persist;
 mod process;
 mod space;
 mod sparse;
 
 pub use cache::{drop_cached, read_uncached, start_write_back};
+pub use folder::Folder;
 pub use ioctl::{
     block_device_len, discard, flush_buffers, logical_sector, physical_sector, reread_partitions,
     zero_out,
 };
-pub use lock::{Lock, lock_exclusive, lock_shared};
+pub use lock::{Lock, cannot_lock, lock_exclusive, lock_shared};
 pub use open::{Access, open_direct, open_disk, open_no_follow};
+pub use persist::persist;
 pub use process::{effective_uid, hostname, is_terminal_device, kernel_release, peak_memory};
 pub use space::{Space, free_space};
 pub use sparse::{Segment, punch_hole, segment_at};

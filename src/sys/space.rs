@@ -17,10 +17,13 @@ pub struct Space {
 /// # Errors
 /// As statvfs(3).
 pub fn free_space(path: &Path) -> io::Result<Space> {
-    let stat = nix::sys::statvfs::statvfs(path)?;
+    Ok(space_of(&nix::sys::statvfs::statvfs(path)?))
+}
+
+pub(super) fn space_of(stat: &nix::sys::statvfs::Statvfs) -> Space {
     let unit = stat.fragment_size();
-    Ok(Space {
+    Space {
         available: stat.blocks_available().saturating_mul(unit),
         total: stat.blocks().saturating_mul(unit),
-    })
+    }
 }

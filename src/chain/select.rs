@@ -1,0 +1,136 @@
+//! Which image a person means.
+
+use super::catalog::{Catalog, Image};
+use crate::base::{Error, ErrorKind, Result};
+
+/// Fewest characters of an id that may stand for it.
+const MIN_PREFIX: usize = 4;
+
+impl Catalog {
+    /// The image that `wanted` names: `latest`, `SET@latest`, an id or the start of one, or the name
+    /// of its file.
+    ///
+    /// # Errors
+    /// `NotFound`, saying what there is; also when the start of an id fits several.
+    pub fn find(&self, wanted: &str) -> Result<&Image> {
+        if wanted == "latest" {
+            let newest = |image: &&Image| image.reader.info().created;
+            return self.images.iter().max_by_key(newest).ok_or_else(|| self.none_such(wanted));
+        }
+        if let Some(set) = wanted.strip_suffix("@latest") {
+            return self.set(set).last().ok_or_else(|| self.no_such_set(set));
+        }
+        if let Some(image) = self.images.iter().find(|i| i.file.as_str() == wanted) {
+            return Ok(image);
+        }
+        if let Some(broken) = self.broken.iter().find(|b| b.file.as_str() == wanted) {
+            return Err(Error::new(ErrorKind::Damaged, "open image", wanted)
+                .because(broken.error.to_string()));
+        }
+        let prefix = wanted.to_ascii_lowercase().replace('-', "");
+        let fits = |image: &&Image| image.id().starts_with(&prefix);
+        let is_id = prefix.len() >= MIN_PREFIX && prefix.bytes().all(|b| b.is_ascii_hexdigit());
+        let mut found = self.images.iter().filter(|i| is_id && fits(i));
+        match (found.next(), found.next()) {
+            (Some(image), None) => Ok(image),
+            (Some(_), Some(_)) => Err(Error::new(ErrorKind::NotFound, "find image", wanted)
+                .because("several ids begin like that")
+                .hint("give more characters of the id")),
+            (None, _) => Err(self.none_such(wanted)),
+        }
+    }
+
+    fn none_such(&self, wanted: &str) -> Error {
+        let why = match (self.images.len(), self.broken.len()) {
+            (0, 0) => "the store holds no image".to_owned(),
+            (0, n) => format!("none of the store's {n} image files can be opened"),
+            (n, _) => format!("none of the {n} images in the store is called that"),
+        };
+        Error::new(ErrorKind::NotFound, "find image", wanted)
+            .because(why)
+            .hint("`strata list` shows the images of a store")
+    }
+
+    fn no_such_set(&self, set: &str) -> Error {
+        let mut names: Vec<&str> = self.images.iter().map(|i| i.reader.info().set.as_str()).collect();
+        names.dedup();
+        let why = match names.as_slice() {
+            [] => "the store holds no image".to_owned(),
+            some => format!("the store has: {}", some.join(", ")),
+        };
+        Error::new(ErrorKind::NotFound, "find set", set).because(why)
+    }
+}
+
+impl Image {
+    /// The id as 32 hexadecimal digits.
+    fn id(&self) -> String {
+        self.reader.header().id.simple().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BlockSize, ByteLen};
+    use crate::image::{BlockState, Header, ImageWriter, Info, Kind, Summary};
+    use crate::store::{FileName, MemoryStore, Store};
+    use uuid::Uuid;
+
+    fn add(store: &dyn Store, file: &str, id: u128, set: &str, sequence: u64, created: i64) {
+        let header = Header {
+            id: Uuid::from_u128(id),
+            set: Uuid::from_u128(9),
+            parent: None,
+            kind: Kind::Full,
+            disk_len: ByteLen(4096),
+            block_size: BlockSize::new(4096).unwrap(),
+            window_log2: 0,
+        };
+        let info = Info { set: set.into(), sequence, created, ..Info::default() };
+        let upload = store.create(&FileName::new(file).unwrap()).unwrap();
+        let mut writer = ImageWriter::start(upload, file, header, &info, &[]).unwrap();
+        writer.push_run(BlockState::Zero, 1).unwrap();
+        writer.finish(Summary::default()).unwrap().0.publish().unwrap();
+    }
+
+    fn catalog() -> Catalog {
+        let store = MemoryStore::new("memory");
+        add(&store, "a1.strata", 0x1111_0000_u128 << 96, "a", 1, 500);
+        // The clock went back before the second image of set a.
+        add(&store, "a2.strata", 0x1112_0000_u128 << 96, "a", 2, 100);
+        add(&store, "b1.strata", 0x2222_0000_u128 << 96, "b", 1, 300);
+        let mut upload = store.create(&FileName::new("x.strata").unwrap()).unwrap();
+        std::io::Write::write_all(&mut upload, b"nothing").unwrap();
+        upload.publish().unwrap();
+        Catalog::load(&store).unwrap()
+    }
+
+    #[test]
+    fn images_are_found_by_every_name() {
+        let catalog = catalog();
+        let file = |wanted: &str| catalog.find(wanted).map(|i| i.file.to_string());
+        assert_eq!(file("1111").unwrap(), "a1.strata");
+        assert_eq!(file("22220000-0000").unwrap(), "b1.strata");
+        assert_eq!(file("a@latest").unwrap(), "a2.strata", "the place in the set, not the clock");
+        assert_eq!(file("latest").unwrap(), "a1.strata");
+        assert_eq!(file("b1.strata").unwrap(), "b1.strata");
+        let kind = |wanted: &str| catalog.find(wanted).map(drop).unwrap_err().kind();
+        assert_eq!(kind("111"), ErrorKind::NotFound, "too short");
+        assert_eq!(kind("1113"), ErrorKind::NotFound);
+        assert_eq!(kind("x.strata"), ErrorKind::Damaged);
+        let error = catalog.find("c@latest").map(drop).unwrap_err().to_string();
+        assert!(error.contains("a, b"), "{error}");
+    }
+
+    #[test]
+    fn an_ambiguous_start_is_not_guessed() {
+        let store = MemoryStore::new("memory");
+        add(&store, "a1.strata", 0x1111_1000_u128 << 96, "a", 1, 1);
+        add(&store, "a2.strata", 0x1111_2000_u128 << 96, "a", 2, 2);
+        let catalog = Catalog::load(&store).unwrap();
+        let error = catalog.find("1111").map(drop).unwrap_err().to_string();
+        assert!(error.contains("several"), "{error}");
+        assert!(catalog.find("11112").is_ok());
+    }
+}

@@ -1,0 +1,172 @@
+//! Compressing and decompressing payloads.
+
+use super::record::Codec;
+use crate::base::{Error, ErrorKind, Result, to_usize};
+
+/// How new payloads are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are.
+    None,
+    /// zstd at a level from -7 (fastest) to 19.
+    Zstd(i32),
+}
+
+impl Compression {
+    /// Levels a person may ask for. Beyond 19 zstd needs far more memory for little gain.
+    pub const LEVELS: std::ops::RangeInclusive<i32> = -7..=19;
+}
+
+/// A payload below this share of saving is stored raw: decoding it would cost more than it saves.
+const MIN_SAVING: usize = 32;
+
+/// A compressor that keeps its context and buffer between payloads. One for each thread.
+pub struct Encoder {
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    buffer: Vec<u8>,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder")
+            .field("zstd", &self.zstd.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Encoder {
+    /// An encoder for `compression`.
+    ///
+    /// # Errors
+    /// `Internal` when zstd gives no context (out of memory).
+    pub fn new(compression: Compression) -> Result<Encoder> {
+        let zstd = match compression {
+            Compression::None => None,
+            Compression::Zstd(level) => {
+                Some(zstd::bulk::Compressor::new(level).map_err(|e| failed("start", e))?)
+            }
+        };
+        Ok(Encoder {
+            zstd,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// `raw` in its stored form: compressed when that saves at least 1/32.
+    pub(super) fn encode(&mut self, raw: &[u8]) -> Result<(Codec, &[u8])> {
+        let Some(zstd) = &mut self.zstd else {
+            return Ok((Codec::Raw, &[]));
+        };
+        // One byte short of the worst case is enough: what does not shrink is not wanted.
+        self.buffer
+            .resize(zstd::zstd_safe::compress_bound(raw.len()), 0);
+        let len = zstd
+            .compress_to_buffer(raw, self.buffer.as_mut_slice())
+            .map_err(|e| failed("compress", e))?;
+        if len > raw.len() - raw.len() / MIN_SAVING {
+            return Ok((Codec::Raw, &[]));
+        }
+        Ok((Codec::Zstd, &self.buffer[..len]))
+    }
+}
+
+/// A decompressor that keeps its context between payloads. One for each thread.
+pub struct Decoder {
+    zstd: zstd::bulk::Decompressor<'static>,
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decoder")
+    }
+}
+
+impl Decoder {
+    /// A decoder.
+    ///
+    /// # Errors
+    /// `Internal` when zstd gives no context (out of memory).
+    pub fn new() -> Result<Decoder> {
+        let zstd = zstd::bulk::Decompressor::new().map_err(|e| failed("start", e))?;
+        Ok(Decoder { zstd })
+    }
+
+    /// Replaces the content of `out` by the decoded payload, which is exactly `raw_len` bytes long.
+    /// `None` when it is not: memory never grows beyond `raw_len`, whatever the payload claims.
+    pub(super) fn decode(
+        &mut self,
+        codec: Codec,
+        stored: &[u8],
+        raw_len: u32,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let raw_len = to_usize(u64::from(raw_len));
+        out.clear();
+        match codec {
+            Codec::Raw => {
+                out.extend_from_slice(stored);
+                (stored.len() == raw_len).then_some(())
+            }
+            Codec::Zstd => {
+                out.resize(raw_len, 0);
+                let len = self
+                    .zstd
+                    .decompress_to_buffer(stored, out.as_mut_slice())
+                    .ok()?;
+                (len == raw_len).then_some(())
+            }
+        }
+    }
+}
+
+fn failed(what: &str, cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Internal, what, "zstd").caused_by(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compressible_shrinks_and_noise_stays_raw() {
+        let mut encoder = Encoder::new(Compression::Zstd(3)).unwrap();
+        let mut decoder = Decoder::new().unwrap();
+        let text = vec![b'a'; 100_000];
+        let (codec, stored) = encoder.encode(&text).unwrap();
+        assert_eq!(codec, Codec::Zstd);
+        let mut out = Vec::new();
+        decoder.decode(codec, stored, 100_000, &mut out).unwrap();
+        assert_eq!(out, text);
+        let noise: Vec<u8> = (0..3000u32)
+            .flat_map(|i| blake3::hash(&i.to_le_bytes()).as_bytes().to_vec())
+            .collect();
+        assert_eq!(encoder.encode(&noise).unwrap().0, Codec::Raw);
+        assert_eq!(
+            Encoder::new(Compression::None)
+                .unwrap()
+                .encode(&text)
+                .unwrap()
+                .0,
+            Codec::Raw
+        );
+    }
+
+    #[test]
+    fn a_bomb_does_not_grow() {
+        let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 3).unwrap();
+        let mut out = Vec::new();
+        let mut decoder = Decoder::new().unwrap();
+        assert_eq!(decoder.decode(Codec::Zstd, &bomb, 4096, &mut out), None);
+        assert!(out.capacity() <= 8192);
+        assert_eq!(
+            decoder.decode(Codec::Zstd, &bomb[..20], 4096, &mut out),
+            None
+        );
+        let short = zstd::bulk::compress(&[1; 100], 3).unwrap();
+        assert_eq!(
+            decoder.decode(Codec::Zstd, &short, 4096, &mut out),
+            None,
+            "too short"
+        );
+    }
+}

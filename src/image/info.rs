@@ -1,0 +1,189 @@
+//! What an image says about itself in words: the info and summary sections and the raw tables.
+//!
+//! All of it comes from outside when read. Numbers are for people and plans, and whoever acts on
+//! one checks it first; texts are shown only after control characters have been taken out.
+
+use super::bytes::Fields;
+use super::limits::MAX_RAW_REGIONS;
+use crate::base::{ByteOffset, Extent, to_u64, to_usize};
+use serde::{Deserialize, Serialize};
+
+/// The info section: what was known when the image was begun.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Info {
+    /// Program and version that wrote the image.
+    pub tool: String,
+    /// When the image was begun, in seconds since 1970 UTC.
+    pub created: i64,
+    /// Name of the history.
+    pub set: String,
+    /// Place in the history, from 1.
+    pub sequence: u64,
+    /// What was imaged.
+    pub source: SourceInfo,
+    /// Where it was imaged.
+    pub host: HostInfo,
+    /// How the source was kept still: `unmounted`, `mounted read-only`, `live`.
+    pub consistency: String,
+    /// The person's own words.
+    pub comment: Option<String>,
+    /// The decoded partition tables, in the form of `layout::Layout`.
+    pub layout: serde_json::Value,
+    /// What each partition holds and how much of it was taken.
+    pub partitions: Vec<PartitionInfo>,
+}
+
+/// The imaged disk.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceInfo {
+    /// How the person named it.
+    pub name: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// The unit its partition tables count in, in bytes.
+    pub logical_sector: u32,
+    /// The unit its medium writes, in bytes.
+    pub physical_sector: u32,
+    /// Maker's name for it.
+    pub model: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// World wide name.
+    pub wwn: Option<String>,
+    /// GPT disk GUID or MBR signature.
+    pub table_id: Option<String>,
+}
+
+/// The machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostInfo {
+    /// Its name.
+    pub name: String,
+    /// Its kernel release.
+    pub kernel: String,
+    /// Its distribution, as `/etc/os-release` names it.
+    pub os: String,
+    /// `uefi` or `bios`.
+    pub boot: String,
+}
+
+/// One partition at the time of the backup.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PartitionInfo {
+    /// Its number, as Linux counts.
+    pub number: u32,
+    /// Position on the disk in bytes.
+    pub start: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// What was found in it.
+    pub filesystem: String,
+    /// How many of its bytes were selected.
+    pub taken: u64,
+    /// Why that many.
+    pub reason: String,
+}
+
+/// The summary section: what was known when the image was complete.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Summary {
+    /// When, in seconds since 1970 UTC.
+    pub finished: i64,
+    /// How many blocks have which state.
+    pub blocks: BlockCounts,
+    /// Bytes of the disk that could not be read.
+    pub unreadable: Vec<ByteRange>,
+    /// What a person was told.
+    pub warnings: Vec<String>,
+}
+
+/// Blocks by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockCounts {
+    /// As in the parent.
+    pub inherit: u64,
+    /// Stored.
+    pub data: u64,
+    /// Zero.
+    pub zero: u64,
+    /// Not in use.
+    pub unused: u64,
+    /// With unreadable parts.
+    pub unreadable: u64,
+}
+
+/// A run of bytes of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByteRange {
+    /// First byte.
+    pub start: u64,
+    /// Number of bytes.
+    pub length: u64,
+}
+
+impl From<Extent> for ByteRange {
+    fn from(e: Extent) -> ByteRange {
+        ByteRange {
+            start: e.start.0,
+            length: e.len.0,
+        }
+    }
+}
+
+/// One piece of a raw partition table: where on the disk, and its bytes.
+pub type RawTable = (ByteOffset, Vec<u8>);
+
+/// The payload of the tables section.
+pub(super) fn encode_tables(tables: &[RawTable]) -> Vec<u8> {
+    let count = u32::try_from(tables.len()).unwrap_or(u32::MAX);
+    let mut out = count.to_le_bytes().to_vec();
+    for (offset, bytes) in tables {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&offset.0.to_le_bytes());
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(bytes);
+    }
+    out
+}
+
+/// Reads the payload of the tables section; `None` when it does not add up.
+pub(super) fn decode_tables(bytes: &[u8]) -> Option<Vec<RawTable>> {
+    let mut f = Fields(bytes);
+    let count = f.u32().filter(|c| *c <= MAX_RAW_REGIONS)?;
+    let mut out = Vec::new();
+    for _ in 0..count {
+        let offset = ByteOffset(f.u64()?);
+        let len = f.u32()?;
+        let bytes = f.bytes(to_usize(u64::from(len)))?;
+        offset.0.checked_add(to_u64(bytes.len()))?;
+        out.push((offset, bytes.to_vec()));
+    }
+    f.is_empty().then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_round_trip() {
+        let tables = vec![(ByteOffset(0), vec![1; 512]), (ByteOffset(1 << 40), vec![])];
+        let bytes = encode_tables(&tables);
+        assert_eq!(decode_tables(&bytes), Some(tables));
+        assert_eq!(decode_tables(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(decode_tables(&u32::MAX.to_le_bytes()), None);
+    }
+
+    #[test]
+    fn unknown_members_are_ignored_and_missing_ones_empty() {
+        let info: Info = serde_json::from_str(r#"{"set":"a","later":[1]}"#).unwrap();
+        assert_eq!(info.set, "a");
+        assert_eq!(info.sequence, 0);
+    }
+}

@@ -1,0 +1,28 @@
+//! The bounds of format version 1, in one place. `docs/format.md` has the same numbers.
+
+/// The longest disk: 64 PiB. Far above any device, far below where offsets could wrap.
+pub const MAX_DISK_LEN: u64 = 1 << 56;
+
+/// Largest exponent of a window's size in blocks: a frame's mask has 64 bits.
+pub const MAX_WINDOW_LOG2: u8 = 6;
+
+/// Largest exponent of a window's size in bytes: one decoded frame, the unit of all buffers.
+pub const MAX_FRAME_LOG2: u8 = 22;
+
+/// The longest decoded table page. A leaf of 1024 stored blocks in frames of one block is 51,220 bytes.
+pub const MAX_PAGE_LEN: u32 = 64 << 10;
+
+/// The longest decoded section: generous for text, harmless for memory.
+pub const MAX_SECTION_LEN: u32 = 16 << 20;
+
+/// How much longer a stored payload may be than its decoded form.
+pub const MAX_STORED_EXCESS: u32 = 64 << 10;
+
+/// Blocks a leaf page covers.
+pub const LEAF_BLOCKS: u64 = 1024;
+
+/// Children of a node page.
+pub const NODE_CHILDREN: u64 = 256;
+
+/// The most raw regions in the tables section: a table has a handful, a chain of EBRs a few hundred.
+pub const MAX_RAW_REGIONS: u32 = 4096;

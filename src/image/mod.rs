@@ -1,0 +1,38 @@
+//! One image file: `docs/format.md` made code.
+//!
+//! Promises: written front to back, read by range; every byte is checked before it is believed;
+//! memory follows the sizes in [`limits`], never what a file claims. Must not know: where files
+//! live, devices, partitions, how images form a chain beyond the parent's id and root digest.
+
+mod bytes;
+mod codec;
+mod frame_reader;
+mod header;
+mod info;
+pub mod limits;
+mod page;
+mod reader;
+mod record;
+mod salvage;
+mod state;
+mod table;
+mod trailer;
+mod walk;
+mod window;
+mod writer;
+
+pub use codec::{Compression, Decoder, Encoder};
+pub use frame_reader::FrameReader;
+pub use header::{HEADER_LEN, Header, Kind, Parent};
+pub use info::{
+    BlockCounts, ByteRange, HostInfo, Info, PartitionInfo, RawTable, SourceInfo, Summary,
+};
+pub use page::{FrameRef, Leaf};
+pub use reader::ImageReader;
+pub use record::RECORD_HEADER_LEN;
+pub use salvage::{Salvaged, salvage};
+pub use state::BlockState;
+pub use trailer::TRAILER_LEN;
+pub use walk::Piece;
+pub use window::{EncodedWindow, encode_window, is_zero};
+pub use writer::{Finished, ImageWriter};

@@ -1,0 +1,212 @@
+//! Opening an image from its end and reading it by range.
+
+use super::codec::Decoder;
+use super::header::{HEADER_LEN, Header};
+use super::info::{Info, RawTable, Summary, decode_tables};
+use super::page::FrameRef;
+use super::record::{Place, RECORD_HEADER_LEN, RecordHeader, Section, frame_len};
+use super::trailer::{RecordRef, TRAILER_LEN, Trailer};
+use super::writer::root_digest;
+use crate::base::{Digest, Error, ErrorKind, RangeRead, Result, to_u64, to_usize};
+use std::sync::Arc;
+
+/// One image file, open. Any number of threads may read it.
+pub struct ImageReader {
+    pub(super) input: Arc<dyn RangeRead>,
+    pub(super) trailer: Trailer,
+    info: Info,
+    tables: Vec<RawTable>,
+    summary: Summary,
+    findings: Vec<String>,
+}
+
+impl ImageReader {
+    /// Opens an image and checks everything but its table and frames: header, trailer, sections and
+    /// the root digest over them.
+    ///
+    /// # Errors
+    /// `Damaged` when it is no image, cut off, altered, or of a newer version; the kinds of the
+    /// input when that fails.
+    pub fn open(input: Arc<dyn RangeRead>) -> Result<ImageReader> {
+        let name = input.name().to_owned();
+        let mut head = [0; HEADER_LEN];
+        let smallest = to_u64(HEADER_LEN + TRAILER_LEN);
+        if input.len() < smallest {
+            return Err(
+                Error::new(ErrorKind::Damaged, "open", name).because(format!(
+                    "it has {} bytes, too few for an image",
+                    input.len()
+                )),
+            );
+        }
+        input.read_at(0, &mut head)?;
+        let header = Header::decode(&head, &name);
+        let at = input.len() - to_u64(TRAILER_LEN);
+        let mut tail = vec![0; TRAILER_LEN];
+        input.read_at(at, &mut tail)?;
+        let mut findings = Vec::new();
+        let trailer = match (Trailer::decode(&tail, at, &name), header) {
+            (Ok(trailer), Ok(header)) if header == trailer.header => trailer,
+            (Ok(_), Ok(_)) => {
+                return Err(Error::new(ErrorKind::Damaged, "open", name)
+                    .because("its beginning and its end belong to different images"));
+            }
+            (Ok(trailer), Err(e)) => {
+                findings.push(format!("{e}; its copy at the end of the file is used"));
+                trailer
+            }
+            // What is no image at all should be told so, not that its end is missing.
+            (Err(_), Err(e)) | (Err(e), Ok(_)) => return Err(e),
+        };
+        let mut reader = ImageReader {
+            input,
+            trailer,
+            info: Info::default(),
+            tables: Vec::new(),
+            summary: Summary::default(),
+            findings,
+        };
+        reader.load_sections()?;
+        Ok(reader)
+    }
+
+    fn load_sections(&mut self) -> Result<()> {
+        let trailer = &self.trailer;
+        let info = self.section(Section::Info, trailer.info)?;
+        let tables = self.section(Section::Tables, trailer.tables)?;
+        let summary = self.section(Section::Summary, trailer.summary)?;
+        let digests = [
+            trailer.top_digest,
+            Digest::of(&info),
+            Digest::of(&tables),
+            Digest::of(&summary),
+        ];
+        if root_digest(&trailer.header, digests) != trailer.root {
+            return Err(self.damaged("open", "its parts do not match its root digest"));
+        }
+        let broken = |section: Section| {
+            self.damaged(
+                &format!("decode the {} of", section.name()),
+                "it is malformed",
+            )
+        };
+        let info = serde_json::from_slice(&info).map_err(|_| broken(Section::Info))?;
+        let tables = decode_tables(&tables).ok_or_else(|| broken(Section::Tables))?;
+        let summary = serde_json::from_slice(&summary).map_err(|_| broken(Section::Summary))?;
+        (self.info, self.tables, self.summary) = (info, tables, summary);
+        Ok(())
+    }
+
+    /// What to call it in messages.
+    pub fn name(&self) -> &str {
+        self.input.name()
+    }
+
+    /// Identity and geometry.
+    pub fn header(&self) -> &Header {
+        &self.trailer.header
+    }
+
+    /// The root digest, which commits to everything.
+    pub fn root(&self) -> Digest {
+        self.trailer.root
+    }
+
+    /// Length of the file in bytes.
+    pub fn file_len(&self) -> u64 {
+        self.input.len()
+    }
+
+    /// What was known when the image was begun.
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// The raw partition tables.
+    pub fn tables(&self) -> &[RawTable] {
+        &self.tables
+    }
+
+    /// What was known when it was complete.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Damage that did not keep the image from being opened.
+    pub fn findings(&self) -> &[String] {
+        &self.findings
+    }
+
+    /// Reads a whole section.
+    fn section(&self, section: Section, place: RecordRef) -> Result<Vec<u8>> {
+        self.read_decoded(Place::Section(section.code()), place)
+    }
+
+    /// Reads a table page's payload.
+    pub(super) fn page(&self, level: u8, index: u64, place: RecordRef) -> Result<Vec<u8>> {
+        self.read_decoded(Place::Page { level, index }, place)
+    }
+
+    fn read_decoded(&self, place: Place, at: RecordRef) -> Result<Vec<u8>> {
+        let (mut stored, mut out) = (Vec::new(), Vec::new());
+        let record = self.read_record(place, at, &mut stored)?;
+        let payload = stored.get(RECORD_HEADER_LEN..).unwrap_or_default();
+        let decoded = Decoder::new()?.decode(record.codec, payload, record.raw_len, &mut out);
+        decoded.ok_or_else(|| self.damaged_at("decode", at.offset, "its data is malformed"))?;
+        Ok(out)
+    }
+
+    /// Reads header and payload of a record in one go and checks that it is the expected one.
+    pub(super) fn read_record(
+        &self,
+        place: Place,
+        at: RecordRef,
+        stored: &mut Vec<u8>,
+    ) -> Result<RecordHeader> {
+        let bad = |why: &str| self.damaged_at("read", at.offset, why);
+        let len = to_u64(RECORD_HEADER_LEN) + u64::from(at.stored_len);
+        // Checked before memory is taken: the length comes from the file.
+        if at
+            .offset
+            .checked_add(len)
+            .is_none_or(|end| end > self.trailer.offset)
+        {
+            return Err(bad("a record is said to pass the end of the file"));
+        }
+        if let Place::Frame { first, mask } = place {
+            let limit = frame_len(self.header(), first, mask).unwrap_or(0);
+            if at.stored_len > limit.saturating_add(super::limits::MAX_STORED_EXCESS) {
+                return Err(bad("a frame is longer than its blocks"));
+            }
+        } else if at.stored_len > super::limits::MAX_SECTION_LEN {
+            return Err(bad("a record is longer than any may be"));
+        }
+        stored.clear();
+        stored.resize(to_usize(len), 0);
+        self.input.read_at(at.offset, stored)?;
+        let record = RecordHeader::decode(stored, self.header())
+            .ok_or_else(|| bad("the record header there is damaged"))?;
+        if record.place != place || record.stored_len != at.stored_len {
+            return Err(bad("another record stands there than the table says"));
+        }
+        let payload = stored.get(RECORD_HEADER_LEN..).unwrap_or_default();
+        if crc32fast::hash(payload) != record.payload_crc {
+            return Err(bad("the checksum is wrong"));
+        }
+        Ok(record)
+    }
+
+    pub(super) fn damaged(&self, operation: &str, why: &str) -> Error {
+        Error::new(ErrorKind::Damaged, operation, self.name()).because(why)
+    }
+
+    pub(super) fn damaged_at(&self, operation: &str, offset: u64, why: &str) -> Error {
+        let subject = format!("{} at byte {offset}", self.name());
+        Error::new(ErrorKind::Damaged, operation, subject).because(why)
+    }
+
+    /// The error for `frame` when its content is not what the table says.
+    pub fn damage_in_frame(&self, frame: &FrameRef, why: &str) -> Error {
+        self.damaged_at("read", frame.offset, why)
+    }
+}

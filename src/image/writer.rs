@@ -1,0 +1,294 @@
+//! Writing an image front to back into any sink.
+
+use super::codec::{Compression, Encoder};
+use super::header::Header;
+use super::info::{BlockCounts, Info, RawTable, Summary, encode_tables};
+use super::limits::MAX_SECTION_LEN;
+use super::page::FrameRef;
+use super::record::{Codec, Place, RecordHeader, Section};
+use super::state::BlockState;
+use super::table::{FinishedPage, TableBuilder};
+use super::trailer::{RecordRef, Trailer};
+use super::window::EncodedWindow;
+use crate::base::{BlockIndex, Digest, Error, ErrorKind, Result, to_u64};
+use std::io::Write;
+
+/// Sections are small and read often: a moderate level always pays.
+const SECTION_LEVEL: i32 = 3;
+
+/// An image being written. Blocks are given in order, each exactly once; nothing is ever seeked.
+pub struct ImageWriter<W: Write> {
+    out: Appender<W>,
+    header: Header,
+    table: TableBuilder,
+    info: (RecordRef, Digest),
+    tables: (RecordRef, Digest),
+    frames: u64,
+}
+
+/// What a finished image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// The root digest.
+    pub root: Digest,
+    /// Length of the file in bytes.
+    pub len: u64,
+    /// Blocks by state.
+    pub blocks: BlockCounts,
+}
+
+impl<W: Write> ImageWriter<W> {
+    /// Begins an image in `sink`, which is called `name` in messages.
+    ///
+    /// # Errors
+    /// `Destination` when the sink fails, `Internal` when a section is too long to be read again.
+    pub fn start(
+        sink: W,
+        name: impl Into<String>,
+        header: Header,
+        info: &Info,
+        tables: &[RawTable],
+    ) -> Result<ImageWriter<W>> {
+        let mut out = Appender {
+            sink,
+            name: name.into(),
+            at: 0,
+            tag: header.tag(),
+        };
+        out.append(&header.encode())?;
+        let info = out.section(Section::Info, &to_json(info)?)?;
+        let tables = out.section(Section::Tables, &encode_tables(tables))?;
+        let table = TableBuilder::new(&header);
+        Ok(ImageWriter {
+            out,
+            header,
+            table,
+            info,
+            tables,
+            frames: 0,
+        })
+    }
+
+    /// Identity and geometry.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The next block that is expected.
+    pub fn next(&self) -> BlockIndex {
+        self.table.next()
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.out.at
+    }
+
+    /// The next `count` blocks have no content: `Inherit`, `Zero` or `Unused`.
+    ///
+    /// # Errors
+    /// `Destination` when the sink fails, `Internal` when the blocks do not fit.
+    pub fn push_run(&mut self, state: BlockState, count: u64) -> Result<()> {
+        let out = &mut self.out;
+        self.table
+            .push_run(state, count, &mut |page| out.page(page))
+    }
+
+    /// The next blocks are those of `window`.
+    ///
+    /// # Errors
+    /// `Destination` when the sink fails, `Internal` when the window is not the next one.
+    pub fn push_window(&mut self, window: &EncodedWindow) -> Result<()> {
+        if window.first != self.table.next() {
+            let subject = format!("the image at block {}", self.table.next().0);
+            return Err(Error::new(ErrorKind::Internal, "extend", subject)
+                .because(format!("block {} came instead", window.first.0)));
+        }
+        let frame = match &window.frame {
+            None => None,
+            Some(frame) => {
+                let record = RecordHeader {
+                    place: Place::Frame {
+                        first: window.first.0,
+                        mask: frame.mask,
+                    },
+                    codec: frame.codec,
+                    stored_len: len32(&frame.payload),
+                    raw_len: frame.raw_len,
+                    payload_crc: frame.crc,
+                };
+                let place = self.out.record(&record, &frame.payload)?;
+                self.frames += 1;
+                Some(FrameRef {
+                    first: window.first,
+                    mask: frame.mask,
+                    offset: place.offset,
+                    stored_len: place.stored_len,
+                })
+            }
+        };
+        let out = &mut self.out;
+        self.table
+            .push_window(&window.states, &window.digests, frame, &mut |page| {
+                out.page(page)
+            })
+    }
+
+    /// Blocks by state so far.
+    pub fn counts(&self) -> BlockCounts {
+        self.table.counts()
+    }
+
+    /// Ends the image and hands the sink back; whoever owns it makes the bytes durable.
+    ///
+    /// # Errors
+    /// `Destination` when the sink fails, `Internal` when blocks are missing.
+    pub fn finish(mut self, mut summary: Summary) -> Result<(W, Finished)> {
+        summary.blocks = self.table.counts();
+        let blocks = summary.blocks;
+        let top = self.table.finish()?;
+        let summary = self.out.section(Section::Summary, &to_json(&summary)?)?;
+        let digests = [top.digest, self.info.1, self.tables.1, summary.1];
+        let root = root_digest(&self.header, digests);
+        let trailer = Trailer {
+            offset: self.out.at,
+            header: self.header,
+            top: top.place,
+            top_digest: top.digest,
+            root,
+            info: self.info.0,
+            tables: self.tables.0,
+            summary: summary.0,
+            frames: self.frames,
+        };
+        self.out.append(&trailer.encode())?;
+        self.out.sink.flush().map_err(|e| self.out.fail(e))?;
+        Ok((
+            self.out.sink,
+            Finished {
+                root,
+                len: self.out.at,
+                blocks,
+            },
+        ))
+    }
+}
+
+/// Section 9 of `docs/format.md`; `digests` are those of top page, info, tables and summary.
+pub(super) fn root_digest(header: &Header, digests: [Digest; 4]) -> Digest {
+    let (parent_id, parent_root) = header
+        .parent
+        .map_or((uuid::Uuid::nil(), Digest::default()), |parent| {
+            (parent.id, parent.root)
+        });
+    let [top, info, tables, summary] = digests;
+    Digest::derive(
+        "diskstrata root 1",
+        &[
+            header.id.as_bytes(),
+            header.set.as_bytes(),
+            parent_id.as_bytes(),
+            &parent_root.0,
+            &header.disk_len.0.to_le_bytes(),
+            &[header.block_size.log2()],
+            &top.0,
+            &info.0,
+            &tables.0,
+            &summary.0,
+        ],
+    )
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value)
+        .map_err(|e| Error::new(ErrorKind::Internal, "encode", "a section").caused_by(e))
+}
+
+/// A payload's length; every caller keeps it far below 4 GiB.
+fn len32(payload: &[u8]) -> u32 {
+    u32::try_from(payload.len()).unwrap_or(u32::MAX)
+}
+
+/// The sink with a position.
+struct Appender<W> {
+    sink: W,
+    name: String,
+    at: u64,
+    tag: [u8; 8],
+}
+
+impl<W: Write> Appender<W> {
+    fn fail(&self, e: std::io::Error) -> Error {
+        // A store explains its failures itself.
+        match e.downcast::<Error>() {
+            Ok(error) => error,
+            Err(e) => {
+                let subject = format!("{} at byte {}", self.name, self.at);
+                Error::new(ErrorKind::Destination, "write", subject).caused_by(e)
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.sink.write_all(bytes).map_err(|e| self.fail(e))?;
+        self.at += to_u64(bytes.len());
+        Ok(())
+    }
+
+    fn record(&mut self, record: &RecordHeader, payload: &[u8]) -> Result<RecordRef> {
+        let place = RecordRef {
+            offset: self.at,
+            stored_len: record.stored_len,
+        };
+        self.append(&record.encode(self.tag))?;
+        self.append(payload)?;
+        Ok(place)
+    }
+
+    fn page(&mut self, page: &FinishedPage) -> Result<RecordRef> {
+        let place = Place::Page {
+            level: page.level,
+            index: page.index,
+        };
+        // Digests do not compress, and the rest of a page is small.
+        self.record(&raw_record(place, &page.payload), &page.payload)
+    }
+
+    fn section(&mut self, section: Section, raw: &[u8]) -> Result<(RecordRef, Digest)> {
+        if len32(raw) > MAX_SECTION_LEN {
+            return Err(
+                Error::new(ErrorKind::Internal, "write", section.name()).because(format!(
+                    "it is {} bytes long, more than a reader accepts",
+                    raw.len()
+                )),
+            );
+        }
+        let digest = Digest::of(raw);
+        let mut encoder = Encoder::new(Compression::Zstd(SECTION_LEVEL))?;
+        let place = Place::Section(section.code());
+        let place = match encoder.encode(raw)? {
+            (Codec::Raw, _) => self.record(&raw_record(place, raw), raw)?,
+            (Codec::Zstd, stored) => {
+                let record = RecordHeader {
+                    place,
+                    codec: Codec::Zstd,
+                    stored_len: len32(stored),
+                    raw_len: len32(raw),
+                    payload_crc: crc32fast::hash(stored),
+                };
+                self.record(&record, stored)?
+            }
+        };
+        Ok((place, digest))
+    }
+}
+
+fn raw_record(place: Place, payload: &[u8]) -> RecordHeader {
+    RecordHeader {
+        place,
+        codec: Codec::Raw,
+        stored_len: len32(payload),
+        raw_len: len32(payload),
+        payload_crc: crc32fast::hash(payload),
+    }
+}

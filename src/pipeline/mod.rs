@@ -1,0 +1,55 @@
+//! Moving blocks: a producer finds work, workers on all cores do it, a consumer takes the results in
+//! order, and one budget bounds what is in between.
+//!
+//! Promises: results come in the order of the disk; memory follows the budget, never the disk; the
+//! first failure or a cancel ends every thread. Must not know: stores, devices, how a person asked.
+
+mod backup;
+mod compare;
+mod extract;
+mod ordered;
+mod select;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub use backup::{BackupTotals, write_blocks};
+pub use compare::{Compared, ReadBlocks, compare};
+pub use extract::{Extracted, Window, extract};
+pub use select::{Selection, select};
+pub use verify::{Damage, Depth, verify};
+
+use crate::base::{Cancel, Observer};
+
+/// What a run may use.
+#[derive(Clone, Copy)]
+pub struct Resources<'a> {
+    /// Worker threads, at least 1.
+    pub threads: usize,
+    /// Bytes for all buffers together.
+    pub memory: u64,
+    /// Asked often; stops the run.
+    pub cancel: &'a Cancel,
+    /// Told of progress.
+    pub observer: &'a dyn Observer,
+}
+
+impl std::fmt::Debug for Resources<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resources")
+            .field("threads", &self.threads)
+            .field("memory", &self.memory)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Resources<'_> {
+    /// How many windows of `window_len` bytes may be under way at once. Each has its content, its
+    /// encoded form and a share of the workers' scratch memory, so it counts three times.
+    fn tickets(&self, window_len: usize) -> usize {
+        let each = crate::base::to_u64(window_len).max(1) * 3;
+        let most = crate::base::to_usize(self.memory / each);
+        // More than this much work ahead of each thread buys nothing.
+        most.clamp(2, self.threads.max(1) * 8)
+    }
+}

@@ -1,0 +1,592 @@
+//! Disk to image and back, whole and damaged.
+
+use super::{
+    BackupTotals, Compared, Damage, Depth, Extracted, ReadBlocks, Resources, Selection, compare,
+    extract, verify, write_blocks,
+};
+use crate::base::{
+    BlockMap, BlockSize, ByteLen, ByteOffset, Cancel, ErrorKind, Extent, Phase, RangeRead, Result,
+    Silent, normalize, to_u64, to_usize,
+};
+use crate::block::{
+    BlockSource, Fault, FaultSource, Faults, Mapping, MemorySource, Op, RecordSource, Recorded,
+    fill_unreadable,
+};
+use crate::image::{
+    Compression, Finished, Header, ImageReader, ImageWriter, Info, Kind, Summary, salvage,
+};
+use proptest::prelude::*;
+use std::sync::Arc;
+use uuid::Uuid;
+
+const BLOCK: usize = 4096;
+
+fn resources(cancel: &Cancel) -> Resources<'_> {
+    Resources {
+        threads: 2,
+        memory: 1 << 20,
+        cancel,
+        observer: &Silent,
+    }
+}
+
+fn header(disk_len: usize) -> Header {
+    Header {
+        id: Uuid::from_u128(0xA1),
+        set: Uuid::from_u128(0xB2),
+        parent: None,
+        kind: Kind::Full,
+        disk_len: ByteLen(to_u64(disk_len)),
+        block_size: BlockSize::new(to_u64(BLOCK)).unwrap(),
+        window_log2: 2,
+    }
+}
+
+fn image_of(
+    source: &dyn BlockSource,
+    take: BlockMap,
+    compression: Compression,
+) -> (Vec<u8>, BackupTotals, Finished) {
+    let header = header(to_usize(source.len().0));
+    let info = Info {
+        set: "test".into(),
+        ..Info::default()
+    };
+    let tables = vec![(ByteOffset(0), vec![7; 33])];
+    let mut writer = ImageWriter::start(Vec::new(), "memory", header, &info, &tables).unwrap();
+    let cancel = Cancel::new();
+    let selection = Selection { take };
+    let totals = write_blocks(
+        source,
+        &selection,
+        compression,
+        &mut writer,
+        resources(&cancel),
+    )
+    .unwrap();
+    let unreadable = totals.unreadable.iter().map(|e| (*e).into()).collect();
+    let (bytes, finished) = writer
+        .finish(Summary {
+            unreadable,
+            ..Summary::default()
+        })
+        .unwrap();
+    assert_eq!(to_u64(bytes.len()), finished.len);
+    (bytes, totals, finished)
+}
+
+fn image_of_bytes(disk: &[u8], compression: Compression) -> Vec<u8> {
+    let source = MemorySource::new("disk", disk.to_vec());
+    let take = BlockMap::full(to_u64(disk.len().div_ceil(BLOCK)));
+    image_of(&source, take, compression).0
+}
+
+fn open(bytes: &[u8]) -> Result<ImageReader> {
+    ImageReader::open(Arc::new(bytes.to_vec()))
+}
+
+/// The disk an image stands for, and what of it is lost.
+fn restored(image: &ImageReader) -> (Vec<u8>, Vec<Extent>) {
+    let mut disk = vec![0xEE; to_usize(image.header().disk_len.0)];
+    let mut lost = Vec::new();
+    let mut next = 0;
+    let mut put = |first: u64, count: u64, data: Option<&[u8]>| {
+        assert_eq!(first, next, "blocks come in order");
+        next = first + count;
+        let extent = image.header().extent_of(&(first..first + count));
+        let part = &mut disk[to_usize(extent.start.0)..to_usize(extent.end().0)];
+        match data {
+            Some(data) => part.copy_from_slice(data),
+            None => part.fill(0),
+        }
+        extent
+    };
+    let cancel = Cancel::new();
+    extract(
+        image,
+        0..image.header().blocks(),
+        resources(&cancel),
+        |extracted| {
+            match extracted {
+                Extracted::Run { first, count, .. } => {
+                    put(first.0, count, None);
+                }
+                Extracted::Lost { first, count, .. } => lost.push(put(first.0, count, None)),
+                Extracted::Window(window) => {
+                    put(
+                        window.first.0,
+                        to_u64(window.states.len()),
+                        Some(&window.data),
+                    );
+                    lost.extend(
+                        window
+                            .lost
+                            .iter()
+                            .map(|b| image.header().extent_of(&(b.0..b.0 + 1))),
+                    );
+                }
+            }
+            Ok(())
+        },
+    )
+    .unwrap();
+    assert_eq!(next, image.header().blocks(), "every block came");
+    (disk, normalize(lost))
+}
+
+fn damage(image: &ImageReader, depth: Depth) -> Vec<Damage> {
+    let cancel = Cancel::new();
+    verify(image, depth, resources(&cancel)).unwrap()
+}
+
+/// A disk of text, noise, zeros and repeats, `blocks` blocks and 100 bytes long.
+fn mixed_disk(blocks: usize) -> Vec<u8> {
+    let mut disk = Vec::new();
+    for i in 0..blocks {
+        let seed = blake3::hash(&i.to_le_bytes());
+        match i % 5 {
+            0 => disk.extend(seed.as_bytes().iter().cycle().take(BLOCK)),
+            1 | 4 => disk.extend(vec![0; BLOCK]),
+            2 => {
+                let mut noise = vec![0; BLOCK];
+                blake3::Hasher::new()
+                    .update(seed.as_bytes())
+                    .finalize_xof()
+                    .fill(&mut noise);
+                disk.extend(noise);
+            }
+            _ => disk.extend(format!("line {i}\n").bytes().cycle().take(BLOCK)),
+        }
+    }
+    disk.extend([9; 100]);
+    disk
+}
+
+#[test]
+fn a_disk_comes_back_bit_for_bit() {
+    for compression in [
+        Compression::None,
+        Compression::Zstd(1),
+        Compression::Zstd(9),
+    ] {
+        for blocks in [0, 1, 3, 4, 5, 1023, 1024, 1025, 2500] {
+            let disk = mixed_disk(blocks);
+            let image = open(&image_of_bytes(&disk, compression)).unwrap();
+            assert!(damage(&image, Depth::Deep).is_empty());
+            assert_eq!(restored(&image), (disk, vec![]), "{blocks} blocks");
+        }
+    }
+}
+
+#[test]
+fn the_same_disk_gives_the_same_root_however_it_is_stored() {
+    let disk = mixed_disk(300);
+    let raw = open(&image_of_bytes(&disk, Compression::None)).unwrap();
+    let small = open(&image_of_bytes(&disk, Compression::Zstd(9))).unwrap();
+    assert!(small.file_len() < raw.file_len());
+    assert_eq!(small.root(), raw.root());
+    let mut other = disk;
+    other[12_345] ^= 1;
+    assert_ne!(
+        open(&image_of_bytes(&other, Compression::None))
+            .unwrap()
+            .root(),
+        raw.root()
+    );
+}
+
+#[test]
+fn what_is_not_selected_is_not_read_and_comes_back_as_zeros() {
+    let disk = vec![5u8; BLOCK * 3000];
+    let log = Recorded::default();
+    let source = MemorySource::new("disk", disk.clone());
+    let source = RecordSource::new(Arc::new(source), log.clone());
+    let mut take = BlockMap::empty(3000);
+    take.insert_range(0..10);
+    take.insert_range(2000..2001);
+    let (bytes, totals, finished) = image_of(&source, take, Compression::Zstd(3));
+    // Whole windows of four blocks are read.
+    assert_eq!(totals.read, to_u64(BLOCK) * (12 + 4));
+    for op in log.ops() {
+        let Op::Read(extent) = op else { continue };
+        let window = extent.start.0 / (4 * to_u64(BLOCK));
+        assert!(window <= 2 || window == 500, "read at {}", extent.start);
+    }
+    assert_eq!((finished.blocks.data, finished.blocks.unused), (11, 2989));
+    let (back, lost) = restored(&open(&bytes).unwrap());
+    assert!(lost.is_empty());
+    assert_eq!(back[..10 * BLOCK], disk[..10 * BLOCK]);
+    assert!(back[10 * BLOCK..2000 * BLOCK].iter().all(|b| *b == 0));
+    assert_eq!(back[2000 * BLOCK..2001 * BLOCK], disk[..BLOCK]);
+}
+
+#[test]
+fn bad_sectors_are_listed_and_filled() {
+    let mut disk = vec![3u8; BLOCK * 20];
+    let bad = Extent {
+        start: ByteOffset(to_u64(BLOCK) * 6 + 1024),
+        len: ByteLen(512),
+    };
+    let faults = Faults::new(vec![Fault::read_in(bad, 5)]);
+    let source = FaultSource::new(Arc::new(MemorySource::new("disk", disk.clone())), faults);
+    let (bytes, totals, finished) = image_of(&source, BlockMap::full(20), Compression::Zstd(3));
+    assert_eq!(totals.unreadable, vec![bad]);
+    assert_eq!(finished.blocks.unreadable, 1);
+    let image = open(&bytes).unwrap();
+    assert!(damage(&image, Depth::Deep).is_empty());
+    let at = to_usize(bad.start.0);
+    fill_unreadable(&mut disk[at..at + 512], bad.start);
+    assert_eq!(restored(&image).0, disk);
+}
+
+/// A source whose middle is a hole that must not be read.
+struct Holey(MemorySource, Extent);
+
+impl BlockSource for Holey {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn geometry(&self) -> crate::base::Geometry {
+        self.0.geometry()
+    }
+    fn read_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<()> {
+        self.0.read_at(offset, buf)
+    }
+    fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
+        let Extent { start, .. } = self.1;
+        Ok(if offset < start {
+            Mapping::Data(ByteLen(start.0 - offset.0))
+        } else if offset < self.1.end() {
+            Mapping::Zero(ByteLen(self.1.end().0 - offset.0))
+        } else {
+            Mapping::Data(ByteLen(self.0.len().0 - offset.0))
+        })
+    }
+}
+
+#[test]
+fn holes_are_not_read() {
+    let mut disk = vec![1u8; BLOCK * 4000];
+    let hole = Extent {
+        start: ByteOffset(50_001),
+        len: ByteLen(to_u64(BLOCK) * 3500),
+    };
+    disk[to_usize(hole.start.0)..to_usize(hole.end().0)].fill(0);
+    let source = Holey(MemorySource::new("disk", disk.clone()), hole);
+    let (bytes, totals, finished) = image_of(&source, BlockMap::full(4000), Compression::Zstd(3));
+    assert!(totals.read < to_u64(disk.len()) - hole.len.0 + 8 * 4 * to_u64(BLOCK));
+    assert!(finished.blocks.zero >= 3495);
+    assert_eq!(restored(&open(&bytes).unwrap()).0, disk);
+}
+
+#[test]
+fn a_source_that_dies_and_a_cancel_end_the_backup() {
+    let disk = MemorySource::new("disk", vec![1; BLOCK * 400]);
+    let run = |source: &dyn BlockSource, cancel: &Cancel| {
+        let mut writer =
+            ImageWriter::start(Vec::new(), "m", header(BLOCK * 400), &Info::default(), &[])
+                .unwrap();
+        let selection = Selection {
+            take: BlockMap::full(400),
+        };
+        write_blocks(
+            source,
+            &selection,
+            Compression::None,
+            &mut writer,
+            resources(cancel),
+        )
+        .unwrap_err()
+        .kind()
+    };
+    use crate::sys::errno::ENODEV;
+    let dying = Faults::new(vec![Fault::nth_read(30, ENODEV, true)]);
+    let dying = FaultSource::new(Arc::new(disk.clone()), dying);
+    assert_eq!(run(&dying, &Cancel::new()), ErrorKind::Source);
+    let cancel = Cancel::new();
+    cancel.cancel();
+    assert_eq!(run(&disk, &cancel), ErrorKind::Interrupted);
+}
+
+#[test]
+fn compare_names_exactly_the_blocks_that_differ() {
+    let disk = mixed_disk(1500);
+    let image = open(&image_of_bytes(&disk, Compression::Zstd(3))).unwrap();
+    let differing = |disk: &[u8], except: Vec<Extent>| {
+        let source = MemorySource::new("other", disk.to_vec());
+        let cancel = Cancel::new();
+        let what = Compared {
+            blocks: 0..1501,
+            except,
+            unreadable: true,
+            phase: Phase::Compare,
+        };
+        let read = |at, buf: &mut [u8]| source.read_at(at, buf);
+        let mapping = |at| source.mapping(at);
+        let disk = ReadBlocks {
+            read: &read,
+            mapping: &mapping,
+        };
+        compare(&image, &disk, &what, resources(&cancel)).unwrap()
+    };
+    assert_eq!(differing(&disk, vec![]), vec![]);
+    let mut other = disk;
+    other[5 * BLOCK] ^= 1; // data
+    other[6 * BLOCK + 9] ^= 1; // zero, and its neighbour
+    other[1500 * BLOCK + 99] ^= 1; // the last byte
+    let block = |i: usize, n: usize, len: usize| Extent {
+        start: ByteOffset(to_u64(i * BLOCK)),
+        len: ByteLen(to_u64(n * BLOCK + len)),
+    };
+    assert_eq!(
+        differing(&other, vec![]),
+        vec![block(5, 2, 0), block(1500, 0, 100)]
+    );
+    assert_eq!(
+        differing(&other, vec![block(6, 0, 1)]),
+        vec![block(5, 1, 0), block(1500, 0, 100)]
+    );
+}
+
+/// A disk whose image is small and has every part: frames raw and compressed, uniform leaves, nodes.
+fn small_image() -> (Vec<u8>, Vec<u8>) {
+    let mut disk = vec![0u8; BLOCK * (3 * 1024 + 5)];
+    let text = b"the quick brown fox ".repeat(300);
+    disk[..6000].copy_from_slice(&text[..6000]);
+    disk[BLOCK * 2048..BLOCK * 2048 + 300].fill(0x55);
+    disk[BLOCK * 2049..BLOCK * 2049 + 300].fill(0x66);
+    disk[BLOCK * 3076..BLOCK * 3077].fill(0x77);
+    let image = image_of_bytes(&disk, Compression::Zstd(3));
+    assert!(image.len() < 8192, "{} bytes", image.len());
+    (disk, image)
+}
+
+#[test]
+fn every_flipped_byte_is_noticed_and_costs_what_is_named() {
+    let (disk, good) = small_image();
+    let mut opened = 0;
+    for at in 0..good.len() {
+        for flip in [1u8 << (at % 8), 0xFF] {
+            let mut bad = good.clone();
+            bad[at] ^= flip;
+            let image = match open(&bad) {
+                Ok(image) => image,
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::Damaged, "byte {at}: {e}");
+                    continue;
+                }
+            };
+            opened += 1;
+            let quick = damage(&image, Depth::Quick);
+            assert!(!quick.is_empty(), "byte {at} went unnoticed");
+            let named = |d: &[Damage]| normalize(d.iter().map(|d| d.extent).collect());
+            let deep = damage(&image, Depth::Deep);
+            assert_eq!(named(&quick), named(&deep), "byte {at}");
+            let (back, lost) = restored(&image);
+            assert_eq!(
+                lost,
+                named(&deep),
+                "byte {at}: what is lost is what was named"
+            );
+            assert_same_outside(&back, &disk, &lost, at);
+        }
+    }
+    assert!(
+        opened > good.len() / 2,
+        "most flips leave the image openable: {opened}"
+    );
+}
+
+fn assert_same_outside(back: &[u8], disk: &[u8], lost: &[Extent], at: usize) {
+    let mut next = 0;
+    for extent in lost {
+        let start = to_usize(extent.start.0);
+        assert!(
+            back[next..start] == disk[next..start],
+            "byte {at}: silent difference"
+        );
+        next = to_usize(extent.end().0);
+    }
+    assert!(back[next..] == disk[next..], "byte {at}: silent difference");
+}
+
+#[test]
+fn every_truncation_and_extension_is_refused() {
+    let (_, good) = small_image();
+    for len in 0..good.len() {
+        let error = open(&good[..len]).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{len} bytes");
+    }
+    for extra in [1, 511, 512, 513, 4096] {
+        let mut long = good.clone();
+        long.extend(vec![0; extra]);
+        assert_eq!(open(&long).err().unwrap().kind(), ErrorKind::Damaged);
+        long.truncate(good.len());
+        let tail = good[good.len() - 512..].to_vec();
+        long.extend(vec![0; extra]);
+        long.extend(tail);
+        assert_eq!(
+            open(&long).err().unwrap().kind(),
+            ErrorKind::Damaged,
+            "a trailer knows its place"
+        );
+    }
+}
+
+fn salvaged(bytes: &[u8]) -> Option<(Vec<u8>, Vec<Extent>)> {
+    let fill = |buf: &mut [u8], at| fill_unreadable(buf, at);
+    let input: &dyn RangeRead = &bytes.to_vec();
+    let compression = Compression::Zstd(1);
+    let (out, report) = salvage(
+        input,
+        Vec::new(),
+        "new",
+        Uuid::from_u128(0xC3),
+        compression,
+        &fill,
+    )
+    .ok()?;
+    let image = open(&out).unwrap();
+    assert!(
+        damage(&image, Depth::Deep).is_empty(),
+        "a salvaged image is whole"
+    );
+    let listed = image.summary().unreadable.iter();
+    let listed = listed
+        .map(|r| Extent {
+            start: ByteOffset(r.start),
+            len: ByteLen(r.length),
+        })
+        .collect();
+    assert_eq!(
+        normalize(listed),
+        report.lost,
+        "the new image lists the loss itself"
+    );
+    let (disk, lost) = restored(&image);
+    assert!(lost.is_empty());
+    Some((disk, report.lost))
+}
+
+#[test]
+fn salvage_of_a_whole_image_loses_nothing() {
+    let disk = mixed_disk(2500);
+    assert_eq!(
+        salvaged(&image_of_bytes(&disk, Compression::Zstd(3))),
+        Some((disk, vec![]))
+    );
+}
+
+#[test]
+fn salvage_recovers_all_but_the_damaged_part() {
+    let (disk, good) = small_image();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        let (back, lost) = salvaged(&bad).unwrap_or_else(|| panic!("byte {at}"));
+        assert_same_outside(&back, &disk, &lost, at);
+        let lost: u64 = lost.iter().map(|e| e.len.0).sum();
+        // The worst is a node page: the leaves that it called uniform are unknown.
+        assert!(
+            lost <= 2 * 1024 * to_u64(BLOCK),
+            "byte {at} cost {lost} bytes"
+        );
+    }
+}
+
+#[test]
+fn salvage_of_a_truncated_image_keeps_what_came_before() {
+    let disk = mixed_disk(2500);
+    let good = image_of_bytes(&disk, Compression::Zstd(3));
+    let mut last = 0;
+    for len in (0..good.len()).step_by(good.len() / 60) {
+        let Some((back, lost)) = salvaged(&good[..len]) else {
+            assert!(len < 128, "the header is enough to begin");
+            continue;
+        };
+        assert_same_outside(&back, &disk, &lost, len);
+        let lost: u64 = lost.iter().map(|e| e.len.0).sum();
+        let kept = to_u64(disk.len()) - lost;
+        assert!(
+            kept + 4 * to_u64(BLOCK) >= last,
+            "a longer piece never keeps less"
+        );
+        last = kept;
+    }
+    assert!(last > to_u64(disk.len()) / 2);
+}
+
+#[test]
+fn records_of_another_image_are_not_taken() {
+    // The disk holds, uncompressed, an image of another disk: its records look right in every way
+    // but their image id.
+    let inner = image_of_bytes(&mixed_disk(40), Compression::None);
+    let mut disk = inner.clone();
+    disk.resize(inner.len().next_multiple_of(BLOCK) + BLOCK, 1);
+    let source = MemorySource::new("disk", disk.clone());
+    let blocks = to_u64(disk.len() / BLOCK);
+    let mut outer = header(disk.len());
+    outer.id = Uuid::from_u128(0xFFFF_0000_0000_0000_0000_0000_0000_0001);
+    let mut writer = ImageWriter::start(Vec::new(), "m", outer, &Info::default(), &[]).unwrap();
+    let cancel = Cancel::new();
+    let selection = Selection {
+        take: BlockMap::full(blocks),
+    };
+    write_blocks(
+        &source,
+        &selection,
+        Compression::None,
+        &mut writer,
+        resources(&cancel),
+    )
+    .unwrap();
+    let (mut bytes, _) = writer.finish(Summary::default()).unwrap();
+    // Break the first frame's record header, so that salvage must search through its payload.
+    let first = bytes
+        .windows(4)
+        .skip(128)
+        .position(|w| w == b"sRec")
+        .unwrap()
+        + 128;
+    let frame = (first..bytes.len())
+        .find(|at| bytes[*at..].starts_with(b"sRec\x01"))
+        .unwrap();
+    bytes[frame + 20] ^= 1;
+    let (back, lost) = salvaged(&bytes).unwrap();
+    assert_same_outside(&back, &disk, &lost, frame);
+    assert_eq!(
+        lost.iter().map(|e| e.len.0).sum::<u64>(),
+        4 * to_u64(BLOCK),
+        "one frame"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_disk_comes_back(
+        blocks in proptest::collection::vec((0u8..4, any::<u8>()), 1..200),
+        tail in 0usize..BLOCK,
+        taken in proptest::collection::vec(any::<bool>(), 200),
+        level in 1i32..4,
+    ) {
+        let mut disk: Vec<u8> = blocks
+            .iter()
+            .flat_map(|(kind, byte)| if *kind == 0 { vec![0; BLOCK] } else { vec![*byte; BLOCK] })
+            .collect();
+        disk.extend(vec![1; tail]);
+        let count = to_u64(disk.len().div_ceil(BLOCK));
+        let mut take = BlockMap::empty(count);
+        (0..count).filter(|b| taken[to_usize(*b) % 200]).for_each(|b| take.insert(crate::base::BlockIndex(b)));
+        let source = MemorySource::new("disk", disk.clone());
+        let (bytes, _, _) = image_of(&source, take.clone(), Compression::Zstd(level));
+        let image = open(&bytes).unwrap();
+        prop_assert!(damage(&image, Depth::Deep).is_empty());
+        for free in take.complement().runs() {
+            let extent = image.header().extent_of(&free);
+            disk[to_usize(extent.start.0)..to_usize(extent.end().0)].fill(0);
+        }
+        prop_assert_eq!(restored(&image), (disk, vec![]));
+    }
+}

@@ -1,0 +1,362 @@
+//! Carrying out a plan.
+
+use super::plan::RestorePlan;
+use crate::base::{
+    ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, to_u64, to_usize,
+};
+use crate::block::{AlignedBuf, BlockSource, BlockTarget};
+use crate::chain::ChainView;
+use crate::image::{BlockState, is_zero};
+use crate::pipeline::{Compared, Extracted, ReadBlocks, Resources, Window, compare, extract};
+
+/// The very last bytes to be written: MBR, and the primary GPT header with sectors of 512 or 4096
+/// bytes. Without the MBR neither firmware nor kernel sees a table.
+const LAST_WRITTEN: u64 = 8192;
+
+/// Longest range that is zeroed or discarded in one call: between two the run can be stopped.
+const ZERO_STEP: u64 = 256 << 20;
+
+/// How far writing runs ahead before the kernel is asked to begin writing to the medium.
+const WRITE_BACK_STEP: u64 = 8 << 20;
+
+/// What a restore did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Bytes written with content.
+    pub written: u64,
+    /// Bytes made zero.
+    pub zeroed: u64,
+    /// Bytes given back to the medium as free.
+    pub discarded: u64,
+    /// Whether everything was read back and was right.
+    pub read_back: bool,
+    /// Ranges of the imaged disk that the image does not have; the pattern stands there.
+    pub unreadable: Vec<Extent>,
+}
+
+/// Writes `view` to `target` as `plan` says. With `read_back`, all of it is then read from the
+/// medium and compared before the target is made recognisable.
+///
+/// # Errors
+/// `Damaged` when the image is, `Destination` when the target fails or does not hold what was
+/// written, `Interrupted` or `Terminated`. After any of them the target holds no valid table.
+pub fn execute(
+    view: &ChainView,
+    plan: &RestorePlan,
+    target: &dyn BlockTarget,
+    read_back: bool,
+    resources: Resources<'_>,
+) -> Result<Restored> {
+    let critical = critical_content(view, plan)?;
+    let mut run = Run {
+        view,
+        plan,
+        target,
+        resources,
+        report: Restored::default(),
+        unflushed: Extent::default(),
+    };
+    run.erase_critical()?;
+    run.write_all()?;
+    run.sync()?;
+    if read_back {
+        run.compare_all()?;
+    }
+    run.write_critical(&critical)?;
+    if read_back {
+        run.check_critical(&critical)?;
+    }
+    run.report.read_back = read_back;
+    run.report.unreadable = view
+        .image()
+        .summary()
+        .unreadable
+        .iter()
+        .filter_map(|r| Extent::new(ByteOffset(r.start), ByteLen(r.length)))
+        .filter_map(|e| e.intersect(plan.source))
+        .collect();
+    Ok(run.report)
+}
+
+/// The final bytes of every critical range: the image's, zeros behind its end, patches on top.
+fn critical_content(view: &ChainView, plan: &RestorePlan) -> Result<Vec<(Extent, AlignedBuf)>> {
+    let mut out = Vec::new();
+    for extent in &plan.critical {
+        let mut bytes = AlignedBuf::zeroed(to_usize(extent.len.0));
+        let mut part_of = |part: Extent| -> std::ops::Range<usize> {
+            let from = to_usize(part.start.0 - extent.start.0);
+            from..from + to_usize(part.len.0)
+        };
+        if let Some(imaged) = plan.on_image(*extent) {
+            let place = plan.on_target(imaged).and_then(|t| t.intersect(*extent));
+            if let Some(place) = place {
+                view.read_at(imaged.start, &mut bytes[part_of(place)])?;
+            }
+        }
+        for zero in plan.zero.iter().filter_map(|z| z.intersect(*extent)) {
+            bytes[part_of(zero)].fill(0);
+        }
+        for patch in &plan.patches {
+            let whole = Extent { start: patch.offset, len: ByteLen(to_u64(patch.bytes.len())) };
+            if let Some(part) = whole.intersect(*extent) {
+                let from = to_usize(part.start.0 - whole.start.0);
+                let content = &patch.bytes[from..from + to_usize(part.len.0)];
+                bytes[part_of(part)].copy_from_slice(content);
+            }
+        }
+        out.push((*extent, bytes));
+    }
+    Ok(out)
+}
+
+struct Run<'a> {
+    view: &'a ChainView,
+    plan: &'a RestorePlan,
+    target: &'a dyn BlockTarget,
+    resources: Resources<'a>,
+    report: Restored,
+    /// Written, but the kernel was not asked yet to begin writing it out.
+    unflushed: Extent,
+}
+
+impl Run<'_> {
+    /// Takes away what would let the target be taken for a disk, the old one or a half-made one.
+    fn erase_critical(&mut self) -> Result<()> {
+        if self.target.starts_zeroed() {
+            return Ok(());
+        }
+        for extent in &self.plan.critical {
+            self.target.write_zeros(*extent)?;
+        }
+        self.target.flush()
+    }
+
+    fn write_all(&mut self) -> Result<()> {
+        let header = self.view.image().header().clone();
+        let size = header.block_size.bytes();
+        let blocks = self.plan.source.start.0 / size..self.plan.source.end().0.div_ceil(size);
+        let observer = self.resources.observer;
+        let (phase, bytes) = (Phase::Restore, Some(header.extent_of(&blocks).len.0));
+        observer.event(Event::PhaseStarted { phase, bytes });
+        let image = self.view.image().clone();
+        extract(&image, blocks, self.resources, |extracted| {
+            let bytes = match extracted {
+                Extracted::Run { first, count, state } => {
+                    let extent = header.extent_of(&(first.0..first.0 + count));
+                    self.write_run(extent, state)?;
+                    extent.len.0
+                }
+                Extracted::Lost { error, .. } => return Err(error),
+                Extracted::Window(window) => self.write_window(window)?,
+            };
+            observer.event(Event::Advanced { bytes });
+            Ok(())
+        })?;
+        observer.event(Event::PhaseFinished { phase });
+        Ok(())
+    }
+
+    fn write_window(&mut self, window: Window) -> Result<u64> {
+        if let Some(error) = window.error {
+            return Err(error);
+        }
+        let header = self.view.image().header();
+        let first = window.first.0;
+        let whole = header.extent_of(&(first..first + to_u64(window.states.len())));
+        let mut at = 0;
+        while at < window.states.len() {
+            let stored = window.states[at].is_stored();
+            let same = |s: &&BlockState| s.is_stored() == stored && (stored || **s == window.states[at]);
+            let count = window.states[at..].iter().take_while(same).count();
+            let blocks = first + to_u64(at)..first + to_u64(at + count);
+            let extent = header.extent_of(&blocks);
+            if stored {
+                let from = to_usize(extent.start.0 - whole.start.0);
+                self.write_data(extent, &window.data[from..from + to_usize(extent.len.0)])?;
+            } else {
+                self.write_run(extent, window.states[at])?;
+            }
+            at += count;
+        }
+        Ok(whole.len.0)
+    }
+
+    /// The parts of an imaged range that are written now: on the target, outside critical ranges.
+    fn parts(&self, imaged: Extent) -> Vec<Extent> {
+        let Some(mut rest) = self.plan.on_target(imaged) else { return Vec::new() };
+        let mut parts = Vec::new();
+        for critical in &self.plan.critical {
+            let Some(held) = critical.intersect(rest) else { continue };
+            parts.extend(Extent::between(rest.start, held.start).filter(|e| !e.is_empty()));
+            rest = Extent { start: held.end(), len: ByteLen(rest.end().0 - held.end().0) };
+        }
+        parts.extend(Some(rest).filter(|e| !e.is_empty()));
+        parts
+    }
+
+    fn write_data(&mut self, imaged: Extent, data: &[u8]) -> Result<()> {
+        let Some(whole) = self.plan.on_target(imaged) else { return Ok(()) };
+        // The first bytes of a block may lie before the restored range.
+        let skipped = self.plan.source.start.0.saturating_sub(imaged.start.0);
+        for part in self.parts(imaged) {
+            let from = to_usize(part.start.0 - whole.start.0 + skipped);
+            self.target.write_at(part.start, &data[from..from + to_usize(part.len.0)])?;
+            self.report.written += part.len.0;
+            self.write_back(part);
+        }
+        Ok(())
+    }
+
+    fn write_run(&mut self, imaged: Extent, state: BlockState) -> Result<()> {
+        for part in self.parts(imaged) {
+            if state == BlockState::Unused {
+                self.give_back(part)?;
+            } else {
+                self.zero(part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Discards what nobody uses; zeros it where the medium cannot discard.
+    fn give_back(&mut self, extent: Extent) -> Result<()> {
+        if self.target.starts_zeroed() {
+            return Ok(());
+        }
+        let resources = self.resources;
+        for step in steps(extent) {
+            resources.cancel.check()?;
+            if self.target.discard(step)? {
+                self.report.discarded += step.len.0;
+            } else {
+                self.zero(step)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn zero(&mut self, extent: Extent) -> Result<()> {
+        self.report.zeroed += extent.len.0;
+        if self.target.starts_zeroed() {
+            return Ok(());
+        }
+        for step in steps(extent) {
+            self.resources.cancel.check()?;
+            self.target.write_zeros(step)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the last sync short.
+    fn write_back(&mut self, written: Extent) {
+        if self.unflushed.is_empty() {
+            self.unflushed = written;
+        } else {
+            let end = self.unflushed.end().max(written.end());
+            self.unflushed.len = ByteLen(end.0.saturating_sub(self.unflushed.start.0));
+        }
+        if self.unflushed.len.0 >= WRITE_BACK_STEP {
+            self.target.write_back(self.unflushed);
+            self.unflushed = Extent::default();
+        }
+    }
+
+    fn sync(&self) -> Result<()> {
+        let observer = self.resources.observer;
+        observer.event(Event::PhaseStarted { phase: Phase::Sync, bytes: None });
+        self.target.flush()?;
+        observer.event(Event::PhaseFinished { phase: Phase::Sync });
+        Ok(())
+    }
+
+    /// Reads back everything but the critical ranges.
+    fn compare_all(&self) -> Result<()> {
+        let plan = self.plan;
+        let header = self.view.image().header();
+        let size = header.block_size.bytes();
+        let imaged_critical: Vec<Extent> =
+            plan.critical.iter().filter_map(|e| plan.on_image(*e)).collect();
+        let blocks = plan.source.start.0 / size..plan.source.end().0.div_ceil(size);
+        let on_target = |at: ByteOffset| {
+            ByteOffset(at.0.saturating_sub(plan.source.start.0).saturating_add(plan.start.0))
+        };
+        let read = |at, buf: &mut [u8]| self.target.read_back(on_target(at), buf);
+        let mapping = |at| self.target.mapping(on_target(at));
+        let disk = ReadBlocks { read: &read, mapping: &mapping };
+        let what =
+            Compared { blocks, except: imaged_critical, unreadable: true, phase: Phase::ReadBack };
+        let wrong = compare(self.view.image(), &disk, &what, self.resources)?;
+        match wrong.first() {
+            None => Ok(()),
+            Some(first) => Err(self.not_held(plan.on_target(*first).unwrap_or(*first), wrong.len())),
+        }
+    }
+
+    /// Writes the critical ranges: everything but the first bytes, and when that is durable, those.
+    fn write_critical(&mut self, critical: &[(Extent, AlignedBuf)]) -> Result<()> {
+        let head = self.last_written();
+        for (extent, bytes) in critical {
+            let held = extent.intersect(head).map_or(0, |e| to_usize(e.len.0));
+            let start = ByteOffset(extent.start.0 + to_u64(held));
+            self.write_unless_zero(start, &bytes[held..])?;
+        }
+        self.sync()?;
+        if let Some((extent, bytes)) = critical.first() {
+            let held = extent.intersect(head).map_or(0, |e| to_usize(e.len.0));
+            self.write_unless_zero(extent.start, &bytes[..held])?;
+        }
+        self.sync()
+    }
+
+    /// The critical ranges were erased before, so their zeros are there already.
+    fn write_unless_zero(&mut self, start: ByteOffset, bytes: &[u8]) -> Result<()> {
+        if is_zero(bytes) {
+            self.report.zeroed += to_u64(bytes.len());
+            return Ok(());
+        }
+        self.target.write_at(start, bytes)?;
+        self.report.written += to_u64(bytes.len());
+        Ok(())
+    }
+
+    /// The first bytes of the restored range.
+    fn last_written(&self) -> Extent {
+        Extent { start: self.plan.start, len: ByteLen(LAST_WRITTEN) }
+    }
+
+    fn check_critical(&self, critical: &[(Extent, AlignedBuf)]) -> Result<()> {
+        for (extent, bytes) in critical {
+            let mut found = AlignedBuf::zeroed(bytes.len());
+            self.target.read_back(extent.start, &mut found)?;
+            if found[..] != bytes[..] {
+                // It must not be taken for a good disk.
+                self.target.write_zeros(self.last_written())?;
+                self.target.flush()?;
+                return Err(self.not_held(*extent, 1));
+            }
+        }
+        Ok(())
+    }
+
+    fn not_held(&self, first: Extent, count: usize) -> Error {
+        let name = self.target.name();
+        Error::new(ErrorKind::Destination, "trust", format!("{name}, {first}"))
+            .because(format!(
+                "it does not hold what was written there ({count} such {})",
+                if count == 1 { "range" } else { "ranges" }
+            ))
+            .hint("the medium, its cable or its enclosure is failing: use another one")
+    }
+}
+
+/// Cuts a long range into pieces between which a run can be stopped.
+fn steps(extent: Extent) -> impl Iterator<Item = Extent> {
+    let end = extent.end().0;
+    let mut at = extent.start.0;
+    std::iter::from_fn(move || {
+        let len = (end - at).min(ZERO_STEP);
+        let step = Extent { start: ByteOffset(at), len: ByteLen(len) };
+        at += len;
+        (len > 0).then_some(step)
+    })
+}

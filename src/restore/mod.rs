@@ -1,0 +1,11 @@
+//! From an image back to a disk: decide everything first, then write.
+//!
+//! Promises: a plan has no side effects; what makes a disk recognisable is erased first and written
+//! last, so that a restore that stopped half-way never looks done; what was written is read back
+//! from the medium. Must not know: stores, how a target was permitted, how a person asked.
+
+mod execute;
+mod plan;
+
+pub use execute::{Restored, execute};
+pub use plan::{RestorePlan, plan_disk, plan_partition};

@@ -1,0 +1,217 @@
+//! Files that say by a lock that their maker is alive.
+
+use crate::sys::{self, Folder, Lock};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// So many leftovers of one kind and label are passed over before giving up.
+const MAX_TRIES: u32 = 10_000;
+
+/// The part of a label that goes into the name; with prefix and number it stays below the 143
+/// bytes that encrypted folders allow.
+const MAX_LABEL: usize = 100;
+
+/// A lock held for a moment by a clean-up or a look at the holders is waited for this long.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// A message that names more holders than this helps nobody.
+const MAX_NAMED: usize = 5;
+
+/// A file with a dot in front of its name, locked by this process and removed when dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    folder: Arc<Folder>,
+    name: OsString,
+    file: File,
+    /// `None` where the file system has no locks. Nobody can then tell the living from the dead,
+    /// and [`remove_dead`] leaves all of them.
+    _lock: Option<Lock>,
+}
+
+impl Held {
+    /// Makes an empty file named `prefix`, a number, and some of `label`.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub(super) fn create(folder: &Arc<Folder>, prefix: &str, label: &str) -> io::Result<Held> {
+        let label = shortened(label, MAX_LABEL);
+        for number in 0..MAX_TRIES {
+            let name = OsString::from(format!("{prefix}{number}-{label}"));
+            let file = match folder.create_new(&name) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(e) => return Err(e),
+            };
+            let lock = match lock_soon(&file) {
+                Ok(Some(lock)) => Some(lock),
+                // Whoever held it that long may do with it what they want; it is empty.
+                Ok(None) => continue,
+                Err(e) if sys::cannot_lock(&e) => None,
+                Err(e) => {
+                    let _ = folder.remove(&name);
+                    return Err(e);
+                }
+            };
+            let folder = folder.clone();
+            let held = Held {
+                folder,
+                name,
+                file,
+                _lock: lock,
+            };
+            // A clean-up that came between making and locking took it for dead.
+            if held.is_in_place()? {
+                return Ok(held);
+            }
+        }
+        let text = format!("{MAX_TRIES} files named {prefix}… stand in the way");
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+    }
+
+    /// The same with another file open, to have it fail.
+    #[cfg(test)]
+    pub(super) fn with_file(mut self, file: File) -> Held {
+        self.file = file;
+        self
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn name(&self) -> &OsString {
+        &self.name
+    }
+
+    /// Whether the file still stands under its name.
+    pub(super) fn is_in_place(&self) -> io::Result<bool> {
+        self.folder.is_file(&self.name, &self.file)
+    }
+}
+
+impl Drop for Held {
+    /// Removes the name while it is this file's. Once published it is not: then nothing happens.
+    fn drop(&mut self) {
+        if self.is_in_place().unwrap_or(false) {
+            let _ = self.folder.remove(&self.name);
+        }
+    }
+}
+
+/// Locks `file` alone, waiting a second at most for who holds it. `None` when they go on.
+///
+/// # Errors
+/// As flock(2).
+pub(super) fn lock_soon(file: &File) -> io::Result<Option<Lock>> {
+    for _ in 1..LOCK_TRIES {
+        if let Some(lock) = sys::lock_exclusive(file.try_clone()?)? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    sys::lock_exclusive(file.try_clone()?)
+}
+
+/// The names in `folder` that begin with one of `prefixes` and are fit to be shown.
+fn names_with(folder: &Folder, prefixes: &[&str]) -> io::Result<Vec<String>> {
+    let names = folder.names(super::MAX_FILES)?.into_iter();
+    let mut names: Vec<String> = names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|name| !name.chars().any(crate::store::name::is_unprintable))
+        .collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The file called `name`, if there is one and it is plain.
+fn open_plain(folder: &Folder, name: &str) -> io::Result<Option<File>> {
+    // Opening for writing is what network file systems want before an exclusive lock.
+    let file = match folder.open_to_write(name.as_ref()) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
+/// What the living holders among the files that begin with `prefix` have written into them: at
+/// most `limit` bytes of each, made printable, of no more than [`MAX_NAMED`] of them. Files that
+/// cannot be read tell nothing.
+///
+/// # Errors
+/// As getdents(2).
+pub(super) fn living(folder: &Folder, prefix: &str, limit: usize) -> io::Result<Vec<String>> {
+    let mut texts = Vec::new();
+    for name in names_with(folder, &[prefix])? {
+        let Ok(Some(file)) = open_plain(folder, &name) else {
+            continue;
+        };
+        let alive = file
+            .try_clone()
+            .and_then(sys::lock_exclusive)
+            .is_ok_and(|l| l.is_none());
+        let mut bytes = vec![0; limit];
+        let read = std::os::unix::fs::FileExt::read_at(&file, &mut bytes, 0);
+        if let (true, Ok(len @ 1..)) = (alive, read) {
+            texts.push(printable(&String::from_utf8_lossy(&bytes[..len])));
+        }
+        if texts.len() == MAX_NAMED {
+            break;
+        }
+    }
+    Ok(texts)
+}
+
+/// The beginning of `text`, at most `max` bytes, ending between two characters.
+pub(super) fn shortened(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// `text` on one line without anything that moves a cursor.
+pub(super) fn printable(text: &str) -> String {
+    let clean = text.chars().map(|c| {
+        if crate::store::name::is_unprintable(c) {
+            ' '
+        } else {
+            c
+        }
+    });
+    clean.collect::<String>().trim().to_owned()
+}
+
+/// Removes the plain files that begin with one of `prefixes` and that nobody holds; returns their
+/// names. What cannot be locked is left: its maker may live.
+///
+/// # Errors
+/// As getdents(2), unlink(2).
+pub(super) fn remove_dead(folder: &Folder, prefixes: &[&str]) -> io::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for name in names_with(folder, prefixes)? {
+        let Ok(Some(file)) = open_plain(folder, &name) else {
+            continue;
+        };
+        let Ok(Some(_lock)) = file.try_clone().and_then(sys::lock_exclusive) else {
+            continue;
+        };
+        // Published or replaced by a living file since it was opened? From here on nobody else
+        // can be its maker: the lock is held and the name is taken.
+        if !folder.is_file(name.as_ref(), &file)? {
+            continue;
+        }
+        match folder.remove(name.as_ref()) {
+            Ok(()) => removed.push(name),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(removed)
+}

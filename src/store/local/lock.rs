@@ -1,0 +1,129 @@
+//! The lock of a whole folder.
+//!
+//! It is a file lock on `.lock`, which is empty and never removed. Who holds it is said in files
+//! of their own, one for each holder, so that several shared holders do not overwrite one another
+//! and none is named that has gone.
+
+use super::fail;
+use super::held::{self, Held};
+use crate::base::Result;
+use crate::store::{LockMode, StoreLock, held_by};
+use crate::sys::{self, Folder, Lock};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+/// In front of the names of files in which lock holders say who they are.
+pub(super) const HOLDER: &str = ".holder-";
+
+const LOCK_FILE: &str = ".lock";
+
+/// The most bytes a holder says of itself.
+const MAX_TEXT: usize = 400;
+
+/// How often the lock file may be removed under our hands before that is an error.
+const MAX_REPLACED: u32 = 10;
+
+/// What a [`StoreLock`] of a folder keeps. Fields drop in this order: a holder that still says its
+/// name has the lock.
+struct Guard {
+    _text: Option<Held>,
+    _lock: Lock,
+}
+
+/// What asking for the lock came to.
+enum Asked {
+    Got(Lock),
+    HeldByOthers,
+    /// There is nothing to lock, and nobody from here can make it.
+    Needless,
+}
+
+pub(super) fn lock(
+    folder: &Arc<Folder>,
+    store: &str,
+    mode: LockMode,
+    holder: &str,
+) -> Result<StoreLock> {
+    match ask(folder, mode) {
+        Ok(Asked::Got(lock)) => {
+            // Last and only if possible: a store that is full must still be locked to be pruned.
+            let text = say(folder, holder).ok();
+            Ok(StoreLock::new(Guard {
+                _text: text,
+                _lock: lock,
+            }))
+        }
+        Ok(Asked::Needless) => Ok(StoreLock::new(())),
+        Ok(Asked::HeldByOthers) => {
+            let holders = held::living(folder, HOLDER, MAX_TEXT).unwrap_or_default();
+            Err(held_by(store, &holders))
+        }
+        Err(e) if sys::cannot_lock(&e) => {
+            Err(fail("lock", store, e)
+                .hint("its file system has no file locks; mount it with locking"))
+        }
+        Err(e) => Err(fail("lock", store, e)),
+    }
+}
+
+fn ask(folder: &Folder, mode: LockMode) -> io::Result<Asked> {
+    let name = OsStr::new(LOCK_FILE);
+    for _ in 0..MAX_REPLACED {
+        let Some(file) = open(folder, name, mode)? else {
+            return Ok(Asked::Needless);
+        };
+        if !file.metadata()?.is_file() {
+            let text = format!("{LOCK_FILE} is no plain file");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let lock = match mode {
+            LockMode::Exclusive => sys::lock_exclusive(file.try_clone()?),
+            LockMode::Shared => sys::lock_shared(file.try_clone()?),
+        };
+        match lock {
+            Ok(Some(lock)) if folder.is_file(name, &file)? => return Ok(Asked::Got(lock)),
+            // Somebody removed the file: a lock on it would keep nobody out.
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(Asked::HeldByOthers),
+            // Without locks there are no exclusive ones either, so that readers have nothing to fear.
+            Err(e) if mode == LockMode::Shared && sys::cannot_lock(&e) => {
+                return Ok(Asked::Needless);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    let text = format!("{LOCK_FILE} is removed again and again");
+    Err(io::Error::other(text))
+}
+
+/// The lock file. `None` when it is missing and this process may only read: on a medium that is
+/// read-only nobody changes what is read, and elsewhere a reader without rights cannot do better.
+fn open(folder: &Folder, name: &OsStr, mode: LockMode) -> io::Result<Option<File>> {
+    match folder.open_or_create(name) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if mode == LockMode::Shared && cannot_write(&e) => match folder.open_to_read(name) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if cannot_write(&e) || e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        },
+        Err(e) => Err(e),
+    }
+}
+
+fn cannot_write(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// Writes down who holds the lock, for those who come in vain.
+fn say(folder: &Arc<Folder>, holder: &str) -> io::Result<Held> {
+    let text = held::printable(holder);
+    let held = Held::create(folder, HOLDER, "run")?;
+    held.file()
+        .write_all(held::shortened(&text, MAX_TEXT).as_bytes())?;
+    Ok(held)
+}

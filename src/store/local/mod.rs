@@ -1,0 +1,199 @@
+//! A folder of this machine, or of a share that is mounted on it, as a store.
+//!
+//! Published files stand under their names. What is not published has a name with a dot in front:
+//! `.unfinished-…` for uploads, `.holder-…` for what lock holders say of themselves, both held by
+//! file locks that die with their process; `.lock` and `.publishing` are empty and stay. Everything
+//! else in the folder (subfolders, links, devices, odd names) is ignored.
+
+mod held;
+mod lock;
+mod publish;
+mod read;
+mod upload;
+
+use super::{Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found};
+use crate::base::{Error, ErrorKind, RangeRead, Result};
+use crate::sys::Folder;
+use held::Held;
+use read::LocalFile;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use upload::LocalUpload;
+
+/// More files than any store has; a folder with more is not read into memory.
+const MAX_FILES: usize = 1_000_000;
+
+/// In front of the name of an upload that is not published.
+const UNFINISHED: &str = ".unfinished-";
+
+/// A store in a folder. Clones share the folder's handle.
+#[derive(Debug, Clone)]
+pub struct LocalStore {
+    name: String,
+    path: PathBuf,
+    folder: Arc<Folder>,
+}
+
+impl LocalStore {
+    /// Opens the store in the folder at `path`, also for reading only.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such folder, `Destination` for every other failure.
+    pub fn open(path: &Path) -> Result<LocalStore> {
+        LocalStore::new("open", path, Folder::open)
+    }
+
+    /// Makes the folder at `path` (mode 0700) and opens the store in it; a folder that exists is
+    /// taken as it is. The folder above must exist: were it made too, a disk that is not mounted
+    /// would go unnoticed.
+    ///
+    /// # Errors
+    /// `NotFound` when the folder above is missing, `Destination` for every other failure.
+    pub fn create(path: &Path) -> Result<LocalStore> {
+        LocalStore::new("create", path, Folder::create)
+    }
+
+    fn new(what: &str, path: &Path, make: fn(&Path) -> io::Result<Folder>) -> Result<LocalStore> {
+        let name = path.display().to_string();
+        match make(path) {
+            Ok(folder) => {
+                let (path, folder) = (path.to_owned(), Arc::new(folder));
+                Ok(LocalStore { name, path, folder })
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(
+                    Error::new(ErrorKind::NotFound, what, format!("the store {name}"))
+                        .caused_by(e)
+                        .hint("check the path, and whether the disk or share is mounted"),
+                )
+            }
+            Err(e) => Err(fail(what, &format!("the store {name}"), e)),
+        }
+    }
+
+    fn path_text(&self, name: &FileName) -> String {
+        self.path.join(name.as_str()).display().to_string()
+    }
+
+    /// Fails unless `name` is a plain file.
+    fn check_plain(&self, what: &str, kind: ErrorKind, name: &FileName) -> Result<()> {
+        match self.folder.facts(name.as_ref()) {
+            Ok(facts) if facts.is_file() => Ok(()),
+            Ok(_) => Err(Error::new(ErrorKind::NotFound, what, self.path_text(name))
+                .because("it is no plain file, and links are not followed in a store")),
+            Err(e) => Err(self.file_error(what, kind, name, e)),
+        }
+    }
+
+    fn file_error(&self, what: &str, kind: ErrorKind, name: &FileName, e: io::Error) -> Error {
+        if e.kind() == io::ErrorKind::NotFound {
+            return not_found(what, &self.name, name);
+        }
+        Error::new(kind, what, self.path_text(name)).caused_by(e)
+    }
+}
+
+impl Store for LocalStore {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn list(&self) -> Result<Vec<Entry>> {
+        let names = self
+            .folder
+            .names(MAX_FILES)
+            .map_err(|e| fail("list", &self.name, e))?;
+        let mut entries = Vec::new();
+        for name in names {
+            let Some(name) = name.into_string().ok().and_then(|n| FileName::new(n).ok()) else {
+                continue;
+            };
+            match self.folder.facts(name.as_ref()) {
+                Ok(facts) if facts.is_file() => {
+                    let (len, modified) = (facts.len(), facts.modified().ok());
+                    entries.push(Entry {
+                        name,
+                        len,
+                        modified,
+                    });
+                }
+                Ok(_) => {}
+                // Removed since the folder was read.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(fail("list", &self.path_text(&name), e)),
+            }
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
+        self.check_plain("open", ErrorKind::Damaged, name)?;
+        let file = self
+            .folder
+            .open_to_read(name.as_ref())
+            .map_err(|e| self.file_error("open", ErrorKind::Damaged, name, e))?;
+        Ok(Arc::new(LocalFile::new(self.path_text(name), file)?))
+    }
+
+    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
+        match self.folder.facts(name.as_ref()) {
+            Ok(_) => return Err(name_taken("create", &self.name, name)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(fail("create", &self.path_text(name), e)),
+        }
+        let held = Held::create(&self.folder, UNFINISHED, name.as_str())
+            .map_err(|e| fail("create", &self.path_text(name), e))?;
+        Ok(Box::new(LocalUpload::new(self.clone(), held, name.clone())))
+    }
+
+    fn remove(&self, name: &FileName) -> Result<()> {
+        self.check_plain("remove", ErrorKind::Destination, name)?;
+        self.folder
+            .remove(name.as_ref())
+            .map_err(|e| self.file_error("remove", ErrorKind::Destination, name, e))?;
+        self.folder.sync().map_err(|e| fail("sync", &self.name, e))
+    }
+
+    fn space(&self) -> Result<Option<Space>> {
+        let space = self.folder.space();
+        space
+            .map(Some)
+            .map_err(|e| fail("ask the free space of", &self.name, e))
+    }
+
+    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
+        lock::lock(&self.folder, &self.name, mode, holder)
+    }
+
+    fn clean_up(&self) -> Result<Vec<String>> {
+        held::remove_dead(&self.folder, &[UNFINISHED, lock::HOLDER])
+            .map_err(|e| fail("clean up", &self.name, e))
+    }
+
+    fn path_of(&self, name: &FileName) -> Option<PathBuf> {
+        Some(self.path.join(name.as_str()))
+    }
+}
+
+fn fail(what: &str, subject: &str, e: io::Error) -> Error {
+    let hint = match e.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some("the store lies on a file system mounted read-only")
+        }
+        io::ErrorKind::PermissionDenied => Some("run as the user who owns the store, or as root"),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("free some space in the store, or choose another store")
+        }
+        _ => None,
+    };
+    let error = Error::new(ErrorKind::Destination, what, subject).caused_by(e);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests;

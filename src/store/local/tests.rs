@@ -1,0 +1,250 @@
+//! What the contract cannot know: modes, links, leftovers, failing files.
+
+use super::*;
+use crate::store::{contract, write_error};
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use tempfile::TempDir;
+
+fn store() -> (TempDir, LocalStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::create(&dir.path().join("store")).unwrap();
+    (dir, store)
+}
+
+fn name(text: &str) -> FileName {
+    FileName::new(text).unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Everything in the store's folder but the two files that stay.
+fn inside(store: &LocalStore) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(&store.path)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| n != ".lock" && n != ".publishing")
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_folder_keeps_the_contract() {
+    let (_dir, store) = store();
+    let other = LocalStore::open(&store.path).unwrap();
+    contract::check_store(&store, &other);
+    assert_eq!(inside(&store), [""; 0]);
+}
+
+#[test]
+fn a_wrapped_folder_keeps_the_contract() {
+    use crate::store::{FaultStore, Faults, RecordStore, Recorded};
+    let (_dir, store) = store();
+    let faulty = FaultStore::new(Arc::new(store.clone()), Faults::default());
+    let recorded = RecordStore::new(Arc::new(store), Recorded::default());
+    contract::check_store(&recorded, &faulty);
+}
+
+#[test]
+fn only_the_owner_has_access() {
+    let (_dir, store) = store();
+    assert_eq!(mode(&store.path), 0o700);
+    let mut upload = store.create(&name("a")).unwrap();
+    upload.write_all(b"x").unwrap();
+    let unfinished = store.path.join(&inside(&store)[0]);
+    assert_eq!(mode(&unfinished), 0o600);
+    upload.publish().unwrap();
+    assert_eq!(mode(&store.path_of(&name("a")).unwrap()), 0o600);
+    drop(store.lock(LockMode::Exclusive, "x").unwrap());
+    assert_eq!(mode(&store.path.join(".lock")), 0o600);
+}
+
+#[test]
+fn creating_takes_a_folder_as_it_is_and_makes_no_parents() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mine");
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o750)).unwrap();
+    LocalStore::create(&path).unwrap();
+    assert_eq!(mode(&path), 0o750);
+    let missing = dir.path().join("not/mounted");
+    let error = LocalStore::create(&missing).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(!dir.path().join("not").exists());
+    assert_eq!(
+        LocalStore::open(&missing).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert_eq!(
+        LocalStore::open(&file).unwrap_err().kind(),
+        ErrorKind::Destination
+    );
+    assert_eq!(
+        LocalStore::create(&file).unwrap_err().kind(),
+        ErrorKind::Destination
+    );
+}
+
+#[test]
+fn what_is_no_plain_file_is_not_there() {
+    let (dir, store) = store();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    symlink(&secret, store.path.join("link")).unwrap();
+    symlink("nowhere", store.path.join("dangling")).unwrap();
+    fs::create_dir(store.path.join("folder")).unwrap();
+    fs::write(store.path.join("folder/file"), "x").unwrap();
+    fs::write(store.path.join("odd\nname"), "x").unwrap();
+    fs::write(store.path.join(".hidden"), "x").unwrap();
+    let fifo = store.path.join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    assert_eq!(store.list().unwrap(), []);
+    for text in ["link", "dangling", "folder", "fifo"] {
+        let file = name(text);
+        assert_eq!(
+            store.open(&file).err().unwrap().kind(),
+            ErrorKind::NotFound,
+            "{text}"
+        );
+        assert_eq!(
+            store.remove(&file).unwrap_err().kind(),
+            ErrorKind::NotFound,
+            "{text}"
+        );
+        assert_eq!(
+            store.create(&file).err().unwrap().kind(),
+            ErrorKind::Destination,
+            "{text}"
+        );
+    }
+    assert_eq!(store.clean_up().unwrap(), [""; 0]);
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+}
+
+#[test]
+fn dead_leftovers_go_and_living_uploads_stay() {
+    let (dir, store) = store();
+    let outside = dir.path().join("outside");
+    fs::write(&outside, "x").unwrap();
+    for leftover in [".unfinished-0-a", ".unfinished-junk", ".holder-7-run"] {
+        fs::write(store.path.join(leftover), "x").unwrap();
+    }
+    symlink(&outside, store.path.join(".unfinished-1-link")).unwrap();
+    fs::create_dir(store.path.join(".unfinished-2-folder")).unwrap();
+    fs::write(store.path.join(".unfinished-\x1b[2J"), "x").unwrap();
+    let mut upload = store.create(&name("a")).unwrap();
+    upload.write_all(b"alive").unwrap();
+    let removed = store.clean_up().unwrap();
+    assert_eq!(
+        removed,
+        [".holder-7-run", ".unfinished-0-a", ".unfinished-junk"]
+    );
+    upload.publish().unwrap();
+    assert_eq!(fs::read(store.path.join("a")).unwrap(), b"alive");
+    assert!(outside.exists(), "a link is not followed");
+}
+
+#[test]
+fn an_upload_whose_file_was_taken_away_is_not_published() {
+    let (_dir, store) = store();
+    let mut upload = store.create(&name("a")).unwrap();
+    upload.write_all(b"mine").unwrap();
+    let unfinished = store.path.join(&inside(&store)[0]);
+    fs::remove_file(&unfinished).unwrap();
+    fs::write(&unfinished, "another's").unwrap();
+    let error = upload.publish().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Destination);
+    assert_eq!(store.list().unwrap(), []);
+    assert_eq!(fs::read_to_string(&unfinished).unwrap(), "another's");
+}
+
+#[test]
+fn a_removed_lock_file_keeps_nobody_in_or_out_for_good() {
+    let (_dir, store) = store();
+    fs::write(store.path.join(".holder-0-run"), "a dead one").unwrap();
+    let lock = store.lock(LockMode::Exclusive, "a\x1b[2J\nb").unwrap();
+    let error = store
+        .lock(LockMode::Shared, "late")
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.ends_with("held by a [2J b"),
+        "only the living, harmlessly: {error}"
+    );
+    drop(lock);
+    fs::remove_file(store.path.join(".lock")).unwrap();
+    symlink("/etc/passwd", store.path.join(".lock")).unwrap();
+    let error = store.lock(LockMode::Exclusive, "x").err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Destination, "a link is not locked");
+}
+
+/// An upload into `file` instead of a new one.
+fn upload_into(store: &LocalStore, file: fs::File) -> Box<LocalUpload> {
+    let held = Held::create(&store.folder, UNFINISHED, "x").unwrap();
+    Box::new(LocalUpload::new(
+        store.clone(),
+        held.with_file(file),
+        name("a"),
+    ))
+}
+
+#[test]
+fn a_full_disk_says_so_and_spoils_the_upload() {
+    let (_dir, store) = store();
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut upload = upload_into(&store, full);
+    let error = write_error("a", upload.write_all(&[0; 5000]).unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Destination);
+    assert_eq!(error.os_error(), Some(28));
+    let hint = error.next_step().unwrap();
+    assert!(hint.contains("free") && hint.contains("4.9 KiB"), "{hint}");
+    assert!(upload.write(b"more").is_err());
+    let error = Upload::publish(upload).unwrap_err();
+    assert!(error.to_string().contains("earlier write"), "{error}");
+    assert_eq!(store.list().unwrap(), []);
+}
+
+#[test]
+fn a_failed_sync_publishes_nothing() {
+    let (_dir, store) = store();
+    // A pipe takes writes and cannot be synced.
+    let (_reader, writer) = io::pipe().unwrap();
+    let mut upload = upload_into(&store, fs::File::from(std::os::fd::OwnedFd::from(writer)));
+    upload.write_all(b"x").unwrap();
+    let error = Upload::publish(upload).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.operation()),
+        (ErrorKind::Destination, "sync")
+    );
+    assert_eq!(store.list().unwrap(), []);
+}
+
+#[test]
+fn a_file_that_shrinks_is_damaged() {
+    let (_dir, store) = store();
+    let mut upload = store.create(&name("a")).unwrap();
+    upload.write_all(&[7; 200_000]).unwrap();
+    upload.publish().unwrap();
+    let reader = store.open(&name("a")).unwrap();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(store.path.join("a"))
+        .unwrap();
+    file.set_len(100_000).unwrap();
+    for count in [10, 100_000] {
+        let error = reader.read_at(100_000, &mut vec![0; count]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(error.to_string().contains("at byte 100000"), "{error}");
+    }
+}

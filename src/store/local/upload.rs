@@ -1,0 +1,156 @@
+//! Writing a file that nobody sees until it is whole and durable.
+
+use super::held::Held;
+use super::{LocalStore, fail, publish};
+use crate::base::{ByteLen, Error, ErrorKind, Result, to_u64};
+use crate::store::{FileName, Upload, as_io_error, name_taken, spoiled};
+use crate::sys::{self, persist};
+use std::io::{self, Write};
+
+/// Bytes after which the kernel is told to begin writing, so that the last sync finds little left.
+const WINDOW: u64 = 4 << 20;
+
+/// How far behind the write-back pages are dropped from the cache: they are clean by then.
+const BEHIND: u64 = 4 * WINDOW;
+
+/// An upload into a folder: a held file under a name with a dot.
+pub(super) struct LocalUpload {
+    store: LocalStore,
+    held: Held,
+    name: FileName,
+    written: u64,
+    /// Up to here the kernel was told to begin writing.
+    started: u64,
+    /// Set by the first failure and for ever.
+    spoiled: bool,
+}
+
+impl LocalUpload {
+    pub(super) fn new(store: LocalStore, held: Held, name: FileName) -> LocalUpload {
+        LocalUpload {
+            store,
+            held,
+            name,
+            written: 0,
+            started: 0,
+            spoiled: false,
+        }
+    }
+
+    fn path_text(&self) -> String {
+        self.store.path_text(&self.name)
+    }
+
+    fn write_behind(&mut self) {
+        let file = self.held.file();
+        sys::start_write_back(file, self.started, self.written - self.started);
+        self.started = self.written;
+        // From the start each time: pages that were still being written the last time are clean now.
+        sys::drop_cached(file, 0, self.started.saturating_sub(BEHIND));
+    }
+
+    fn write_failed(&self, wanted: usize, e: io::Error) -> Error {
+        let full = matches!(
+            e.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        let error = fail("write", &self.path_text(), e);
+        if !full {
+            return error;
+        }
+        let free = match self.store.folder.space() {
+            Ok(space) => format!("{} are free there now", ByteLen(space.available)),
+            Err(_) => "how much is free there cannot be told".to_owned(),
+        };
+        error.hint(format!(
+            "after {} the next {} found no room, {free}; free some space in the store (the \
+             unfinished file is removed) or choose another store",
+            ByteLen(self.written),
+            ByteLen(to_u64(wanted)),
+        ))
+    }
+
+    /// Gives the file its name and makes that durable, or takes it back.
+    fn make_visible(&self) -> Result<()> {
+        let folder = &self.store.folder;
+        let published = publish::publish(
+            folder,
+            self.held.name(),
+            self.name.as_ref(),
+            self.held.file(),
+        );
+        match published {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(name_taken("publish", &self.store.name, &self.name));
+            }
+            Err(e) => return Err(fail("publish", &self.path_text(), e)),
+        }
+        folder.sync().map_err(|e| {
+            // A name that may vanish with the next power cut must not become anybody's parent.
+            let withdrawn = folder.remove(self.name.as_ref()).is_ok();
+            let error = fail("sync the folder of", &self.path_text(), e);
+            if withdrawn {
+                return error;
+            }
+            error.hint("the file could not be removed again; verify it before you rely on it")
+        })
+    }
+}
+
+impl Write for LocalUpload {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.spoiled {
+            return Err(as_io_error(spoiled("write", &self.path_text())));
+        }
+        let count = match persist(|| self.held.file().write(buf)) {
+            Ok(0) if !buf.is_empty() => Err(io::ErrorKind::WriteZero.into()),
+            other => other,
+        };
+        match count {
+            Ok(count) => {
+                self.written += to_u64(count);
+                if self.written - self.started >= WINDOW {
+                    self.write_behind();
+                }
+                Ok(count)
+            }
+            Err(e) => {
+                self.spoiled = true;
+                Err(as_io_error(self.write_failed(buf.len(), e)))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Upload for LocalUpload {
+    fn written(&self) -> u64 {
+        self.written
+    }
+
+    fn publish(self: Box<Self>) -> Result<()> {
+        if self.spoiled {
+            return Err(spoiled("publish", &self.path_text()));
+        }
+        let file = self.held.file();
+        file.sync_all()
+            .map_err(|e| fail("sync", &self.path_text(), e))?;
+        sys::drop_cached(file, 0, self.written);
+        let gone = || {
+            Error::new(ErrorKind::Destination, "publish", self.path_text())
+                .because("its unfinished file was removed by somebody else")
+        };
+        match self.held.is_in_place() {
+            Ok(true) => self.make_visible(),
+            Ok(false) => Err(gone()),
+            Err(e) => Err(fail("publish", &self.path_text(), e)),
+        }
+    }
+
+    /// Dropping does it.
+    fn abandon(self: Box<Self>) {}
+}

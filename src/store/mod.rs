@@ -1,0 +1,202 @@
+//! Where do images live, and how do they get there whole or not at all?
+//!
+//! Promises: a file is seen under its name only when every byte of it is durable; nothing that
+//! exists is ever replaced; an upload that ends in any other way leaves nothing, and what a killed
+//! run leaves is recognisable and removed by the next. Locks die with their holder.
+//! Must not know: what is inside the files, which of them belong together, who may be deleted.
+//!
+//! Every implementation and wrapper passes the suite in `contract.rs`.
+
+#[cfg(test)]
+pub(crate) mod contract;
+mod fault;
+mod local;
+mod memory;
+mod name;
+mod record;
+
+pub use crate::sys::Space;
+pub use fault::{Call, Fault, FaultStore, Faults};
+pub use local::LocalStore;
+pub use memory::MemoryStore;
+pub use name::FileName;
+pub use record::{Op, RecordStore, Recorded, replay};
+
+use crate::base::{Error, ErrorKind, RangeRead, Result};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// A published file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, unique in the store.
+    pub name: FileName,
+    /// Its length in bytes.
+    pub len: u64,
+    /// When it was last written as the store's own clock says, where the store says so. For
+    /// people and for caches; the order of images never depends on it.
+    pub modified: Option<SystemTime>,
+}
+
+/// With whom a store can be shared while it is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// With nobody: for whoever removes or rewrites.
+    Exclusive,
+    /// With other shared holders: for whoever reads or adds.
+    Shared,
+}
+
+/// A held lock of a store; given back when dropped.
+pub struct StoreLock {
+    _guard: Box<dyn Send>,
+}
+
+impl StoreLock {
+    /// A lock that is held as long as `guard` lives. For implementations of [`Store`].
+    pub fn new(guard: impl Send + 'static) -> StoreLock {
+        StoreLock {
+            _guard: Box::new(guard),
+        }
+    }
+}
+
+/// A flat set of named files that are written once, read by range and removed.
+///
+/// # Contract
+/// - Calls come from any number of threads, and other processes work on the same store meanwhile.
+/// - Failures of the store itself are of kind `Destination`, except when the bytes of a published
+///   file are not to be had: that is `Damaged`, as [`RangeRead`] says. A file that is not there,
+///   or that is no plain file, is `NotFound`.
+/// - Only published files are listed, opened and removed.
+pub trait Store: Send + Sync {
+    /// What to call it in messages: a path, an address.
+    fn name(&self) -> &str;
+
+    /// The published files, in ascending order of their names' bytes.
+    ///
+    /// # Errors
+    /// `Destination`.
+    fn list(&self) -> Result<Vec<Entry>>;
+
+    /// Opens a published file. It stays readable when it is removed meanwhile, where the store can
+    /// do that (local and in memory: yes).
+    ///
+    /// # Errors
+    /// `NotFound`, `Damaged`.
+    fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>>;
+
+    /// Begins a file that will be called `name`.
+    ///
+    /// # Errors
+    /// `Destination`; at once when `name` exists, so that nobody finds out after hours.
+    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>>;
+
+    /// Removes a published file, durably once `Ok` is returned.
+    ///
+    /// # Errors
+    /// `NotFound`, `Destination`.
+    fn remove(&self, name: &FileName) -> Result<()>;
+
+    /// Room for more, in bytes; `None` when the store has no notion of it.
+    ///
+    /// # Errors
+    /// `Destination`.
+    fn space(&self) -> Result<Option<Space>>;
+
+    /// Locks the whole store without waiting. `holder` tells others who holds it: host, process id
+    /// and what is being done. It is shown to whoever comes in vain. A lock ends when it is
+    /// dropped or its process dies; it never ends by age.
+    ///
+    /// # Errors
+    /// `Locked`, naming the holders; `Destination`.
+    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock>;
+
+    /// Removes what dead runs left: unpublished uploads that no living process holds. Returns
+    /// what was removed, for a message. To be called under an exclusive lock: on a network share
+    /// whose file locks are not shared between machines, only that keeps apart the living and the
+    /// dead.
+    ///
+    /// # Errors
+    /// `Destination`.
+    fn clean_up(&self) -> Result<Vec<String>>;
+
+    /// Where a published file lies on this machine, for stores that are folders.
+    fn path_of(&self, _name: &FileName) -> Option<PathBuf> {
+        None
+    }
+}
+
+/// A file on its way into a store: written front to back, invisible until published.
+///
+/// # Contract
+/// - `write` fails with an [`io::Error`] that carries an [`Error`]; [`write_error`] takes it out.
+///   `Interrupted` is no failure. Any other one is final: the rest cannot be trusted to be whole,
+///   so that no later write succeeds and `publish` fails.
+/// - `flush` promises nothing; only `publish` makes durable.
+/// - Dropping without publishing abandons.
+pub trait Upload: io::Write + Send {
+    /// Bytes taken so far.
+    fn written(&self) -> u64;
+
+    /// Makes the content durable, then visible under its name, then the name durable. An existing
+    /// file is never replaced. `Ok` means that a power cut cannot take it away any more.
+    ///
+    /// A failure means that nothing was published and nothing is left, as far as the store still
+    /// obeys. A failed sync is never tried again: it says that data is gone from the cache.
+    ///
+    /// # Errors
+    /// `Destination`, also when the name was taken meanwhile.
+    fn publish(self: Box<Self>) -> Result<()>;
+
+    /// Removes what was written. Nothing is left, as far as the store still obeys.
+    fn abandon(self: Box<Self>);
+}
+
+/// The [`Error`] inside what [`Upload`]'s `write` returned, or one of kind `Destination` around it.
+/// `name` is what was written to.
+pub fn write_error(name: &str, e: io::Error) -> Error {
+    match e.downcast::<Error>() {
+        Ok(error) => error,
+        Err(e) => Error::new(ErrorKind::Destination, "write", name).caused_by(e),
+    }
+}
+
+/// The way back: `error` as [`Upload`]'s `write` returns it.
+fn as_io_error(error: Error) -> io::Error {
+    let kind = error.os_error().map_or(io::ErrorKind::Other, |code| {
+        io::Error::from_raw_os_error(code).kind()
+    });
+    io::Error::new(kind, error)
+}
+
+/// The error of a store that has no published file `name`.
+fn not_found(what: &str, store: &str, name: &FileName) -> Error {
+    Error::new(ErrorKind::NotFound, what, format!("{store}/{name}"))
+        .because("there is no such image file")
+}
+
+/// The error of a `name` that is taken.
+fn name_taken(what: &str, store: &str, name: &FileName) -> Error {
+    Error::new(ErrorKind::Destination, what, format!("{store}/{name}"))
+        .because("a file of that name exists already")
+        .hint("nothing was replaced; choose another name or remove that file first")
+}
+
+/// The error of an upload whose write failed before.
+fn spoiled(what: &str, name: &str) -> Error {
+    Error::new(ErrorKind::Destination, what, name).because("an earlier write to it failed")
+}
+
+/// The error of a lock that others hold. `holders` is what they said of themselves.
+fn held_by(store: &str, holders: &[String]) -> Error {
+    let who = match holders {
+        [] => "another run holds it and has not said who it is".to_owned(),
+        some => format!("held by {}", some.join("; ")),
+    };
+    Error::new(ErrorKind::Locked, "lock", store)
+        .because(who)
+        .hint("wait until that run has ended, then try again")
+}

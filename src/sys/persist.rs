@@ -1,0 +1,58 @@
+//! Calls that failed for no lasting reason.
+
+use std::io;
+use std::time::Duration;
+
+/// With [`PAUSE`] between them this bounds the wait to about a second.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Repeats `call` while it is interrupted (`EINTR`) or told to come again (`EAGAIN`), for a second
+/// at most.
+///
+/// # Errors
+/// What the last try said.
+pub fn persist<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..TRIES {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    call()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passing_failures_are_survived_and_others_are_not() {
+        let mut left = vec![
+            Ok(7),
+            Err(io::ErrorKind::WouldBlock),
+            Err(io::ErrorKind::Interrupted),
+        ];
+        let value = persist(|| left.pop().unwrap().map_err(io::Error::from));
+        assert_eq!(value.unwrap(), 7);
+        let mut calls = 0;
+        let failed: io::Result<()> = persist(|| {
+            calls += 1;
+            Err(io::ErrorKind::PermissionDenied.into())
+        });
+        assert_eq!(
+            (failed.unwrap_err().kind(), calls),
+            (io::ErrorKind::PermissionDenied, 1)
+        );
+        let mut calls = 0;
+        let failed: io::Result<()> = persist(|| {
+            calls += 1;
+            Err(io::ErrorKind::Interrupted.into())
+        });
+        assert_eq!(
+            (failed.unwrap_err().kind(), calls),
+            (io::ErrorKind::Interrupted, TRIES)
+        );
+    }
+}
