@@ -135,11 +135,11 @@ impl Strata {
     }
 }
 
+/// What a pipe will have said.
+type Collected = JoinHandle<Vec<u8>>;
+
 /// Reads a pipe to its end and reports that.
-fn collect(
-    mut pipe: impl Read + Send + 'static,
-    end: std::sync::mpsc::Sender<()>,
-) -> JoinHandle<Vec<u8>> {
+fn collect(mut pipe: impl Read + Send + 'static, end: std::sync::mpsc::Sender<()>) -> Collected {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         pipe.read_to_end(&mut bytes).expect("read a pipe");
@@ -153,7 +153,7 @@ pub(crate) struct Running {
     line: Vec<OsString>,
     child: Child,
     ended: Receiver<()>,
-    output: Option<(JoinHandle<Vec<u8>>, JoinHandle<Vec<u8>>)>,
+    output: Option<(Collected, Collected)>,
 }
 
 impl Running {

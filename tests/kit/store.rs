@@ -71,8 +71,17 @@ impl Store {
         path
     }
 
-    /// All files below the folder, by name, with their lengths.
+    /// All files below the folder, by name, with their lengths, but for the empty ones that locks
+    /// hang on.
     pub(crate) fn files(&self) -> Vec<(String, u64)> {
+        let lock = |name: &str, len: u64| len == 0 && [".lock", ".publishing"].contains(&name);
+        let mut files = self.all_files();
+        files.retain(|(name, len)| !lock(name, *len));
+        files
+    }
+
+    /// As `files`, with those of locks.
+    pub(crate) fn all_files(&self) -> Vec<(String, u64)> {
         let mut files = Vec::new();
         collect(&self.dir, "", &mut files);
         files.sort();
