@@ -5,9 +5,11 @@
 
 pub mod base;
 pub mod block;
+pub mod device;
 pub mod fs;
 pub mod image;
 pub mod pipeline;
 pub mod store;
+pub mod layout;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -2,7 +2,7 @@
 //!
 //! Names given here are single components. Going through the handle means that nobody can swap the
 //! folder, or a folder above it, for another one between two calls; and no call follows a symbolic
-//! link that stands in a file's place.
+//! link that stands in a file's place. Interruptions are survived ([`persist`]).
 
 use super::persist::persist;
 use super::space::{Space, space_of};
@@ -51,7 +51,7 @@ impl Folder {
     /// # Errors
     /// As mkdir(2) and fsync(2); `ENOENT` when the folder above is missing.
     pub fn create(path: &Path) -> io::Result<Folder> {
-        match DirBuilder::new().mode(0o700).create(path) {
+        match persist(|| DirBuilder::new().mode(0o700).create(path)) {
             Ok(()) => {
                 let above = match path.parent() {
                     Some(above) if above != Path::new("") => above,
@@ -155,24 +155,25 @@ impl Folder {
         let to = CString::new(to.as_bytes())?;
         let folder = self.handle.as_raw_fd();
         // The plain system call: musl's library of that name came late.
-        //
-        // SAFETY: the descriptor is open and both names are NUL-terminated strings that live
-        // through the call.
-        let done = unsafe {
-            nix::libc::syscall(
-                nix::libc::SYS_renameat2,
-                folder,
-                from.as_ptr(),
-                folder,
-                to.as_ptr(),
-                nix::libc::RENAME_NOREPLACE,
-            )
-        };
-        if done == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        persist(|| {
+            // SAFETY: the descriptor is open and both names are NUL-terminated strings that live
+            // through the call.
+            let done = unsafe {
+                nix::libc::syscall(
+                    nix::libc::SYS_renameat2,
+                    folder,
+                    from.as_ptr(),
+                    folder,
+                    to.as_ptr(),
+                    nix::libc::RENAME_NOREPLACE,
+                )
+            };
+            if done == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        })
     }
 
     /// Renames; what stood under `to` is replaced.
@@ -180,7 +181,7 @@ impl Folder {
     /// # Errors
     /// As renameat(2).
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        Ok(renameat(&self.handle, from, &self.handle, to)?)
+        persist(|| Ok(renameat(&self.handle, from, &self.handle, to)?))
     }
 
     /// Gives a file a second name that does not exist yet.
@@ -189,13 +190,8 @@ impl Folder {
     /// As linkat(2): `EEXIST` when `to` exists; `EPERM` or `EOPNOTSUPP` where the file system has
     /// no hard links.
     pub fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        Ok(linkat(
-            &self.handle,
-            from,
-            &self.handle,
-            to,
-            AtFlags::empty(),
-        )?)
+        let flags = AtFlags::empty();
+        persist(|| Ok(linkat(&self.handle, from, &self.handle, to, flags)?))
     }
 
     /// Removes a name that is not a folder's.
@@ -203,7 +199,8 @@ impl Folder {
     /// # Errors
     /// As unlinkat(2).
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
-        Ok(unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir)?)
+        let flags = UnlinkatFlags::NoRemoveDir;
+        persist(|| Ok(unlinkat(&self.handle, name, flags)?))
     }
 
     /// Makes all names of the folder durable. Some network file systems answer that folders cannot

@@ -6,7 +6,15 @@ use std::io;
 /// A lock on an open file, released when dropped or when the process dies, however it dies.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// Unlocks in so many words: a child process that is just being started has a copy of the
+/// descriptor until it executes its program, and closing ours would leave the lock with it.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 /// Locks `file` for this process alone. `None` when another holds it.
@@ -15,7 +23,7 @@ pub struct Lock {
 /// As flock(2), except that a held lock is not an error.
 pub fn lock_exclusive(file: File) -> io::Result<Option<Lock>> {
     match file.try_lock() {
-        Ok(()) => Ok(Some(Lock { _file: file })),
+        Ok(()) => Ok(Some(Lock { file })),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(e)) => Err(e),
     }
@@ -27,7 +35,7 @@ pub fn lock_exclusive(file: File) -> io::Result<Option<Lock>> {
 /// As flock(2), except that a held lock is not an error.
 pub fn lock_shared(file: File) -> io::Result<Option<Lock>> {
     match file.try_lock_shared() {
-        Ok(()) => Ok(Some(Lock { _file: file })),
+        Ok(()) => Ok(Some(Lock { file })),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(e)) => Err(e),
     }

@@ -1,7 +1,7 @@
 //! Giving a finished file its name without ever taking that name from another file.
 
 use super::held::lock_soon;
-use crate::sys::{Folder, persist};
+use crate::sys::Folder;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -43,9 +43,9 @@ pub(super) fn publish(folder: &Folder, from: &OsStr, to: &OsStr, file: &File) ->
 
 fn try_way(way: Way, folder: &Folder, from: &OsStr, to: &OsStr) -> io::Result<()> {
     match way {
-        Way::Rename => persist(|| folder.rename_exclusive(from, to)),
+        Way::Rename => folder.rename_exclusive(from, to),
         Way::Link => {
-            persist(|| folder.link(from, to))?;
+            folder.link(from, to)?;
             // The file is published. What remains is a second name that a clean-up finds.
             let _ = folder.remove(from);
             Ok(())
@@ -58,9 +58,7 @@ fn try_way(way: Way, folder: &Folder, from: &OsStr, to: &OsStr) -> io::Result<()
             }
             match folder.facts(to) {
                 Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    persist(|| folder.rename(from, to))
-                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => folder.rename(from, to),
                 Err(e) => Err(e),
             }
         }

@@ -1,0 +1,10 @@
+//! The room's rules on recorded machines.
+
+mod identity;
+mod in_use;
+mod inventory;
+mod machine;
+mod refusals;
+mod resolve;
+mod stacks;
+mod words;
