@@ -4,12 +4,21 @@
 //! the exact table). Start reading at [`ops`]: one file for each thing a person can do.
 
 pub mod base;
+#[allow(unsafe_code)]
+pub mod sys;
+
 pub mod block;
+
 pub mod device;
 pub mod fs;
 pub mod image;
-pub mod pipeline;
-pub mod store;
 pub mod layout;
-#[allow(unsafe_code)]
-pub mod sys;
+pub mod store;
+
+pub mod chain;
+pub mod pipeline;
+pub mod restore;
+
+pub mod ops;
+
+pub mod cli;

@@ -1,2 +1,5 @@
 //! The command `strata`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    diskstrata::cli::main()
+}

@@ -7,7 +7,7 @@
 mod guard_rig;
 
 use diskstrata::base::{ByteOffset, ErrorKind};
-use diskstrata::block::{BlockSource, BlockTarget};
+use diskstrata::block::BlockTarget;
 use diskstrata::device::{Consistency, claim_read, permit_write};
 use guard_rig::ask::{MIB, find, needs, refused, try_write};
 use guard_rig::{Rig, run};

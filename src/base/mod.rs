@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod extent;
 mod range_read;
+mod text;
 mod units;
 
 pub use block_map::BlockMap;
@@ -20,6 +21,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Observer, Phase, Silent};
 pub use extent::{Extent, normalize};
 pub use range_read::{RangeRead, past_end};
+pub use text::{is_unprintable, printable};
 pub use units::{
     BlockIndex, BlockSize, ByteLen, ByteOffset, Geometry, SectorSize, to_u64, to_usize,
 };

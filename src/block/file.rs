@@ -247,6 +247,8 @@ pub struct TargetOptions {
     pub cached: File,
     /// The same past the page cache, where that works.
     pub direct: Option<File>,
+    /// What keeps others from writing, as long as the target lives.
+    pub lock: Option<sys::Lock>,
     /// Whether the file was created for this run and holds nothing but a hole.
     pub created: bool,
 }
@@ -257,6 +259,7 @@ pub struct TargetOptions {
 pub struct FileTarget {
     disk: Disk,
     created: bool,
+    _lock: Option<sys::Lock>,
 }
 
 impl FileTarget {
@@ -268,10 +271,15 @@ impl FileTarget {
         let TargetOptions {
             cached,
             direct,
+            lock,
             created,
         } = options;
         let disk = Disk::new(name.into(), cached, direct, ErrorKind::Destination)?;
-        Ok(FileTarget { disk, created })
+        Ok(FileTarget {
+            disk,
+            created,
+            _lock: lock,
+        })
     }
 
     /// Makes the kernel read the partition table again. `false` for a regular file or when the
@@ -425,6 +433,7 @@ mod tests {
             TargetOptions {
                 cached,
                 direct,
+                lock: None,
                 created: false,
             },
         )

@@ -40,14 +40,20 @@ impl Catalog {
     /// # Errors
     /// When the store cannot be listed. A file that cannot be opened is no error.
     pub fn load(store: &dyn Store) -> Result<Catalog> {
-        let mut catalog = Catalog { images: Vec::new(), broken: Vec::new() };
+        let mut catalog = Catalog {
+            images: Vec::new(),
+            broken: Vec::new(),
+        };
         for entry in store.list()? {
             let file = entry.name;
             if !file.as_str().ends_with(SUFFIX) {
                 continue;
             }
             match store.open(&file).and_then(ImageReader::open) {
-                Ok(reader) => catalog.images.push(Image { file, reader: Arc::new(reader) }),
+                Ok(reader) => catalog.images.push(Image {
+                    file,
+                    reader: Arc::new(reader),
+                }),
                 Err(error) => catalog.broken.push(Broken { file, error }),
             }
         }
@@ -56,8 +62,11 @@ impl Catalog {
     }
 
     /// The images of the set called `name`, oldest first.
-    pub fn set<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Image> {
-        self.images.iter().filter(move |i| i.reader.info().set == name)
+    pub fn set<'a>(&'a self, name: &str) -> std::slice::Iter<'a, Image> {
+        let set_of = |image: &Image| image.reader.info().set.as_str().cmp(name);
+        let start = self.images.partition_point(|i| set_of(i).is_lt());
+        let end = self.images.partition_point(|i| set_of(i).is_le());
+        self.images.get(start..end).unwrap_or_default().iter()
     }
 }
 

@@ -12,13 +12,18 @@ impl Catalog {
     ///
     /// # Errors
     /// `NotFound`, saying what there is; also when the start of an id fits several.
-    pub fn find(&self, wanted: &str) -> Result<&Image> {
+    pub fn find<'a>(&'a self, wanted: &str) -> Result<&'a Image> {
         if wanted == "latest" {
             let newest = |image: &&Image| image.reader.info().created;
-            return self.images.iter().max_by_key(newest).ok_or_else(|| self.none_such(wanted));
+            return self
+                .images
+                .iter()
+                .max_by_key(newest)
+                .ok_or_else(|| self.none_such(wanted));
         }
         if let Some(set) = wanted.strip_suffix("@latest") {
-            return self.set(set).last().ok_or_else(|| self.no_such_set(set));
+            let newest = self.set(set).last();
+            return newest.ok_or_else(|| self.no_such_set(set));
         }
         if let Some(image) = self.images.iter().find(|i| i.file.as_str() == wanted) {
             return Ok(image);
@@ -52,7 +57,11 @@ impl Catalog {
     }
 
     fn no_such_set(&self, set: &str) -> Error {
-        let mut names: Vec<&str> = self.images.iter().map(|i| i.reader.info().set.as_str()).collect();
+        let mut names: Vec<&str> = self
+            .images
+            .iter()
+            .map(|i| i.reader.info().set.as_str())
+            .collect();
         names.dedup();
         let why = match names.as_slice() {
             [] => "the store holds no image".to_owned(),
@@ -87,11 +96,21 @@ mod tests {
             block_size: BlockSize::new(4096).unwrap(),
             window_log2: 0,
         };
-        let info = Info { set: set.into(), sequence, created, ..Info::default() };
+        let info = Info {
+            set: set.into(),
+            sequence,
+            created,
+            ..Info::default()
+        };
         let upload = store.create(&FileName::new(file).unwrap()).unwrap();
         let mut writer = ImageWriter::start(upload, file, header, &info, &[]).unwrap();
         writer.push_run(BlockState::Zero, 1).unwrap();
-        writer.finish(Summary::default()).unwrap().0.publish().unwrap();
+        writer
+            .finish(Summary::default())
+            .unwrap()
+            .0
+            .publish()
+            .unwrap();
     }
 
     fn catalog() -> Catalog {
@@ -112,7 +131,11 @@ mod tests {
         let file = |wanted: &str| catalog.find(wanted).map(|i| i.file.to_string());
         assert_eq!(file("1111").unwrap(), "a1.strata");
         assert_eq!(file("22220000-0000").unwrap(), "b1.strata");
-        assert_eq!(file("a@latest").unwrap(), "a2.strata", "the place in the set, not the clock");
+        assert_eq!(
+            file("a@latest").unwrap(),
+            "a2.strata",
+            "the place in the set, not the clock"
+        );
         assert_eq!(file("latest").unwrap(), "a1.strata");
         assert_eq!(file("b1.strata").unwrap(), "b1.strata");
         let kind = |wanted: &str| catalog.find(wanted).map(drop).unwrap_err().kind();

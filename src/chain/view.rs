@@ -1,8 +1,8 @@
 //! An image as a disk.
 
 use crate::base::{
-    BlockIndex, ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, SectorSize, to_u64,
-    to_usize,
+    BlockIndex, ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, SectorSize,
+    to_u64, to_usize,
 };
 use crate::block::{BlockSource, Mapping};
 use crate::image::{BlockState, FrameReader, FrameRef, ImageReader, Leaf, Piece};
@@ -30,8 +30,12 @@ impl ChainView {
     /// `Damaged` when the image builds on another: alone it is not a disk.
     pub fn new(image: Arc<ImageReader>) -> Result<ChainView> {
         if let Some(parent) = image.header().parent {
-            return Err(Error::new(ErrorKind::Damaged, "read", image.name())
-                .because(format!("it builds on image {}, which is needed too", parent.id)));
+            return Err(
+                Error::new(ErrorKind::Damaged, "read", image.name()).because(format!(
+                    "it builds on image {}, which is needed too",
+                    parent.id
+                )),
+            );
         }
         // The sizes are from the image's text; what cannot be a sector is taken for the usual one.
         let source = &image.info().source;
@@ -41,7 +45,11 @@ impl ChainView {
             logical_sector: sector(source.logical_sector),
             physical_sector: sector(source.physical_sector),
         };
-        Ok(ChainView { image, geometry, leaf: Mutex::new(None) })
+        Ok(ChainView {
+            image,
+            geometry,
+            leaf: Mutex::new(None),
+        })
     }
 
     /// The image behind it.
@@ -50,7 +58,11 @@ impl ChainView {
     }
 
     fn find(&self, block: BlockIndex) -> Result<Found> {
-        let cached = self.leaf.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cached = self
+            .leaf
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some(leaf) = cached.filter(|leaf| holds(leaf, block)) {
             return Ok(Found::Leaf(leaf));
         }
@@ -58,9 +70,14 @@ impl ChainView {
         self.image.walk(block.0..block.0 + 1, &mut |piece| {
             found = match piece {
                 Piece::Leaf(leaf) => Some(Found::Leaf(leaf)),
-                Piece::Uniform { first, count, state } => {
-                    Some(Found::Uniform { end: first.0 + count, state })
-                }
+                Piece::Uniform {
+                    first,
+                    count,
+                    state,
+                } => Some(Found::Uniform {
+                    end: first.0 + count,
+                    state,
+                }),
                 Piece::Lost { error, .. } => return Err(error),
                 Piece::Misplaced(_) => found.take(),
             };
@@ -70,7 +87,11 @@ impl ChainView {
             *self.leaf.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(leaf));
         }
         found.ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "find", format!("block {} of {}", block.0, self.name()))
+            Error::new(
+                ErrorKind::Internal,
+                "find",
+                format!("block {} of {}", block.0, self.name()),
+            )
         })
     }
 
@@ -97,7 +118,11 @@ impl ChainView {
         let wrong = frames.read(&self.image, &leaf, frame)?;
         let mut done = 0;
         // The frame is decoded: take every block of it that follows.
-        for ((block, _, _), bytes) in leaf.blocks_of(frame).iter().zip(frames.blocks().chunks(size.as_usize())) {
+        for ((block, _, _), bytes) in leaf
+            .blocks_of(frame)
+            .iter()
+            .zip(frames.blocks().chunks(size.as_usize()))
+        {
             let start = size.extent_of(*block, self.geometry.len).start.0;
             let at = offset + to_u64(done);
             if start + to_u64(bytes.len()) <= at {
@@ -107,7 +132,9 @@ impl ChainView {
                 break;
             }
             if wrong.contains(block) {
-                return Err(self.image.damage_in_frame(frame, "a block there does not match its digest"));
+                return Err(self
+                    .image
+                    .damage_in_frame(frame, "a block there does not match its digest"));
             }
             let from = to_usize(at - start);
             let part = (bytes.len() - from).min(buf.len() - done);
@@ -124,7 +151,10 @@ fn holds(leaf: &Leaf, block: BlockIndex) -> bool {
 
 fn frame_of(leaf: &Leaf, block: BlockIndex) -> Option<&FrameRef> {
     leaf.frames.iter().find(|f| {
-        block.0.checked_sub(f.first.0).is_some_and(|bit| bit < 64 && f.mask >> bit & 1 == 1)
+        block
+            .0
+            .checked_sub(f.first.0)
+            .is_some_and(|bit| bit < 64 && f.mask >> bit & 1 == 1)
     })
 }
 
@@ -138,11 +168,21 @@ impl BlockSource for ChainView {
     }
 
     fn read_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<()> {
-        let wanted = Extent { start: offset, len: ByteLen(to_u64(buf.len())) };
-        let whole = Extent { start: ByteOffset(0), len: self.geometry.len };
+        let wanted = Extent {
+            start: offset,
+            len: ByteLen(to_u64(buf.len())),
+        };
+        let whole = Extent {
+            start: ByteOffset(0),
+            len: self.geometry.len,
+        };
         if !whole.contains(wanted) || offset.checked_add(wanted.len).is_none() {
-            return Err(Error::new(ErrorKind::Internal, "read", format!("{}, {wanted}", self.name()))
-                .because(format!("its disk ends at {}", self.geometry.len.0)));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "read",
+                format!("{}, {wanted}", self.name()),
+            )
+            .because(format!("its disk ends at {}", self.geometry.len.0)));
         }
         let mut frames = FrameReader::new()?;
         let mut done = 0;
@@ -154,8 +194,12 @@ impl BlockSource for ChainView {
 
     fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
         if offset.0 >= self.geometry.len.0 {
-            return Err(Error::new(ErrorKind::Internal, "look at", format!("{} at byte {offset}", self.name()))
-                .because(format!("its disk ends at {}", self.geometry.len.0)));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "look at",
+                format!("{} at byte {offset}", self.name()),
+            )
+            .because(format!("its disk ends at {}", self.geometry.len.0)));
         }
         let header = self.image.header();
         let block = header.block_size.index_of(offset);
@@ -164,46 +208,26 @@ impl BlockSource for ChainView {
             Found::Leaf(leaf) => {
                 let at = to_usize(block.0 - leaf.first.0);
                 let zero = !leaf.states[at].is_stored();
-                let run = leaf.states[at..].iter().take_while(|s| !s.is_stored() == zero);
+                let run = leaf.states[at..]
+                    .iter()
+                    .take_while(|s| s.is_stored() != zero);
                 (zero, block.0 + to_u64(run.count()))
             }
         };
         let len = ByteLen(header.extent_of(&(0..end)).end().0 - offset.0);
-        Ok(if zero { Mapping::Zero(len) } else { Mapping::Data(len) })
+        Ok(if zero {
+            Mapping::Zero(len)
+        } else {
+            Mapping::Data(len)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::BlockSize;
     use crate::block::contract;
-    use crate::image::{
-        Compression, Encoder, Header, ImageWriter, Info, Kind, Summary, encode_window,
-    };
-    use uuid::Uuid;
-
-    fn image_of(disk: &[u8]) -> ImageReader {
-        let header = Header {
-            id: Uuid::from_u128(1),
-            set: Uuid::from_u128(2),
-            parent: None,
-            kind: Kind::Full,
-            disk_len: ByteLen(to_u64(disk.len())),
-            block_size: BlockSize::new(4096).unwrap(),
-            window_log2: 3,
-        };
-        let (info, mut scratch) = (Info::default(), Vec::new());
-        let mut encoder = Encoder::new(Compression::Zstd(1)).unwrap();
-        let mut writer = ImageWriter::start(Vec::new(), "m", header.clone(), &info, &[]).unwrap();
-        for data in disk.chunks(header.window_len()) {
-            let first = writer.next();
-            let window = encode_window(&header, first, data, &[], &mut encoder, &mut scratch);
-            writer.push_window(&window.unwrap()).unwrap();
-        }
-        let (bytes, _) = writer.finish(Summary::default()).unwrap();
-        ImageReader::open(Arc::new(bytes)).unwrap()
-    }
+    use crate::image::testing;
 
     #[test]
     fn an_image_is_a_disk() {
@@ -211,7 +235,7 @@ mod tests {
             let mut disk = contract::pattern(len);
             let zeros = len / 5 / 4096 * 4096;
             disk[zeros..zeros + len / 4].fill(0);
-            let view = ChainView::new(Arc::new(image_of(&disk))).unwrap();
+            let view = ChainView::new(Arc::new(testing::open(testing::image_of(&disk)))).unwrap();
             contract::check_source(&view, &disk);
         }
     }

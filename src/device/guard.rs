@@ -9,7 +9,7 @@ use super::resolve::Resolved;
 use super::text::shown;
 use crate::base::{ByteLen, Error, ErrorKind, Result};
 use crate::block::{FileTarget, TargetOptions};
-use crate::sys::{self, Access};
+use crate::sys::{self, Access, Lock};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -152,9 +152,10 @@ impl WritePermit {
             Plan::File { id, needed } => self.open_file(*id, *needed)?,
             Plan::NewFile { len } => self.create(*len)?,
         };
-        let options = self.locked(&file).map(|()| TargetOptions {
+        let options = self.locked(&file).map(|lock| TargetOptions {
             direct: sys::reopen_direct(&file).ok(),
             cached: file,
+            lock,
             created,
         });
         let target = options.and_then(|options| FileTarget::new(self.name.as_str(), options));
@@ -167,7 +168,7 @@ impl WritePermit {
 
     fn open_device(&self, plan: &DevicePlan) -> Result<File> {
         let file = sys::open_disk(&self.path, Access::WriteExclusive).map_err(|e| {
-            if e.raw_os_error() == Some(nix::libc::EBUSY) {
+            if e.raw_os_error() == Some(sys::errno::EBUSY) {
                 return self.refused(Refusal::Claimed);
             }
             self.open_error(e)
@@ -212,14 +213,14 @@ impl WritePermit {
         Ok(file)
     }
 
-    /// Takes the exclusive flock. It belongs to the open file, so it stays when the duplicate
-    /// handle used here is closed. A file system without locks is no reason to stop.
-    fn locked(&self, file: &File) -> Result<()> {
+    /// Takes the exclusive flock. A file system without locks is no reason to stop.
+    fn locked(&self, file: &File) -> Result<Option<Lock>> {
         for _ in 0..LOCK_TRIES {
             let duplicate = file.try_clone().map_err(|e| self.open_error(e))?;
             match sys::lock_exclusive(duplicate) {
                 Ok(None) => std::thread::sleep(LOCK_PAUSE),
-                Ok(Some(_)) | Err(_) => return Ok(()),
+                Ok(lock) => return Ok(lock),
+                Err(_) => return Ok(None),
             }
         }
         Err(Error::new(ErrorKind::Locked, "write to", &self.name)

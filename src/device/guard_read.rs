@@ -13,6 +13,7 @@ use crate::block::{BlockSource, CachePolicy, FileSource};
 use crate::sys::{self, Lock};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How quiet a source is while it is read. The texts say what uses it and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub enum Consistency {
 /// repartition it, and no other run writes to it.
 #[derive(Debug)]
 pub struct ReadClaim {
-    source: FileSource,
+    source: Arc<FileSource>,
     identity: DiskIdentity,
     consistency: Consistency,
     _lock: Option<Lock>,
@@ -38,8 +39,8 @@ pub struct ReadClaim {
 
 impl ReadClaim {
     /// What is read.
-    pub fn source(&self) -> &FileSource {
-        &self.source
+    pub fn source(&self) -> Arc<dyn BlockSource> {
+        Arc::clone(&self.source) as Arc<dyn BlockSource>
     }
 
     /// Which disk it is.
@@ -74,7 +75,7 @@ pub fn claim_read(inventory: &Inventory, resolved: &Resolved) -> Result<ReadClai
         check_device(&at, device, &source)?;
     }
     Ok(ReadClaim {
-        source,
+        source: Arc::new(source),
         identity: DiskIdentity::of(inventory, resolved)?,
         consistency: inventory.consistency(resolved)?,
         _lock: lock,

@@ -1,5 +1,6 @@
 //! Text from the kernel, udev and disks: every byte of it may have been chosen by a stranger.
 
+use crate::base::is_unprintable;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -14,7 +15,7 @@ pub(super) fn clean(text: &str) -> String {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
         .chars()
         .take(MAX_CHARS)
-        .map(|c| if is_harmful(c) { '?' } else { c })
+        .map(|c| if is_unprintable(c) { '?' } else { c })
         .collect()
 }
 
@@ -28,14 +29,8 @@ pub(super) fn clean_bytes(bytes: &[u8]) -> Option<String> {
 pub(super) fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     text.chars()
-        .map(|c| if is_harmful(c) { '?' } else { c })
+        .map(|c| if is_unprintable(c) { '?' } else { c })
         .collect()
-}
-
-fn is_harmful(c: char) -> bool {
-    // Bidirectional overrides and isolates (Unicode TR 9) can make one disk's name look like another's.
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Undoes the escapes of `/proc` tables: a backslash and three octal digits stand for a byte

@@ -16,6 +16,8 @@ mod record;
 mod salvage;
 mod state;
 mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 mod trailer;
 mod walk;
 mod window;

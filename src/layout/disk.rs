@@ -1,6 +1,8 @@
 //! Reading small structures from a disk that may be damaged.
 
-use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Result, SectorSize, to_usize};
+use crate::base::{
+    ByteLen, ByteOffset, Error, ErrorKind, Result, SectorSize, is_unprintable, printable, to_usize,
+};
 use crate::block::BlockSource;
 
 /// The most bytes that one structure may have: an entry array at its limit.
@@ -116,22 +118,10 @@ pub(super) fn note(findings: &mut Vec<String>, text: impl AsRef<str>) {
 /// `text` fit to be shown and stored: of bounded length and without characters that drive a terminal
 /// (a path that an error quotes may hold them).
 pub(super) fn clean(text: &str) -> String {
-    text.chars().take(MAX_TEXT_CHARS).map(visible).collect()
+    printable(text).chars().take(MAX_TEXT_CHARS).collect()
 }
 
 /// Whether `text` is what [`clean`] makes.
 pub(super) fn is_clean(text: &str) -> bool {
-    text.chars().nth(MAX_TEXT_CHARS).is_none() && text.chars().all(|c| visible(c) == c)
-}
-
-/// `c`, or U+FFFD where a terminal would act on it instead of printing it: controls, and the
-/// invisible and direction characters of Unicode (general category Cf as far as they reorder text).
-pub(super) fn visible(c: char) -> char {
-    let reorders = matches!(c,
-        '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    if c.is_control() || reorders {
-        '\u{fffd}'
-    } else {
-        c
-    }
+    text.chars().nth(MAX_TEXT_CHARS).is_none() && !text.chars().any(is_unprintable)
 }

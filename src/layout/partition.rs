@@ -1,8 +1,7 @@
 //! One partition as a value.
 
-use super::disk::visible;
 use super::type_names;
-use crate::base::{ByteLen, ByteOffset, Extent};
+use crate::base::{ByteLen, ByteOffset, Extent, printable};
 use serde::{Deserialize, Serialize};
 
 /// What a partition is to its table.
@@ -72,7 +71,7 @@ impl Partition {
 
     /// The name without characters that move a cursor or turn the writing direction.
     pub fn display_name(&self) -> String {
-        self.name.chars().map(visible).collect()
+        printable(&self.name)
     }
 
     /// The attribute bits that have a well-known name.

@@ -16,7 +16,7 @@ mod verify;
 pub use backup::{BackupTotals, write_blocks};
 pub use compare::{Compared, ReadBlocks, compare};
 pub use extract::{Extracted, Window, extract};
-pub use select::{Selection, select};
+pub use select::{Selection, Used, select};
 pub use verify::{Damage, Depth, verify};
 
 use crate::base::{Cancel, Observer};

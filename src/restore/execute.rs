@@ -83,7 +83,7 @@ fn critical_content(view: &ChainView, plan: &RestorePlan) -> Result<Vec<(Extent,
     let mut out = Vec::new();
     for extent in &plan.critical {
         let mut bytes = AlignedBuf::zeroed(to_usize(extent.len.0));
-        let mut part_of = |part: Extent| -> std::ops::Range<usize> {
+        let part_of = |part: Extent| -> std::ops::Range<usize> {
             let from = to_usize(part.start.0 - extent.start.0);
             from..from + to_usize(part.len.0)
         };
@@ -97,7 +97,10 @@ fn critical_content(view: &ChainView, plan: &RestorePlan) -> Result<Vec<(Extent,
             bytes[part_of(zero)].fill(0);
         }
         for patch in &plan.patches {
-            let whole = Extent { start: patch.offset, len: ByteLen(to_u64(patch.bytes.len())) };
+            let whole = Extent {
+                start: patch.offset,
+                len: ByteLen(to_u64(patch.bytes.len())),
+            };
             if let Some(part) = whole.intersect(*extent) {
                 let from = to_usize(part.start.0 - whole.start.0);
                 let content = &patch.bytes[from..from + to_usize(part.len.0)];
@@ -141,7 +144,11 @@ impl Run<'_> {
         let image = self.view.image().clone();
         extract(&image, blocks, self.resources, |extracted| {
             let bytes = match extracted {
-                Extracted::Run { first, count, state } => {
+                Extracted::Run {
+                    first,
+                    count,
+                    state,
+                } => {
                     let extent = header.extent_of(&(first.0..first.0 + count));
                     self.write_run(extent, state)?;
                     extent.len.0
@@ -166,7 +173,8 @@ impl Run<'_> {
         let mut at = 0;
         while at < window.states.len() {
             let stored = window.states[at].is_stored();
-            let same = |s: &&BlockState| s.is_stored() == stored && (stored || **s == window.states[at]);
+            let same =
+                |s: &&BlockState| s.is_stored() == stored && (stored || **s == window.states[at]);
             let count = window.states[at..].iter().take_while(same).count();
             let blocks = first + to_u64(at)..first + to_u64(at + count);
             let extent = header.extent_of(&blocks);
@@ -183,24 +191,34 @@ impl Run<'_> {
 
     /// The parts of an imaged range that are written now: on the target, outside critical ranges.
     fn parts(&self, imaged: Extent) -> Vec<Extent> {
-        let Some(mut rest) = self.plan.on_target(imaged) else { return Vec::new() };
+        let Some(mut rest) = self.plan.on_target(imaged) else {
+            return Vec::new();
+        };
         let mut parts = Vec::new();
         for critical in &self.plan.critical {
-            let Some(held) = critical.intersect(rest) else { continue };
+            let Some(held) = critical.intersect(rest) else {
+                continue;
+            };
             parts.extend(Extent::between(rest.start, held.start).filter(|e| !e.is_empty()));
-            rest = Extent { start: held.end(), len: ByteLen(rest.end().0 - held.end().0) };
+            rest = Extent {
+                start: held.end(),
+                len: ByteLen(rest.end().0 - held.end().0),
+            };
         }
         parts.extend(Some(rest).filter(|e| !e.is_empty()));
         parts
     }
 
     fn write_data(&mut self, imaged: Extent, data: &[u8]) -> Result<()> {
-        let Some(whole) = self.plan.on_target(imaged) else { return Ok(()) };
+        let Some(whole) = self.plan.on_target(imaged) else {
+            return Ok(());
+        };
         // The first bytes of a block may lie before the restored range.
         let skipped = self.plan.source.start.0.saturating_sub(imaged.start.0);
         for part in self.parts(imaged) {
             let from = to_usize(part.start.0 - whole.start.0 + skipped);
-            self.target.write_at(part.start, &data[from..from + to_usize(part.len.0)])?;
+            self.target
+                .write_at(part.start, &data[from..from + to_usize(part.len.0)])?;
             self.report.written += part.len.0;
             self.write_back(part);
         }
@@ -263,7 +281,10 @@ impl Run<'_> {
 
     fn sync(&self) -> Result<()> {
         let observer = self.resources.observer;
-        observer.event(Event::PhaseStarted { phase: Phase::Sync, bytes: None });
+        observer.event(Event::PhaseStarted {
+            phase: Phase::Sync,
+            bytes: None,
+        });
         self.target.flush()?;
         observer.event(Event::PhaseFinished { phase: Phase::Sync });
         Ok(())
@@ -274,21 +295,36 @@ impl Run<'_> {
         let plan = self.plan;
         let header = self.view.image().header();
         let size = header.block_size.bytes();
-        let imaged_critical: Vec<Extent> =
-            plan.critical.iter().filter_map(|e| plan.on_image(*e)).collect();
+        let imaged_critical: Vec<Extent> = plan
+            .critical
+            .iter()
+            .filter_map(|e| plan.on_image(*e))
+            .collect();
         let blocks = plan.source.start.0 / size..plan.source.end().0.div_ceil(size);
         let on_target = |at: ByteOffset| {
-            ByteOffset(at.0.saturating_sub(plan.source.start.0).saturating_add(plan.start.0))
+            ByteOffset(
+                at.0.saturating_sub(plan.source.start.0)
+                    .saturating_add(plan.start.0),
+            )
         };
         let read = |at, buf: &mut [u8]| self.target.read_back(on_target(at), buf);
         let mapping = |at| self.target.mapping(on_target(at));
-        let disk = ReadBlocks { read: &read, mapping: &mapping };
-        let what =
-            Compared { blocks, except: imaged_critical, unreadable: true, phase: Phase::ReadBack };
+        let disk = ReadBlocks {
+            read: &read,
+            mapping: &mapping,
+        };
+        let what = Compared {
+            blocks,
+            except: imaged_critical,
+            unreadable: true,
+            phase: Phase::ReadBack,
+        };
         let wrong = compare(self.view.image(), &disk, &what, self.resources)?;
         match wrong.first() {
             None => Ok(()),
-            Some(first) => Err(self.not_held(plan.on_target(*first).unwrap_or(*first), wrong.len())),
+            Some(first) => {
+                Err(self.not_held(plan.on_target(*first).unwrap_or(*first), wrong.len()))
+            }
         }
     }
 
@@ -321,7 +357,10 @@ impl Run<'_> {
 
     /// The first bytes of the restored range.
     fn last_written(&self) -> Extent {
-        Extent { start: self.plan.start, len: ByteLen(LAST_WRITTEN) }
+        Extent {
+            start: self.plan.start,
+            len: ByteLen(LAST_WRITTEN),
+        }
     }
 
     fn check_critical(&self, critical: &[(Extent, AlignedBuf)]) -> Result<()> {
@@ -355,7 +394,10 @@ fn steps(extent: Extent) -> impl Iterator<Item = Extent> {
     let mut at = extent.start.0;
     std::iter::from_fn(move || {
         let len = (end - at).min(ZERO_STEP);
-        let step = Extent { start: ByteOffset(at), len: ByteLen(len) };
+        let step = Extent {
+            start: ByteOffset(at),
+            len: ByteLen(len),
+        };
         at += len;
         (len > 0).then_some(step)
     })

@@ -41,7 +41,10 @@ impl RestorePlan {
 
     /// The bytes of the imaged disk that go to a range of the target.
     pub fn on_image(&self, target: Extent) -> Option<Extent> {
-        let all = Extent { start: self.start, len: self.source.len };
+        let all = Extent {
+            start: self.start,
+            len: self.source.len,
+        };
         let part = target.intersect(all)?;
         let since = part.start.checked_since(self.start)?;
         Extent::new(self.source.start.checked_add(since)?, part.len)
@@ -69,10 +72,19 @@ pub fn plan_disk(
     let mut critical = layout::critical_extents(layout, target.len);
     critical.extend(adapted.patches.iter().map(patch_extent));
     critical.extend(adapted.zero.iter().copied());
-    critical.push(tail_of(Extent { start: ByteOffset(0), len: target.len }));
-    let untouched = Extent { start: ByteOffset(len.0), len: ByteLen(target.len.0 - len.0) };
+    critical.push(tail_of(Extent {
+        start: ByteOffset(0),
+        len: target.len,
+    }));
+    let untouched = Extent {
+        start: ByteOffset(len.0),
+        len: ByteLen(target.len.0 - len.0),
+    };
     let mut plan = RestorePlan {
-        source: Extent { start: ByteOffset(0), len },
+        source: Extent {
+            start: ByteOffset(0),
+            len,
+        },
         start: ByteOffset(0),
         critical: normalize(critical),
         patches: adapted.patches,
@@ -96,13 +108,21 @@ pub fn plan_disk(
 /// `Refused` when it does not fit.
 pub fn plan_partition(source: Extent, block_size: BlockSize, room: Extent) -> Result<RestorePlan> {
     if source.len > room.len {
-        return Err(Error::new(ErrorKind::Refused, "restore", "the partition").because(format!(
-            "it has {} bytes, the place for it only {}",
-            source.len.0, room.len.0
-        )));
+        return Err(
+            Error::new(ErrorKind::Refused, "restore", "the partition").because(format!(
+                "it has {} bytes, the place for it only {}",
+                source.len.0, room.len.0
+            )),
+        );
     }
-    let target = Extent { start: room.start, len: source.len };
-    let head = Extent { start: target.start, len: target.len.min(ByteLen(TAIL)) };
+    let target = Extent {
+        start: room.start,
+        len: source.len,
+    };
+    let head = Extent {
+        start: target.start,
+        len: target.len.min(ByteLen(TAIL)),
+    };
     let end = target.end();
     let mut plan = RestorePlan {
         source,
@@ -110,7 +130,10 @@ pub fn plan_partition(source: Extent, block_size: BlockSize, room: Extent) -> Re
         critical: normalize(vec![head, tail_of(target)]),
         patches: Vec::new(),
         zero: Vec::new(),
-        untouched: Extent { start: end, len: ByteLen(room.end().0 - end.0) },
+        untouched: Extent {
+            start: end,
+            len: ByteLen(room.end().0 - end.0),
+        },
         findings: Vec::new(),
     };
     plan.align(block_size);
@@ -137,7 +160,12 @@ impl RestorePlan {
         if !end.is_multiple_of(size) {
             edges.push((end - 1, end));
         }
-        edges.extend(wider.iter().filter_map(|e| self.on_image(*e)).map(|e| (e.start.0, e.end().0)));
+        edges.extend(
+            wider
+                .iter()
+                .filter_map(|e| self.on_image(*e))
+                .map(|e| (e.start.0, e.end().0)),
+        );
         for (from, to) in edges {
             let from = ByteOffset(from / size * size);
             let to = ByteOffset(to.div_ceil(size).saturating_mul(size));
@@ -148,12 +176,18 @@ impl RestorePlan {
 }
 
 fn patch_extent(patch: &Patch) -> Extent {
-    Extent { start: patch.offset, len: ByteLen(crate::base::to_u64(patch.bytes.len())) }
+    Extent {
+        start: patch.offset,
+        len: ByteLen(crate::base::to_u64(patch.bytes.len())),
+    }
 }
 
 fn tail_of(whole: Extent) -> Extent {
     let len = whole.len.min(ByteLen(TAIL));
-    Extent { start: ByteOffset(whole.end().0 - len.0), len }
+    Extent {
+        start: ByteOffset(whole.end().0 - len.0),
+        len,
+    }
 }
 
 /// Refuses a smaller target unless only zeros and table structures lie behind its end.
@@ -167,14 +201,20 @@ fn check_tail(layout: &Layout, imaged: &dyn BlockSource, new_len: ByteLen) -> Re
                 let count = len.0.min(TAIL);
                 let mut bytes = vec![0; to_usize(count)];
                 imaged.read_at(at, &mut bytes)?;
-                let here = Extent { start: at, len: ByteLen(count) };
+                let here = Extent {
+                    start: at,
+                    len: ByteLen(count),
+                };
                 for table in tables.iter().filter_map(|t| t.intersect(here)) {
                     let from = to_usize(table.start.0 - at.0);
                     bytes[from..from + to_usize(table.len.0)].fill(0);
                 }
                 if !is_zero(&bytes) {
                     let nonzero = bytes.iter().position(|b| *b != 0).unwrap_or(0);
-                    return Err(data_behind_end(at.0 + crate::base::to_u64(nonzero), new_len));
+                    return Err(data_behind_end(
+                        at.0 + crate::base::to_u64(nonzero),
+                        new_len,
+                    ));
                 }
                 at = ByteOffset(at.0 + count);
             }
@@ -197,7 +237,10 @@ mod tests {
     use super::*;
 
     fn extent(start: u64, len: u64) -> Extent {
-        Extent { start: ByteOffset(start), len: ByteLen(len) }
+        Extent {
+            start: ByteOffset(start),
+            len: ByteLen(len),
+        }
     }
 
     #[test]
@@ -208,7 +251,9 @@ mod tests {
         let plan = plan_partition(source, size, extent(1 << 20, 20 << 20)).unwrap();
         for e in &plan.critical {
             let image = plan.on_image(*e).unwrap();
-            let aligned = |at: u64| at.is_multiple_of(64 << 10) || at == source.start.0 || at == source.end().0;
+            let aligned = |at: u64| {
+                at.is_multiple_of(64 << 10) || at == source.start.0 || at == source.end().0
+            };
             assert!(aligned(image.start.0) && aligned(image.end().0), "{image}");
         }
         assert_eq!(plan.critical.first().unwrap().start, ByteOffset(1 << 20));

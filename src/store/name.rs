@@ -1,6 +1,6 @@
 //! Names of files in a store.
 
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorKind, Result, is_unprintable};
 use std::fmt;
 
 /// The name of a file in a store: one plain component that is safe to join to a folder, to print
@@ -55,12 +55,6 @@ fn fault_of(name: &str) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// Control characters and the marks that override the direction of text.
-pub(super) fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 impl fmt::Display for FileName {

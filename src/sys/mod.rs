@@ -4,10 +4,10 @@
 //! is decided by the callers.
 
 mod cache;
-pub mod errno;
-mod folder;
 mod claim;
 mod device_ids;
+pub mod errno;
+mod folder;
 mod ioctl;
 mod lock;
 mod open;
@@ -17,9 +17,9 @@ mod space;
 mod sparse;
 
 pub use cache::{drop_cached, read_uncached, start_write_back};
-pub use folder::Folder;
 pub use claim::{is_claimed, reopen_direct};
 pub use device_ids::{disk_sequence, loop_backing, mount_id, split_device_number};
+pub use folder::Folder;
 pub use ioctl::{
     block_device_len, discard, flush_buffers, logical_sector, physical_sector, reread_partitions,
     zero_out,

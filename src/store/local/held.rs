@@ -122,7 +122,7 @@ fn names_with(folder: &Folder, prefixes: &[&str]) -> io::Result<Vec<String>> {
     let mut names: Vec<String> = names
         .filter_map(|name| name.into_string().ok())
         .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
-        .filter(|name| !name.chars().any(crate::store::name::is_unprintable))
+        .filter(|name| !name.chars().any(crate::base::is_unprintable))
         .collect();
     names.sort_unstable();
     Ok(names)
@@ -158,7 +158,8 @@ pub(super) fn living(folder: &Folder, prefix: &str, limit: usize) -> io::Result<
         let mut bytes = vec![0; limit];
         let read = std::os::unix::fs::FileExt::read_at(&file, &mut bytes, 0);
         if let (true, Ok(len @ 1..)) = (alive, read) {
-            texts.push(printable(&String::from_utf8_lossy(&bytes[..len])));
+            let text = String::from_utf8_lossy(&bytes[..len]);
+            texts.push(crate::base::printable(text.trim()));
         }
         if texts.len() == MAX_NAMED {
             break;
@@ -174,18 +175,6 @@ pub(super) fn shortened(text: &str, max: usize) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-/// `text` on one line without anything that moves a cursor.
-pub(super) fn printable(text: &str) -> String {
-    let clean = text.chars().map(|c| {
-        if crate::store::name::is_unprintable(c) {
-            ' '
-        } else {
-            c
-        }
-    });
-    clean.collect::<String>().trim().to_owned()
 }
 
 /// Removes the plain files that begin with one of `prefixes` and that nobody holds; returns their

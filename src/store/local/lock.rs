@@ -122,7 +122,7 @@ fn cannot_write(e: &io::Error) -> bool {
 /// Writes down who holds the lock, for those who come in vain. Synced, because other machines on
 /// a share see nothing that is still in this one's cache.
 fn say(folder: &Arc<Folder>, holder: &str) -> io::Result<Held> {
-    let text = held::printable(holder);
+    let text = crate::base::printable(holder);
     let held = Held::create(folder, HOLDER, "run")?;
     held.file()
         .write_all(held::shortened(&text, MAX_TEXT).as_bytes())?;

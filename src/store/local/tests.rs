@@ -176,7 +176,7 @@ fn a_removed_lock_file_keeps_nobody_in_or_out_for_good() {
         .unwrap()
         .to_string();
     assert!(
-        error.ends_with("held by a [2J b"),
+        error.ends_with("held by a\u{FFFD}[2J\u{FFFD}b"),
         "only the living, harmlessly: {error}"
     );
     drop(lock);

@@ -1,0 +1,177 @@
+//! What may be typed. The help texts, completions and manual pages all come from here.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Image disks and partitions, and write them back so that the machine boots again.
+#[derive(Debug, Parser)]
+#[command(name = "strata", version, about, max_term_width = 100)]
+#[command(after_help = "\
+Exit codes: 0 done, 1 internal error, 2 usage, 3 done but something could not be read, 4 refused, \
+5 source cannot be read, 6 destination failed, 7 image damaged, 9 locked, 10 not found, 11 differs, \
+130 interrupted, 143 terminated. docs/exit-codes.md has the full table.
+
+Examples:
+  strata disks
+  strata backup /dev/sda --store /mnt/usb
+  strata list --store /mnt/usb
+  strata verify latest --deep --store /mnt/usb
+  strata restore latest /dev/sdb --store /mnt/usb")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// How results and progress are shown.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputArgs {
+    /// Print the result as one JSON object on standard output.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print nothing but errors and what was asked for.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Print more.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Show no progress, even on a terminal.
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+}
+
+/// Where images are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StoreArg {
+    /// Folder that holds the images.
+    #[arg(long, value_name = "FOLDER", env = "STRATA_STORE")]
+    pub(crate) store: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Show disks and partitions: size, serial number, use, and what a backup would take.
+    Disks(DisksArgs),
+    /// Write an image of a disk, a partition or a file that holds one into a store.
+    Backup(BackupArgs),
+    /// List the images of a store.
+    List(StoreArg),
+    /// Show all that an image says about itself.
+    Show(ShowArgs),
+    /// Check that images are whole; compare one with a disk.
+    Verify(VerifyArgs),
+    /// Write an image, or one partition of it, onto a disk or into a file.
+    Restore(RestoreArgs),
+    /// Write an image as a raw disk into a new file or to standard output.
+    Export(ExportArgs),
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all of them into a folder.
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DisksArgs {
+    /// Folder below which sys, proc and dev are looked for.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The disk: a path, a name below /dev/disk/by-id, a serial number, or a file that holds a disk.
+    pub(crate) source: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Name of the history that the image belongs to [default: from the disk's model and serial
+    /// number, or the file's name].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) set: Option<String>,
+    /// Make a full image. Every image of this version is one.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Unit of block states, a power of two from 4K to 1M.
+    #[arg(long, value_name = "SIZE", default_value = "64K")]
+    pub(crate) block_size: String,
+    /// How data is stored: none, zstd or zstd:LEVEL with a level from -7 (fastest) to 19.
+    #[arg(long, value_name = "HOW", default_value = "zstd:3")]
+    pub(crate) compression: String,
+    /// Words to keep in the image.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) comment: Option<String>,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The image: an id or its start, latest, SET@latest, or the path of a file.
+    pub(crate) image: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Images to check [default: all of the store].
+    #[arg(value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Decode everything and compare every block with its digest, instead of checksums alone.
+    #[arg(long)]
+    pub(crate) deep: bool,
+    /// Also compare the image (the latest, unless one is named) with this disk.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) against: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The image: an id or its start, latest, SET@latest, or the path of a file.
+    pub(crate) image: String,
+    /// What to overwrite: a path, a name below /dev/disk/by-id, a serial number, or a file, which is
+    /// created when it does not exist.
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Restore only partition N of the image: onto TARGET itself, or into its partition M.
+    #[arg(long, value_name = "N[:M]")]
+    pub(crate) partition: Option<String>,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Overwrite without asking.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Do not read back and compare what was written.
+    #[arg(long)]
+    pub(crate) no_read_back: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The image: an id or its start, latest, SET@latest, or the path of a file.
+    pub(crate) image: String,
+    /// A new file, or - for standard output.
+    pub(crate) file: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Only this partition.
+    #[arg(long, value_name = "N")]
+    pub(crate) partition: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Folder for one page a verb [default: the main page to standard output].
+    pub(crate) dir: Option<PathBuf>,
+}

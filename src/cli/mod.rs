@@ -1,0 +1,219 @@
+//! The command line: parses, calls `ops`, shows results. No rules of any kind live here.
+
+mod args;
+mod confirm;
+mod generate;
+mod progress;
+mod render;
+mod values;
+
+use crate::base::{Cancel, Error, ErrorKind, Result};
+use crate::ops::{self, Context};
+use crate::pipeline::Depth;
+use args::{BackupArgs, Cli, ExportArgs, OutputArgs, RestoreArgs, Verb, VerifyArgs};
+use clap::Parser;
+use progress::Progress;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+/// Exit code of a run that is done but could not read or write everything.
+const INCOMPLETE: u8 = 3;
+
+/// Parses the command line, runs it and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version go to standard output and are no error; clap knows.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let output = cli.output;
+    let cancel = Cancel::new();
+    let progress = Progress::new(output);
+    let result = listen_for_signals(&cancel).and_then(|()| run(cli, &cancel, &progress));
+    progress.finish();
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            render::error(&e, output);
+            ExitCode::from(e.kind().exit_code())
+        }
+    }
+}
+
+/// SIGINT, SIGTERM and a lost terminal stop the run in good order.
+fn listen_for_signals(cancel: &Cancel) -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    for (signal, meaning) in [(SIGINT, 2), (SIGTERM, 15), (SIGHUP, 15)] {
+        signal_hook::flag::register_usize(signal, cancel.signal_slot(), meaning)
+            .map_err(|e| Error::new(ErrorKind::Internal, "listen for", "signals").caused_by(e))?;
+    }
+    Ok(())
+}
+
+fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
+    let mut context = Context::new(cancel, progress);
+    let output = cli.output;
+    match cli.verb {
+        Verb::Disks(args) => {
+            context.root = args.root;
+            let disks = ops::disks::disks(&context)?;
+            render::show(output, &disks, || render::disks(&disks))
+        }
+        Verb::Backup(args) => backup(&context, args, output, progress),
+        Verb::List(store) => {
+            let listing = ops::list::list(&context, store.store.as_deref())?;
+            render::show(output, &listing, || render::listing(&listing))
+        }
+        Verb::Show(args) => {
+            let shown = ops::show::show(&context, args.store.store.as_deref(), &args.image)?;
+            render::show(output, &shown, || render::shown(&shown))
+        }
+        Verb::Verify(args) => verify(&context, args, output, progress),
+        Verb::Restore(args) => restore(&context, args, output, progress),
+        Verb::Export(args) => export(&context, args, output, progress),
+        Verb::Completions(args) => generate::completions(args.shell),
+        Verb::Man(args) => generate::manual(args.dir.as_deref()),
+    }
+}
+
+fn need_store(store: Option<std::path::PathBuf>) -> Result<std::path::PathBuf> {
+    store.ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "make an image", "without a store")
+            .hint("say where it shall go with --store FOLDER or STRATA_STORE")
+    })
+}
+
+fn backup(
+    context: &Context<'_>,
+    args: BackupArgs,
+    output: OutputArgs,
+    progress: &Progress,
+) -> Result<u8> {
+    let request = ops::backup::BackupRequest {
+        source: args.source,
+        store: need_store(args.store.store)?,
+        set: args.set,
+        block_size: values::block_size(&args.block_size)?,
+        compression: values::compression(&args.compression)?,
+        comment: args.comment,
+    };
+    if args.dry_run {
+        let plan = ops::backup::plan(context, &request)?;
+        return render::show(output, &render::Plan { plan: &plan }, || {
+            render::backup_plan(&plan)
+        });
+    }
+    let report = ops::backup::run(context, &request)?;
+    progress.finish();
+    progress.warn_rest(&report.warnings);
+    render::show(output, &report, || render::backup(&report))?;
+    Ok(if report.unreadable.is_empty() {
+        0
+    } else {
+        INCOMPLETE
+    })
+}
+
+fn verify(
+    context: &Context<'_>,
+    args: VerifyArgs,
+    output: OutputArgs,
+    progress: &Progress,
+) -> Result<u8> {
+    let request = ops::verify::VerifyRequest {
+        images: args.images,
+        store: args.store.store,
+        depth: if args.deep { Depth::Deep } else { Depth::Quick },
+        against: args.against,
+    };
+    let report = ops::verify::verify(context, &request)?;
+    progress.finish();
+    render::show(output, &report, || render::verified(&report))?;
+    Ok(if report.is_damaged() {
+        ErrorKind::Damaged.exit_code()
+    } else if report.differs() {
+        ErrorKind::Differs.exit_code()
+    } else {
+        0
+    })
+}
+
+fn restore(
+    context: &Context<'_>,
+    args: RestoreArgs,
+    output: OutputArgs,
+    progress: &Progress,
+) -> Result<u8> {
+    let partition = args
+        .partition
+        .as_deref()
+        .map(ops::restore::parse_partition)
+        .transpose()?;
+    let request = ops::restore::RestoreRequest {
+        image: args.image,
+        store: args.store.store,
+        target: args.target,
+        partition,
+        read_back: !args.no_read_back,
+    };
+    let prepared = ops::restore::prepare(context, &request)?;
+    let preview = &prepared.preview;
+    if args.dry_run {
+        render::show(output, &render::Plan { plan: preview }, || {
+            render::restore_plan(preview)
+        })?;
+        let refused = !preview.refusals.is_empty();
+        return Ok(if refused {
+            ErrorKind::Refused.exit_code()
+        } else {
+            0
+        });
+    }
+    // A target that will be refused anyway is not worth a question.
+    if preview.refusals.is_empty() && !args.yes {
+        confirm::overwrite(preview)?;
+    }
+    let report = prepared.run(context)?;
+    progress.finish();
+    progress.warn_rest(&report.warnings);
+    render::show(output, &report, || render::restored(&report))?;
+    Ok(if report.unreadable.is_empty() {
+        0
+    } else {
+        INCOMPLETE
+    })
+}
+
+fn export(
+    context: &Context<'_>,
+    args: ExportArgs,
+    output: OutputArgs,
+    progress: &Progress,
+) -> Result<u8> {
+    let request = ops::export::ExportRequest {
+        image: args.image,
+        store: args.store.store,
+        partition: args.partition,
+    };
+    if args.file != "-" {
+        let report = ops::export::to_file(context, &request, args.file)?;
+        progress.finish();
+        progress.warn_rest(&report.warnings);
+        return render::show(output, &report, || render::exported(&report));
+    }
+    let stdout = std::io::stdout();
+    if stdout.is_terminal() {
+        return Err(
+            Error::new(ErrorKind::Usage, "write a disk to", "a terminal")
+                .hint("send standard output to a file or a pipe, or name a file"),
+        );
+    }
+    let mut out = std::io::BufWriter::with_capacity(1 << 20, stdout.lock());
+    ops::export::to_stream(context, &request, &mut out)?;
+    out.flush()
+        .map(|()| 0)
+        .map_err(|e| Error::new(ErrorKind::Destination, "write to", "standard output").caused_by(e))
+}

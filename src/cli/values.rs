@@ -1,0 +1,68 @@
+//! Words of the command line as values.
+
+use crate::base::{BlockSize, Error, ErrorKind, Result};
+use crate::image::Compression;
+
+/// A size with a binary suffix: `65536`, `64K`, `64KiB`, `1M`.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+pub(super) fn block_size(text: &str) -> Result<BlockSize> {
+    size(text).and_then(BlockSize::new).ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "use the block size", format!("{text:?}"))
+            .because("it is a power of two from 4K to 1M")
+    })
+}
+
+pub(super) fn compression(text: &str) -> Result<Compression> {
+    let level = match text.split_once(':') {
+        None if text == "none" => return Ok(Compression::None),
+        None if text == "zstd" => Some(crate::ops::backup::DEFAULT_LEVEL),
+        Some(("zstd", level)) => level.parse().ok(),
+        _ => None,
+    };
+    let level = level.filter(|l| Compression::LEVELS.contains(l) && *l != 0);
+    level.map(Compression::Zstd).ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "use the compression", format!("{text:?}"))
+            .because("it is none, zstd, or zstd:LEVEL with a level from -7 to 19 and not 0")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_binary_suffixes() {
+        assert_eq!(size("65536"), Some(65536));
+        assert_eq!(size("64K"), size("64KiB"));
+        assert_eq!(size("1m"), Some(1 << 20));
+        for bad in ["", "K", "1.5M", "-1", "1X", "99999999999T"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn compressions_are_checked() {
+        assert_eq!(compression("none").unwrap(), Compression::None);
+        assert_eq!(compression("zstd").unwrap(), Compression::Zstd(3));
+        assert_eq!(compression("zstd:-3").unwrap(), Compression::Zstd(-3));
+        for bad in ["zstd:0", "zstd:20", "zstd:x", "gzip", ""] {
+            assert_eq!(
+                compression(bad).unwrap_err().kind(),
+                ErrorKind::Usage,
+                "{bad}"
+            );
+        }
+    }
+}

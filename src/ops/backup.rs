@@ -1,0 +1,520 @@
+//! A disk into an image.
+
+use super::partitions::selection_of;
+use super::{Context, ImageRecord};
+use crate::base::{BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Phase, Result};
+use crate::block::{BlockSource, Mapping};
+use crate::chain::{Catalog, Image, SUFFIX};
+use crate::device::{self, Consistency, Inventory, ReadClaim};
+use crate::image::{
+    ByteRange, Compression, Header, HostInfo, ImageReader, ImageWriter, Info, Kind, PartitionInfo,
+    RawTable, SourceInfo, Summary,
+};
+use crate::layout;
+use crate::pipeline::{Selection, write_blocks};
+use crate::store::{FileName, LocalStore, LockMode, Store, StoreLock};
+use crate::sys;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// zstd level unless asked otherwise.
+pub const DEFAULT_LEVEL: i32 = 3;
+/// A frame window holds this many bytes, whatever the block size.
+const WINDOW_LOG2: u8 = 20;
+/// A store with less room than this cannot take any image.
+const LEAST_ROOM: u64 = 64 << 10;
+
+/// What a person asked for.
+#[derive(Debug, Clone)]
+pub struct BackupRequest {
+    /// The disk: path, name, serial number or file.
+    pub source: String,
+    /// The store's folder.
+    pub store: PathBuf,
+    /// Name of the history; made from the disk's identity when absent.
+    pub set: Option<String>,
+    /// Unit of block states.
+    pub block_size: BlockSize,
+    /// How frames are stored.
+    pub compression: Compression,
+    /// The person's own words.
+    pub comment: Option<String>,
+}
+
+/// What a backup will do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BackupPlan {
+    /// The disk.
+    pub source: SourceInfo,
+    /// The store.
+    pub store: String,
+    /// Name of the history.
+    pub set: String,
+    /// Place in it.
+    pub sequence: u64,
+    /// `full`.
+    pub kind: &'static str,
+    /// Why that kind.
+    pub reason: String,
+    /// Name of the file to be.
+    pub file: String,
+    /// Unit of block states in bytes.
+    pub block_size: u64,
+    /// `none` or `zstd:LEVEL`.
+    pub compression: String,
+    /// How the source is kept still.
+    pub consistency: String,
+    /// What each partition holds and how much of it is taken; number 0 is a disk without any.
+    pub partitions: Vec<PartitionInfo>,
+    /// Bytes that will be read or are known to be zero.
+    pub take_bytes: u64,
+    /// Of these, bytes that the source knows to be zero.
+    pub hole_bytes: u64,
+    /// Room in the store, where it says.
+    pub store_free_bytes: Option<u64>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// What a backup did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BackupReport {
+    /// The new image.
+    pub image: ImageRecord,
+    /// The disk.
+    pub source: SourceInfo,
+    /// Bytes read from it.
+    pub read_bytes: u64,
+    /// Length of the image file.
+    pub stored_bytes: u64,
+    /// What could not be read.
+    pub unreadable: Vec<ByteRange>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Everything that is settled before the first block is read.
+struct Prepared {
+    claim: ReadClaim,
+    selection: Selection,
+    header: Header,
+    info: Info,
+    tables: Vec<RawTable>,
+    plan: BackupPlan,
+}
+
+/// What a backup would do. Changes nothing.
+///
+/// # Errors
+/// `NotFound`, `Refused` or `Source` when the disk cannot be found or read, `Usage` for a bad set name.
+pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan> {
+    let store = existing_store(&request.store)?;
+    prepare(context, request, store.as_ref()).map(|prepared| prepared.plan)
+}
+
+/// Makes the image.
+///
+/// # Errors
+/// As [`plan`]; `Locked` while another run writes to the store, `Destination` when the store fails or
+/// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
+pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
+    let store = LocalStore::create(&request.store)?;
+    let _lock = lock(&store)?;
+    let prepared = prepare(context, request, Some(&store))?;
+    if let Some(free) = prepared
+        .plan
+        .store_free_bytes
+        .filter(|free| *free < LEAST_ROOM)
+    {
+        return Err(
+            Error::new(ErrorKind::Destination, "begin an image in", store.name())
+                .because(format!("only {} are free there", ByteLen(free)))
+                .hint("free some space or choose another store"),
+        );
+    }
+    prepared
+        .plan
+        .warnings
+        .iter()
+        .for_each(|w| context.observer.event(Event::Warning(w.clone())));
+    write(context, &store, prepared, request.compression)
+}
+
+/// The store, if there is one yet: a dry run makes none.
+fn existing_store(path: &Path) -> Result<Option<LocalStore>> {
+    match LocalStore::open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// One writing run at a time; what dead ones left is cleared.
+fn lock(store: &LocalStore) -> Result<StoreLock> {
+    let holder = format!(
+        "{}, process {}, backup",
+        sys::hostname(),
+        std::process::id()
+    );
+    let lock = store.lock(LockMode::Exclusive, &holder)?;
+    store.clean_up()?;
+    Ok(lock)
+}
+
+fn prepare(
+    context: &Context<'_>,
+    request: &BackupRequest,
+    store: Option<&LocalStore>,
+) -> Result<Prepared> {
+    let inventory = Inventory::read(&context.root)?;
+    let resolved = device::resolve(&inventory, &request.source)?;
+    let claim = device::claim_read(&inventory, &resolved)?;
+    let source = claim.source();
+    if source.is_empty() {
+        return Err(Error::new(ErrorKind::Source, "image", source.name())
+            .because("it is empty: it has not a single byte"));
+    }
+    let layout = layout::read(source.as_ref())?;
+    let tables = layout::raw_regions(source.as_ref(), &layout)?
+        .into_iter()
+        .map(|region| (region.offset, region.bytes))
+        .collect();
+    let (selection, partitions) = selection_of(&source, &layout, request.block_size)?;
+    let (consistency, mut warnings) = describe(claim.consistency(), source.name());
+    warnings.extend(layout.findings.iter().cloned());
+    let catalog = store.map(|s| Catalog::load(s)).transpose()?;
+    let place = Place::find(request, &claim, catalog.as_ref())?;
+    let created = super::now();
+    let source_info = describe_source(&claim, source.as_ref(), &layout);
+    let window_log2 = WINDOW_LOG2.saturating_sub(request.block_size.log2()).min(6);
+    let header = Header {
+        id: Uuid::new_v4(),
+        set: place.set_id,
+        parent: None,
+        kind: Kind::Full,
+        disk_len: source.len(),
+        block_size: request.block_size,
+        window_log2,
+    };
+    let hole_bytes = hole_bytes(source.as_ref())?;
+    let take_bytes = taken_bytes(&selection, &header);
+    let store_free_bytes = store
+        .map(|s| s.space())
+        .transpose()?
+        .flatten()
+        .map(|s| s.available);
+    let needed = take_bytes.saturating_sub(hole_bytes);
+    if let Some(free) = store_free_bytes.filter(|free| *free < needed) {
+        warnings.push(format!(
+            "the store has {} free and {} are to be imaged: unless they compress well, it will not \
+             be enough",
+            ByteLen(free),
+            ByteLen(needed)
+        ));
+    }
+    let plan = BackupPlan {
+        source: source_info.clone(),
+        store: request.store.display().to_string(),
+        set: place.set.clone(),
+        sequence: place.sequence,
+        kind: Kind::Full.name(),
+        reason: "every image of this version is full".to_owned(),
+        file: place.file_name(created, Kind::Full),
+        block_size: request.block_size.bytes(),
+        compression: match request.compression {
+            Compression::None => "none".to_owned(),
+            Compression::Zstd(level) => format!("zstd:{level}"),
+        },
+        consistency: consistency.clone(),
+        partitions: partitions.clone(),
+        take_bytes,
+        hole_bytes,
+        store_free_bytes,
+        warnings,
+    };
+    let info = Info {
+        tool: concat!("strata ", env!("CARGO_PKG_VERSION")).to_owned(),
+        created,
+        set: place.set,
+        sequence: place.sequence,
+        source: source_info,
+        host: describe_host(&context.root),
+        consistency,
+        comment: request.comment.clone(),
+        layout: serde_json::to_value(&layout).unwrap_or_default(),
+        partitions,
+    };
+    drop(source);
+    Ok(Prepared {
+        claim,
+        selection,
+        header,
+        info,
+        tables,
+        plan,
+    })
+}
+
+fn write(
+    context: &Context<'_>,
+    store: &LocalStore,
+    prepared: Prepared,
+    compression: Compression,
+) -> Result<BackupReport> {
+    let Prepared {
+        claim,
+        selection,
+        header,
+        info,
+        tables,
+        plan,
+    } = prepared;
+    let file = FileName::new(plan.file.clone())?;
+    let upload = store.create(&file)?;
+    let mut writer = ImageWriter::start(upload, file.as_str(), header, &info, &tables)?;
+    let source = claim.source();
+    let resources = context.resources();
+    let totals = write_blocks(
+        source.as_ref(),
+        &selection,
+        compression,
+        &mut writer,
+        resources,
+    )?;
+    let mut warnings = plan.warnings;
+    if !totals.unreadable.is_empty() {
+        let lost: u64 = totals.unreadable.iter().map(|e| e.len.0).sum();
+        warnings.push(format!(
+            "{lost} bytes in {} places could not be read; the image lists them",
+            totals.unreadable.len()
+        ));
+    }
+    let unreadable: Vec<ByteRange> = totals.unreadable.iter().map(|e| (*e).into()).collect();
+    let summary = Summary {
+        finished: super::now(),
+        unreadable: unreadable.clone(),
+        warnings: warnings.clone(),
+        ..Summary::default()
+    };
+    let (upload, finished) = writer.finish(summary)?;
+    context.cancel.check()?;
+    let phase = Phase::Sync;
+    context
+        .observer
+        .event(Event::PhaseStarted { phase, bytes: None });
+    upload.publish()?;
+    context.observer.event(Event::PhaseFinished { phase });
+    // Opened again: what is reported is what a reader will find.
+    let reader = Arc::new(ImageReader::open(store.open(&file)?)?);
+    if reader.root() != finished.root {
+        return Err(Error::new(
+            ErrorKind::Destination,
+            "trust",
+            format!("{}/{file}", store.name()),
+        )
+        .because("it does not read back as it was written")
+        .hint("the store's medium may be failing; remove that file and use another store"));
+    }
+    Ok(BackupReport {
+        image: ImageRecord::of(&Image { file, reader }),
+        source: plan.source,
+        read_bytes: totals.read,
+        stored_bytes: finished.len,
+        unreadable,
+        warnings,
+    })
+}
+
+/// An image's place in a history.
+struct Place {
+    set: String,
+    set_id: Uuid,
+    sequence: u64,
+}
+
+impl Place {
+    fn find(
+        request: &BackupRequest,
+        claim: &ReadClaim,
+        catalog: Option<&Catalog>,
+    ) -> Result<Place> {
+        let set = match &request.set {
+            Some(name) => checked_set(name)?,
+            None => default_set(claim),
+        };
+        let newest = catalog
+            .and_then(|c| c.set(&set).last())
+            .map(|image| image.reader.clone());
+        Ok(Place {
+            set_id: newest
+                .as_ref()
+                .map_or_else(Uuid::new_v4, |reader| reader.header().set),
+            sequence: newest.map_or(1, |reader| reader.info().sequence.saturating_add(1)),
+            set,
+        })
+    }
+
+    /// A name that a person can read in a folder: set, place, time, kind.
+    fn file_name(&self, created: i64, kind: Kind) -> String {
+        let time: String = super::time_text(created)
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric())
+            .collect();
+        format!(
+            "{}-{:05}-{time}-{}{SUFFIX}",
+            self.set,
+            self.sequence,
+            kind.name()
+        )
+    }
+}
+
+/// Longest name of a set: leaves room for the rest of a file name everywhere.
+const MAX_SET_LEN: usize = 64;
+
+fn is_set_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+fn checked_set(name: &str) -> Result<String> {
+    let good = (1..=MAX_SET_LEN).contains(&name.len())
+        && name.chars().all(is_set_char)
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if good {
+        return Ok(name.to_owned());
+    }
+    Err(Error::new(ErrorKind::Usage, "use the set name", format!("{name:?}"))
+        .because("a set name has 1 to 64 letters, digits, dots, dashes and underscores, and starts with a letter or digit"))
+}
+
+/// A set name from what stays the same: model and serial of a disk, the name of a file.
+fn default_set(claim: &ReadClaim) -> String {
+    let identity = claim.identity();
+    let words = match (&identity.model, &identity.serial, &identity.wwn) {
+        (model, Some(serial), _) => format!("{} {serial}", model.as_deref().unwrap_or_default()),
+        (_, None, Some(wwn)) => wwn.clone(),
+        _ => identity
+            .path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+    };
+    let part = identity
+        .partition
+        .map(|n| format!(" part{n}"))
+        .unwrap_or_default();
+    let name: String = format!("{}{part}", words.trim())
+        .chars()
+        .map(|c| if is_set_char(c) { c } else { '_' })
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(MAX_SET_LEN)
+        .collect();
+    if name.is_empty() {
+        "disk".to_owned()
+    } else {
+        name
+    }
+}
+
+fn describe(consistency: &Consistency, name: &str) -> (String, Vec<String>) {
+    match consistency {
+        Consistency::Unmounted => ("unmounted".to_owned(), Vec::new()),
+        Consistency::ReadOnlyMounted(_) => ("mounted read-only".to_owned(), Vec::new()),
+        Consistency::Live(uses) => {
+            let warning = format!(
+                "{name} is in use ({}): what changes while it is read may not fit together; unmount \
+                 it or work from a rescue system for a consistent image",
+                uses.join("; ")
+            );
+            ("live".to_owned(), vec![warning])
+        }
+    }
+}
+
+fn describe_source(
+    claim: &ReadClaim,
+    source: &dyn BlockSource,
+    layout: &layout::Layout,
+) -> SourceInfo {
+    let identity = claim.identity();
+    let geometry = source.geometry();
+    SourceInfo {
+        name: source.name().to_owned(),
+        bytes: geometry.len.0,
+        logical_sector: geometry.logical_sector.bytes(),
+        physical_sector: geometry.physical_sector.bytes(),
+        model: identity.model.clone(),
+        serial: identity.serial.clone(),
+        wwn: identity.wwn.clone(),
+        table_id: layout.disk_id.clone(),
+    }
+}
+
+fn describe_host(root: &Path) -> HostInfo {
+    let os_release = std::fs::read_to_string(root.join("etc/os-release")).unwrap_or_default();
+    let pretty = os_release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let uefi = root.join("sys/firmware/efi").exists();
+    HostInfo {
+        name: sys::hostname(),
+        kernel: sys::kernel_release(),
+        os: pretty.unwrap_or_default().trim_matches('"').to_owned(),
+        boot: if uefi { "uefi" } else { "bios" }.to_owned(),
+    }
+}
+
+/// How much of the source is known to be zero without reading it.
+fn hole_bytes(source: &dyn BlockSource) -> Result<u64> {
+    let (mut at, mut holes) = (0, 0);
+    while at < source.len().0 {
+        let (len, hole) = match source.mapping(ByteOffset(at))? {
+            Mapping::Data(len) => (len.0, 0),
+            Mapping::Zero(len) => (len.0, len.0),
+        };
+        at += len;
+        holes += hole;
+    }
+    Ok(holes)
+}
+
+fn taken_bytes(selection: &Selection, header: &Header) -> u64 {
+    selection
+        .take
+        .runs()
+        .map(|run| header.extent_of(&run).len.0)
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_names_are_safe_in_file_names() {
+        assert_eq!(checked_set("web-1.main").unwrap(), "web-1.main");
+        for bad in ["", "-x", ".x", "a/b", "a@b", "a b", &"x".repeat(65)] {
+            assert_eq!(
+                checked_set(bad).unwrap_err().kind(),
+                ErrorKind::Usage,
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn file_names_sort_by_place() {
+        let place = |sequence| Place {
+            set: "a".into(),
+            set_id: Uuid::nil(),
+            sequence,
+        };
+        assert_eq!(
+            place(3).file_name(0, Kind::Full),
+            "a-00003-19700101T000000Z-full.strata"
+        );
+        assert!(place(9).file_name(9, Kind::Full) < place(10).file_name(5, Kind::Full));
+    }
+}

@@ -1,0 +1,114 @@
+//! The parts of a disk, of this machine or inside an image.
+
+use crate::base::{ByteOffset, Error, ErrorKind, Extent, Geometry, Result};
+use crate::block::{BlockSource, SliceSource};
+use crate::image::{ImageReader, PartitionInfo};
+use crate::layout::{Layout, Partition};
+use crate::pipeline::{Selection, Used, select};
+use std::sync::Arc;
+
+/// The layout stored in an image, checked before anything relies on it.
+///
+/// # Errors
+/// `Damaged` when it cannot be read or does not fit the imaged disk.
+pub(super) fn layout_of(image: &ImageReader) -> Result<Layout> {
+    let layout: Layout = serde_json::from_value(image.info().layout.clone()).map_err(|e| {
+        Error::new(
+            ErrorKind::Damaged,
+            "read the partition table in",
+            image.name(),
+        )
+        .caused_by(e)
+    })?;
+    layout.validate(image.header().disk_len)?;
+    Ok(layout)
+}
+
+/// Partition `number` of `layout`.
+///
+/// # Errors
+/// `NotFound`, saying which there are.
+pub(super) fn numbered<'a>(layout: &'a Layout, number: u32, of: &str) -> Result<&'a Partition> {
+    layout.partition(number).ok_or_else(|| {
+        let there: Vec<String> = layout
+            .partitions
+            .iter()
+            .map(|p| p.number.to_string())
+            .collect();
+        let why = match there.as_slice() {
+            [] => "there are no partitions".to_owned(),
+            some => format!("there are {}", some.join(", ")),
+        };
+        Error::new(
+            ErrorKind::NotFound,
+            "find",
+            format!("partition {number} of {of}"),
+        )
+        .because(why)
+    })
+}
+
+/// What a backup takes, and of which partition how much.
+pub(super) fn selection_of(
+    source: &Arc<dyn BlockSource>,
+    layout: &Layout,
+    block_size: crate::base::BlockSize,
+) -> Result<(Selection, Vec<PartitionInfo>)> {
+    let mut reports = Vec::new();
+    for partition in parts_of(layout, source.geometry()) {
+        let name = format!("{} partition {}", source.name(), partition.number);
+        let slice = SliceSource::new(name, Arc::clone(source), partition.extent)?;
+        reports.push((partition, crate::fs::used(&slice)?));
+    }
+    let used: Vec<Used<'_>> = reports
+        .iter()
+        .map(|(part, report)| Used {
+            extent: part.extent,
+            unit: report.unit,
+            map: &report.used,
+        })
+        .collect();
+    let selection = select(source.len(), block_size, &used);
+    let infos = reports.iter().map(|(part, report)| PartitionInfo {
+        number: part.number,
+        start: part.extent.start.0,
+        length: part.extent.len.0,
+        filesystem: report.kind.clone(),
+        taken: report
+            .used
+            .count()
+            .saturating_mul(report.unit.0)
+            .min(part.extent.len.0),
+        reason: match &report.certainty {
+            crate::fs::Certainty::Certain => "in use".to_owned(),
+            crate::fs::Certainty::Unknown(why) => format!("all of it: {why}"),
+        },
+    });
+    Ok((selection, infos.collect()))
+}
+
+/// One place where a file system may be.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    number: u32,
+    extent: Extent,
+}
+
+/// The partitions, or the whole disk as number 0 when it has none.
+fn parts_of(layout: &Layout, geometry: Geometry) -> Vec<Part> {
+    if layout.partitions.is_empty() {
+        let extent = Extent {
+            start: ByteOffset(0),
+            len: geometry.len,
+        };
+        return vec![Part { number: 0, extent }];
+    }
+    layout
+        .partitions
+        .iter()
+        .map(|p| Part {
+            number: p.number,
+            extent: p.extent(),
+        })
+        .collect()
+}

@@ -1,0 +1,428 @@
+//! An image onto a disk.
+
+use super::partitions::{layout_of, numbered};
+use super::{Context, ImageRecord, Library};
+use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Geometry, Result};
+use crate::block::{BlockSource, BlockTarget, SliceTarget};
+use crate::chain::{ChainView, Image};
+use crate::device::{self, Inventory, Resolved, WriteRequest};
+use crate::image::ByteRange;
+use crate::layout::{self, Layout, Table};
+use crate::pipeline::{self, Depth};
+use crate::restore::{RestorePlan, execute, plan_disk, plan_partition};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a person asked for.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// The image.
+    pub image: String,
+    /// The store's folder.
+    pub store: Option<PathBuf>,
+    /// The disk, partition or file to write.
+    pub target: String,
+    /// One partition of the image, and the partition of the target that it goes to.
+    pub partition: Option<(u32, Option<u32>)>,
+    /// Whether to read back what was written.
+    pub read_back: bool,
+}
+
+/// What a restore will do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RestorePreview {
+    /// The image.
+    pub image: ImageRecord,
+    /// What will be written.
+    pub target: TargetInfo,
+    /// The bytes of the imaged disk that are restored.
+    pub source: ByteRange,
+    /// Where on the target they begin.
+    pub target_start: u64,
+    /// Ranges erased first and written last.
+    pub critical: Vec<ByteRange>,
+    /// Partition table bytes that are made to fit the target.
+    pub table_patches: Vec<ByteRange>,
+    /// The end of the target, which stays as it is.
+    pub untouched: ByteRange,
+    /// Whether what was written will be read back.
+    pub read_back: bool,
+    /// Every reason not to write; the restore runs only when there is none.
+    pub refusals: Vec<String>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// A target in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TargetInfo {
+    /// What it is called.
+    pub name: String,
+    /// Its length; of a file to be created, the length it will have.
+    pub bytes: u64,
+    /// Whether it is a file that does not exist yet.
+    pub created: bool,
+    /// What is on it now, for the question before it is overwritten.
+    pub holds: Vec<String>,
+    /// What a person may type to confirm.
+    #[serde(skip)]
+    pub confirmations: Vec<String>,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// The target.
+    pub target: String,
+    /// Bytes written with content.
+    pub written_bytes: u64,
+    /// Bytes that are zero now.
+    pub zeroed_bytes: u64,
+    /// Bytes given back to the medium as free.
+    pub discarded_bytes: u64,
+    /// Whether everything was read back and was right.
+    pub read_back: bool,
+    /// What the image does not have.
+    pub unreadable: Vec<ByteRange>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// A restore that is planned and may be run.
+pub struct Prepared {
+    image: Image,
+    view: ChainView,
+    inventory: Inventory,
+    target: Resolved,
+    write: WriteRequest,
+    /// The part of the target to write; all of it when absent.
+    slice: Option<Extent>,
+    plan: RestorePlan,
+    /// What will be done.
+    pub preview: RestorePreview,
+}
+
+/// Where the restored bytes go.
+struct Destination {
+    resolved: Resolved,
+    geometry: Geometry,
+    slice: Option<Extent>,
+    created: bool,
+}
+
+/// Plans a restore. Changes nothing.
+///
+/// # Errors
+/// `NotFound`, `Damaged`, `Refused` when the image does not fit, `Usage`. Reasons not to write to the
+/// target are in the preview.
+pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepared> {
+    let (image, path) = Library::open(request.store.as_deref())?.find(&request.image)?;
+    let view = ChainView::new(Arc::clone(&image.reader))?;
+    let layout = layout_of(&image.reader)?;
+    let inventory = Inventory::read(&context.root)?;
+    let source = match request.partition {
+        None => Extent {
+            start: ByteOffset(0),
+            len: view.len(),
+        },
+        Some((number, _)) => numbered(&layout, number, image.reader.name())?.extent(),
+    };
+    let destination = destination(&inventory, request, source.len)?;
+    let block_size = image.reader.header().block_size;
+    let plan = match request.partition {
+        None => plan_disk(&layout, &view, block_size, destination.geometry)?,
+        Some(_) => {
+            let room = Extent {
+                start: ByteOffset(0),
+                len: destination.geometry.len,
+            };
+            plan_partition(source, block_size, room)?
+        }
+    };
+    let mut keep_away: Vec<PathBuf> = request.store.iter().cloned().collect();
+    keep_away.extend(path);
+    let needed = destination
+        .slice
+        .map_or(plan.source.len, |slice| ByteLen(slice.end().0));
+    let write = WriteRequest {
+        needed_len: needed,
+        expected: None,
+        keep_away,
+        source: None,
+    };
+    let refusals = device::write_refusals(&inventory, &destination.resolved, &write)?;
+    let preview = RestorePreview {
+        image: ImageRecord::of(&image),
+        target: target_info(&inventory, &destination),
+        source: plan.source.into(),
+        target_start: destination.slice.map_or(0, |s| s.start.0),
+        critical: plan.critical.iter().map(|e| (*e).into()).collect(),
+        table_patches: plan
+            .patches
+            .iter()
+            .map(|p| ByteRange {
+                start: p.offset.0,
+                length: crate::base::to_u64(p.bytes.len()),
+            })
+            .collect(),
+        untouched: plan.untouched.into(),
+        read_back: request.read_back,
+        refusals: refusals.iter().map(ToString::to_string).collect(),
+        warnings: plan.findings.clone(),
+    };
+    let Destination {
+        resolved: target,
+        slice,
+        ..
+    } = destination;
+    Ok(Prepared {
+        image,
+        view,
+        inventory,
+        target,
+        write,
+        slice,
+        plan,
+        preview,
+    })
+}
+
+impl Prepared {
+    /// Writes. The image's structure and checksums are verified before the first byte of the target
+    /// is touched.
+    ///
+    /// # Errors
+    /// `Refused` with every reason, `Damaged`, `Destination`, `Locked`, `Interrupted`, `Terminated`. A
+    /// file made for this restore is removed again; a disk is left without a valid table.
+    pub fn run(self, context: &Context<'_>) -> Result<RestoreReport> {
+        let permit = device::permit_write(&self.inventory, &self.target, &self.write)?;
+        self.check_image(context)?;
+        let created = permit.created().then(|| permit.path().to_owned());
+        let target = Arc::new(permit.into_target()?);
+        let place: Arc<dyn BlockTarget> = match self.slice {
+            None => Arc::clone(&target) as Arc<dyn BlockTarget>,
+            Some(slice) => {
+                let name = target.name().to_owned();
+                Arc::new(SliceTarget::new(name, Arc::clone(&target) as _, slice)?)
+            }
+        };
+        let read_back = self.preview.read_back;
+        let resources = context.resources();
+        let result = execute(&self.view, &self.plan, place.as_ref(), read_back, resources);
+        if let (Err(_), Some(path)) = (&result, created) {
+            // Made by this run and of no use half-written.
+            let _ = std::fs::remove_file(path);
+        }
+        let done = result?;
+        target.reread_partitions();
+        let mut warnings = self.preview.warnings;
+        if !done.unreadable.is_empty() {
+            warnings.push(format!(
+                "{} places could not be read when the image was made; a pattern stands there",
+                done.unreadable.len()
+            ));
+        }
+        Ok(RestoreReport {
+            target: target.name().to_owned(),
+            written_bytes: done.written,
+            zeroed_bytes: done.zeroed,
+            discarded_bytes: done.discarded,
+            read_back: done.read_back,
+            unreadable: done.unreadable.iter().map(|e| (*e).into()).collect(),
+            warnings,
+        })
+    }
+
+    fn check_image(&self, context: &Context<'_>) -> Result<()> {
+        let damage = pipeline::verify(&self.image.reader, Depth::Quick, context.resources())?;
+        let Some(first) = damage
+            .iter()
+            .find(|d| !d.extent.is_empty())
+            .or(damage.first())
+        else {
+            return Ok(());
+        };
+        if damage.iter().all(|d| d.extent.is_empty()) {
+            // Nothing that is needed for the disk's content.
+            damage
+                .iter()
+                .for_each(|d| context.observer.event(Event::Warning(d.what.clone())));
+            return Ok(());
+        }
+        Err(
+            Error::new(ErrorKind::Damaged, "restore", self.image.reader.name())
+                .because(format!(
+                    "the image is damaged: {} of the disk are lost ({}); nothing was written",
+                    first.extent, first.what
+                ))
+                .hint("`strata verify --deep` lists all of the damage; restore another image"),
+        )
+    }
+}
+
+fn destination(
+    inventory: &Inventory,
+    request: &RestoreRequest,
+    needed: ByteLen,
+) -> Result<Destination> {
+    let resolved = device::resolve(inventory, &request.target)?;
+    let (geometry, created) = match &resolved {
+        Resolved::Device { device, .. } => {
+            let geometry = Geometry {
+                len: device.len,
+                logical_sector: device.logical_sector,
+                physical_sector: device.physical_sector,
+            };
+            (geometry, false)
+        }
+        Resolved::File { exists: false, .. } => (Geometry::of_len(needed), true),
+        Resolved::File { .. } => {
+            let claim = device::claim_read(inventory, &resolved)?;
+            (claim.source().geometry(), false)
+        }
+    };
+    let whole = Destination {
+        resolved,
+        geometry,
+        slice: None,
+        created,
+    };
+    match request.partition {
+        Some((_, Some(number))) => into_partition(inventory, whole, number),
+        Some((_, None)) if !whole.created => refuse_table(inventory, whole),
+        _ => Ok(whole),
+    }
+}
+
+/// The layout of what is on a target now.
+fn layout_on(inventory: &Inventory, target: &Resolved) -> Result<Layout> {
+    let claim = device::claim_read(inventory, target)?;
+    layout::read(claim.source().as_ref())
+}
+
+/// Partition `number` of a target: the kernel's device for it where there is one, else that part of
+/// the whole disk.
+fn into_partition(inventory: &Inventory, whole: Destination, number: u32) -> Result<Destination> {
+    let layout = layout_on(inventory, &whole.resolved)?;
+    let extent = numbered(&layout, number, &whole.resolved.title())?.extent();
+    if let Resolved::Device { device, .. } = &whole.resolved {
+        let of_number = |d: &&device::Device| {
+            d.partition
+                .as_ref()
+                .is_some_and(|p| p.number == number && p.start == extent.start)
+                && d.len == extent.len
+        };
+        let found = inventory.partitions_of(device.dev).find(of_number);
+        if let Some(partition) = found {
+            let resolved = Resolved::Device {
+                device: Box::new(partition.clone()),
+                asked: None,
+            };
+            let geometry = Geometry {
+                len: extent.len,
+                ..whole.geometry
+            };
+            return Ok(Destination {
+                resolved,
+                geometry,
+                slice: None,
+                created: false,
+            });
+        }
+    }
+    let geometry = Geometry {
+        len: extent.len,
+        ..whole.geometry
+    };
+    Ok(Destination {
+        geometry,
+        slice: Some(extent),
+        ..whole
+    })
+}
+
+/// A single partition does not go over a whole disk that has partitions: that is never what was
+/// meant.
+fn refuse_table(inventory: &Inventory, whole: Destination) -> Result<Destination> {
+    let layout = layout_on(inventory, &whole.resolved)?;
+    if matches!(layout.table, Table::None { .. }) {
+        return Ok(whole);
+    }
+    Err(Error::new(
+        ErrorKind::Refused,
+        "write one partition over",
+        whole.resolved.title(),
+    )
+    .because("it is a whole disk with a partition table")
+    .hint("say which of its partitions to overwrite: --partition N:M"))
+}
+
+fn target_info(inventory: &Inventory, destination: &Destination) -> TargetInfo {
+    let title = destination.resolved.title();
+    let mut confirmations = vec![title.clone()];
+    let mut holds = Vec::new();
+    if let Resolved::Device { device, .. } = &destination.resolved {
+        confirmations.extend([device.path.display().to_string(), device.name.clone()]);
+        confirmations.extend(device.serial.clone());
+        holds.extend(device.model.clone());
+        holds.extend(device.serial.as_ref().map(|s| format!("serial {s}")));
+    }
+    if let Resolved::File { path, .. } = &destination.resolved {
+        confirmations.push(path.display().to_string());
+        confirmations.extend(path.file_name().map(|n| n.to_string_lossy().into_owned()));
+    }
+    let layout = (!destination.created).then(|| layout_on(inventory, &destination.resolved));
+    if let Some(Ok(layout)) = layout {
+        holds.push(format!(
+            "{} partition table, {} partitions",
+            layout.table.name(),
+            layout.partitions.len()
+        ));
+    }
+    TargetInfo {
+        name: title,
+        bytes: destination.geometry.len.0,
+        created: destination.created,
+        holds,
+        confirmations,
+    }
+}
+
+/// Parses `N` or `N:M`.
+///
+/// # Errors
+/// `Usage` when it is neither.
+pub fn parse_partition(text: &str) -> Result<(u32, Option<u32>)> {
+    let number = |t: &str| t.parse::<u32>().ok().filter(|n| *n > 0);
+    let parsed = match text.split_once(':') {
+        None => number(text).map(|n| (n, None)),
+        Some((n, m)) => number(n).zip(number(m)).map(|(n, m)| (n, Some(m))),
+    };
+    parsed.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Usage,
+            "understand the partition",
+            format!("{text:?}"),
+        )
+        .because("it is a number, or two with a colon: 3 or 3:1")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_numbers() {
+        assert_eq!(parse_partition("3").unwrap(), (3, None));
+        assert_eq!(parse_partition("3:11").unwrap(), (3, Some(11)));
+        for bad in ["", "0", "a", "1:", ":1", "1:0", "1:2:3", "-1", "4294967296"] {
+            assert_eq!(
+                parse_partition(bad).unwrap_err().kind(),
+                ErrorKind::Usage,
+                "{bad}"
+            );
+        }
+    }
+}
