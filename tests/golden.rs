@@ -1,5 +1,7 @@
 //! The golden images of every version of the format open, verify and restore for ever.
 
+#![allow(clippy::unwrap_used)]
+
 use diskstrata::base::{Cancel, Silent};
 use diskstrata::block::BlockSource;
 use diskstrata::chain::ChainView;

@@ -265,6 +265,12 @@ fn claimed_by_another_process() {
     };
     let disk = rig.disk("disk", 4 * MIB);
     let _holder = Holder::claims(disk.path());
+    let (inventory, found) = find(disk.path());
+    let planned = permit_write(&inventory, &found, &needs(0)).unwrap_err();
+    assert!(
+        planned.to_string().contains("claimed"),
+        "before it is opened: {planned}"
+    );
     refused(
         disk.path(),
         disk.path(),

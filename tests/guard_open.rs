@@ -121,8 +121,11 @@ fn an_idle_disk_is_written_and_held() {
         return;
     };
     let disk = rig.disk("disk", 4 * MIB);
+    // What this process itself has open is its own business.
+    let mine = std::fs::File::options().write(true).open(disk.path());
     let (inventory, found) = find(disk.path());
     let permit = permit_write(&inventory, &found, &needs(4 * MIB)).unwrap();
+    drop(mine);
     assert!(!permit.created());
     let target = permit.into_target().unwrap();
     target.write_at(ByteOffset(512), &[7; 4096]).unwrap();

@@ -8,8 +8,7 @@ mod render;
 mod values;
 
 use crate::base::{Cancel, Error, ErrorKind, Result};
-use crate::ops::{self, Context};
-use crate::pipeline::Depth;
+use crate::ops::{self, Context, Depth};
 use args::{BackupArgs, Cli, ExportArgs, OutputArgs, RestoreArgs, Verb, VerifyArgs};
 use clap::Parser;
 use progress::Progress;

@@ -2,7 +2,7 @@
 
 use super::args::OutputArgs;
 use crate::base::{ByteLen, Error, ErrorKind, Result};
-use crate::image::ByteRange;
+use crate::ops::ByteRange;
 use crate::ops::backup::{BackupPlan, BackupReport};
 use crate::ops::disks::{Disk, Disks};
 use crate::ops::export::ExportReport;
@@ -293,9 +293,7 @@ pub(super) fn shown(shown: &Shown) -> String {
         let mut out = table(&["PART", "START", "SIZE", "TAKEN", "WHAT", "NAME"]);
         for part in &shown.partitions {
             let named = shown.layout.partition(part.number);
-            let name = named
-                .map(crate::layout::Partition::display_name)
-                .unwrap_or_default();
+            let name = named.map(|p| p.display_name()).unwrap_or_default();
             let kind = named
                 .and_then(|p| p.type_name())
                 .unwrap_or(&part.filesystem);

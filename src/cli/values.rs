@@ -1,7 +1,7 @@
 //! Words of the command line as values.
 
 use crate::base::{BlockSize, Error, ErrorKind, Result};
-use crate::image::Compression;
+use crate::ops::Compression;
 
 /// A size with a binary suffix: `65536`, `64K`, `64KiB`, `1M`.
 pub(super) fn size(text: &str) -> Option<u64> {

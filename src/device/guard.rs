@@ -168,7 +168,7 @@ impl WritePermit {
 
     fn open_device(&self, plan: &DevicePlan) -> Result<File> {
         let file = sys::open_disk(&self.path, Access::WriteExclusive).map_err(|e| {
-            if e.raw_os_error() == Some(sys::errno::EBUSY) {
+            if e.kind() == io::ErrorKind::ResourceBusy {
                 return self.refused(Refusal::Claimed);
             }
             self.open_error(e)

@@ -97,9 +97,6 @@ fn by_id(tree: &Tree) -> Links {
 }
 
 fn whole_disk(tree: &Tree, dir: &Path, links: &Links) -> Option<Device> {
-    if tree.flag(dir.join("hidden")) == Some(true) {
-        return None;
-    }
     let (mut device, udev) = bare(tree, dir, links)?;
     device.kind = DeviceKind::of_name(&device.name);
     device.transport = hardware::transport(&device.name, device.kind, dir);
@@ -164,6 +161,7 @@ fn partition(tree: &Tree, disk: &Device, dir: &Path, links: &Links) -> Option<De
 /// What disks and partitions have in common, the rest as empty as can be; and udev's record.
 fn bare(tree: &Tree, dir: &Path, links: &Links) -> Option<(Device, Udev)> {
     let name = clean(dir.file_name()?.to_str()?);
+    // Hidden disks have no number (block/genhd.c, GENHD_FL_HIDDEN).
     let dev = DevNum::parse(&tree.text(dir.join("dev"))?)?;
     let sectors = tree.number(dir.join("size"))?;
     let udev = Udev::read(tree, dev);

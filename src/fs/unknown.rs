@@ -4,9 +4,6 @@ use super::{Certainty, FileSystem, UsedReport};
 use crate::base::{BlockMap, ByteLen, Result};
 use crate::block::BlockSource;
 
-/// The unit of the report: the smallest sector, so that any partition is whole units but the last.
-const UNIT: u64 = 512;
-
 /// Answers "in use" for every unit of every partition.
 #[derive(Debug, Clone, Copy)]
 pub struct Unknown;
@@ -21,10 +18,12 @@ impl FileSystem for Unknown {
     }
 
     fn used(&self, partition: &dyn BlockSource) -> Result<UsedReport> {
+        // One unit as large as the partition: there is nothing to tell apart.
+        let unit = partition.len().max(ByteLen(1));
         Ok(UsedReport {
             kind: self.name().to_owned(),
-            unit: ByteLen(UNIT),
-            used: BlockMap::full(partition.len().0.div_ceil(UNIT)),
+            unit,
+            used: BlockMap::full(1),
             certainty: Certainty::Unknown("its contents are not looked into".to_owned()),
         })
     }

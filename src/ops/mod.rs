@@ -22,6 +22,8 @@ pub mod restore;
 pub mod show;
 pub mod verify;
 
+pub use crate::image::{ByteRange, Compression};
+pub use crate::pipeline::Depth;
 pub use images::{ImageRecord, Library};
 
 use crate::base::{Cancel, Observer};
