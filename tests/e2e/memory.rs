@@ -1,6 +1,7 @@
 //! Memory follows the budget, not the disk.
 
 use crate::kit::bytes::{self, Stream};
+use crate::kit::privileged::{Mount, privileged};
 use crate::kit::run::Strata;
 use crate::kit::store::Store;
 use crate::kit::{GIB, KIB, MIB, TIB, long, scratch, size};
@@ -71,45 +72,61 @@ fn sparse_disk(path: &Path, len: u64, data: u64) {
     }
 }
 
-#[test]
-fn is_the_same_for_8_gib_and_8_tib_with_the_same_data() {
-    let data = if long() { GIB } else { 256 * MIB };
-    let dir = scratch();
-    let mut peaks: Vec<[u64; 3]> = Vec::new();
-    for (name, len) in [("gib", 8 * GIB), ("tib", 8 * TIB)] {
-        let disk = dir.path().join(format!("{name}.img"));
-        sparse_disk(&disk, len, data);
-        let store = Store::new(dir.path(), name);
-        let backup = peak(&store.backup(&disk));
-        let verify = peak(&store.verb("verify").arg("--deep"));
-        let target = dir.path().join(format!("{name}-target.img"));
-        let restore = peak(&store.restore("latest", &target));
-        bytes::assert_same(&disk, &target);
-        peaks.push([backup, verify, restore]);
-        for file in [&disk, &target] {
-            std::fs::remove_file(file).unwrap();
-        }
-    }
+/// Peaks of backup, deep verify and restore of a disk of `len` bytes that is built in `dir`.
+fn peaks(dir: &Path, len: u64, data: u64) -> [u64; 3] {
+    let disk = dir.join("disk.img");
+    sparse_disk(&disk, len, data);
+    let store = Store::new(dir, "store");
+    let backup = peak(&store.backup(&disk));
+    let verify = peak(&store.verb("verify").arg("--deep"));
+    let target = dir.join("target.img");
+    let restore = peak(&store.restore("latest", &target));
+    bytes::assert_same(&disk, &target);
+    std::fs::remove_dir_all(&store.dir).unwrap();
+    std::fs::remove_file(&disk).unwrap();
+    std::fs::remove_file(&target).unwrap();
+    [backup, verify, restore]
+}
+
+/// Fails unless both stay within the limit and differ by no more than a tenth of it: how many
+/// buffers are in flight at once differs from run to run.
+#[track_caller]
+fn assert_alike(small: [u64; 3], large: [u64; 3]) {
     for (what, (small, large)) in ["backup", "verify --deep", "restore"]
         .iter()
-        .zip(peaks[0].iter().zip(&peaks[1]))
+        .zip(small.into_iter().zip(large))
     {
-        let (small, large) = (*small, *large);
-        println!(
-            "{what}: {} MiB at 8 GiB, {} MiB at 8 TiB",
-            small / MIB,
-            large / MIB
-        );
+        println!("{what}: {} MiB, {} MiB", small / MIB, large / MIB);
         assert!(
             large <= LIMIT && small <= LIMIT,
             "{what}: {small} and {large} bytes"
         );
-        let least = small.min(large);
+        let apart = small.abs_diff(large);
         assert!(
-            small.abs_diff(large) * 10 <= least,
-            "{what} needs {small} bytes for 8 GiB and {large} for 8 TiB"
+            apart * 10 <= LIMIT,
+            "{what}: {small} bytes and {large} bytes"
         );
     }
+}
+
+#[test]
+fn is_the_same_for_8_gib_and_8_tib_with_the_same_data() {
+    let data = if long() { GIB } else { 256 * MIB };
+    let dir = scratch();
+    let small = peaks(dir.path(), 8 * GIB, data);
+    assert_alike(small, peaks(dir.path(), 8 * TIB, data));
+}
+
+#[test]
+#[ignore = "a long campaign: needs a file system in memory"]
+fn is_the_same_for_64_tib() {
+    if !privileged("memory for a disk of 64 TiB") {
+        return;
+    }
+    let dir = scratch();
+    let small = peaks(dir.path(), 8 * GIB, 256 * MIB);
+    let mount = Mount::memory(&dir.path().join("tmpfs"), 2 * GIB);
+    assert_alike(small, peaks(mount.path(), 64 * TIB, 256 * MIB));
 }
 
 /// A measurement that could not see a large process would prove nothing.

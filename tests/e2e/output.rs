@@ -184,11 +184,12 @@ fn a_listener_that_leaves_early_is_no_error() {
         let output = tools::try_run("bash", &["-c", &script, STRATA, text(&setting.store.dir)]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!said.contains("panicked"), "{line}: {said}");
-        assert!(
-            matches!(output.status.code(), Some(0 | 141)),
-            "{line}: {} {said}",
-            output.status
-        );
+        // An export of which not all was taken is not done; everything else is.
+        let right = match output.status.code() {
+            Some(6) => line.starts_with("export"),
+            code => code == Some(0),
+        };
+        assert!(right, "{line}: {} {said}", output.status);
     }
 }
 

@@ -76,16 +76,20 @@ fn told_and_verified(layout: Layout) {
     let found: Vec<(u64, u64, u64)> = found
         .iter()
         .map(|p| {
-            ["number", "start", "bytes"]
+            ["number", "start", "length"]
                 .map(|key| store::number(p, key))
                 .into()
         })
         .collect();
-    let built: Vec<_> = disk
+    let mut built: Vec<_> = disk
         .parts
         .iter()
         .map(|p| (p.number, p.start, p.len))
         .collect();
+    if built.is_empty() {
+        // The whole disk in place of partitions.
+        built.push((0, 0, disk.len));
+    }
     assert_eq!(found, built, "{shown}");
     let states = told["blocks"]
         .as_object()

@@ -7,11 +7,19 @@ use crate::kit::run::{Outcome, text};
 use crate::kit::store::Store;
 use crate::kit::{MIB, scratch, tools};
 
+/// Fails unless it was said how much would have been needed and how much is free.
 #[track_caller]
 fn expect_full(outcome: Outcome) {
-    let outcome = outcome.expect(6).expect_says("free").expect_says("need");
-    let digits = outcome.stderr.chars().any(|c| c.is_ascii_digit());
-    assert!(digits, "how much is needed and how much is free: {outcome}");
+    let outcome = outcome.expect(6).expect_says("free");
+    let words: Vec<&str> = outcome.stderr.split_whitespace().collect();
+    let unit = |w: &str| ["B", "KiB", "MiB", "GiB"].contains(&w.trim_matches([',', '.', ';', ':']));
+    let lengths = words
+        .windows(2)
+        .filter(|w| w[0].parse::<f64>().is_ok() && unit(w[1]));
+    assert!(
+        lengths.count() >= 2,
+        "how much is needed and how much is free: {outcome}"
+    );
 }
 
 /// Free space of a mounted file system, in bytes.
