@@ -33,7 +33,7 @@ pub(crate) struct OutputArgs {
     /// Print nothing but errors and what was asked for.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Print more.
+    /// Print more: whole ids, and every range instead of the first ones.
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
     /// Show no progress, even on a terminal.

@@ -64,11 +64,11 @@ fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
         Verb::Backup(args) => backup(&context, args, output, progress),
         Verb::List(store) => {
             let listing = ops::list::list(&context, store.store.as_deref())?;
-            render::show(output, &listing, || render::listing(&listing))
+            render::show(output, &listing, || render::listing(&listing, output))
         }
         Verb::Show(args) => {
             let shown = ops::show::show(&context, args.store.store.as_deref(), &args.image)?;
-            render::show(output, &shown, || render::shown(&shown))
+            render::show(output, &shown, || render::shown(&shown, output))
         }
         Verb::Verify(args) => verify(&context, args, output, progress),
         Verb::Restore(args) => restore(&context, args, output, progress),
@@ -108,7 +108,7 @@ fn backup(
     let report = ops::backup::run(context, &request)?;
     progress.finish();
     progress.warn_rest(&report.warnings);
-    render::show(output, &report, || render::backup(&report))?;
+    render::show(output, &report, || render::backup(&report, output))?;
     Ok(if report.unreadable.is_empty() {
         0
     } else {
@@ -130,7 +130,7 @@ fn verify(
     };
     let report = ops::verify::verify(context, &request)?;
     progress.finish();
-    render::show(output, &report, || render::verified(&report))?;
+    render::show(output, &report, || render::verified(&report, output))?;
     Ok(if report.is_damaged() {
         ErrorKind::Damaged.exit_code()
     } else if report.differs() {
@@ -162,7 +162,7 @@ fn restore(
     let preview = &prepared.preview;
     if args.dry_run {
         render::show(output, &render::Plan { plan: preview }, || {
-            render::restore_plan(preview)
+            render::restore_plan(preview, output)
         })?;
         let refused = !preview.refusals.is_empty();
         return Ok(if refused {
@@ -178,7 +178,7 @@ fn restore(
     let report = prepared.run(context)?;
     progress.finish();
     progress.warn_rest(&report.warnings);
-    render::show(output, &report, || render::restored(&report))?;
+    render::show(output, &report, || render::restored(&report, output))?;
     Ok(if report.unreadable.is_empty() {
         0
     } else {

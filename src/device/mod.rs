@@ -1,7 +1,7 @@
 //! What is on this machine, and may I touch it?
 //!
 //! [`Inventory`] reads the disks, their partitions, what is made of them and what is mounted, as one
-//! value. [`resolve`] finds the one disk that a name means, [`DiskIdentity`] says whether it is
+//! value. [`resolve()`] finds the one disk that a name means, [`DiskIdentity`] says whether it is
 //! still that disk. [`claim_read`] opens a source for reading only; [`permit_write`] looks for every
 //! reason not to write and only then gives a [`WritePermit`], the one way to a writable target.
 //!

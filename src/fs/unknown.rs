@@ -39,7 +39,8 @@ mod tests {
         let report = Unknown
             .used(&MemorySource::new("m", vec![0; 1025]))
             .unwrap();
-        assert_eq!(report.used.count(), 3);
+        assert_eq!(report.used, BlockMap::full(1));
+        assert_eq!(report.unit, ByteLen(1025));
         assert!(matches!(report.certainty, Certainty::Unknown(_)));
     }
 }

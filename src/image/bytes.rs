@@ -53,3 +53,15 @@ pub(super) fn put_crc(out: &mut Vec<u8>) {
     let crc = crc32fast::hash(out);
     out.extend_from_slice(&crc.to_le_bytes());
 }
+
+/// The low 16 bits of a number that the format keeps below 2^16.
+pub(super) fn low16(value: u64) -> [u8; 2] {
+    let b = value.to_le_bytes();
+    [b[0], b[1]]
+}
+
+/// The low 32 bits of a number that the format keeps below 2^32.
+pub(super) fn low32(value: u64) -> [u8; 4] {
+    let b = value.to_le_bytes();
+    [b[0], b[1], b[2], b[3]]
+}

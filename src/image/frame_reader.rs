@@ -1,7 +1,7 @@
 //! Reading frames with reused buffers: one reader for each thread.
 
 use super::codec::Decoder;
-use super::page::{FrameRef, Leaf};
+use super::leaf::{FrameRef, Leaf};
 use super::reader::ImageReader;
 use super::record::{Place, RECORD_HEADER_LEN, RecordHeader};
 use super::trailer::RecordRef;

@@ -9,8 +9,9 @@ mod codec;
 mod frame_reader;
 mod header;
 mod info;
+mod leaf;
 pub mod limits;
-mod page;
+mod node;
 mod reader;
 mod record;
 mod salvage;
@@ -19,6 +20,7 @@ mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 mod trailer;
+mod tree;
 mod walk;
 mod window;
 mod writer;
@@ -29,7 +31,7 @@ pub use header::{HEADER_LEN, Header, Kind, Parent};
 pub use info::{
     BlockCounts, ByteRange, HostInfo, Info, PartitionInfo, RawTable, SourceInfo, Summary,
 };
-pub use page::{FrameRef, Leaf};
+pub use leaf::{FrameRef, Leaf};
 pub use reader::ImageReader;
 pub use record::RECORD_HEADER_LEN;
 pub use salvage::{Salvaged, salvage};

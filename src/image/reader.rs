@@ -3,7 +3,7 @@
 use super::codec::Decoder;
 use super::header::{HEADER_LEN, Header};
 use super::info::{Info, RawTable, Summary, decode_tables};
-use super::page::FrameRef;
+use super::leaf::FrameRef;
 use super::record::{Place, RECORD_HEADER_LEN, RecordHeader, Section, frame_len};
 use super::trailer::{RecordRef, TRAILER_LEN, Trailer};
 use super::writer::root_digest;

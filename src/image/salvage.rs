@@ -3,11 +3,13 @@
 use super::codec::{Compression, Decoder, Encoder};
 use super::header::{HEADER_LEN, Header};
 use super::info::{ByteRange, Info, RawTable, Summary, decode_tables};
+use super::leaf::Leaf;
 use super::limits::LEAF_BLOCKS;
-use super::page::{Child, Leaf, Node, leaf_len};
+use super::node::{Child, Node};
 use super::record::{MAGIC, Place, RECORD_HEADER_LEN, RecordHeader, Section};
 use super::state::BlockState;
 use super::trailer::{TRAILER_LEN, Trailer};
+use super::tree::leaf_len;
 use super::window::encode_window;
 use super::writer::{Finished, ImageWriter};
 use crate::base::{

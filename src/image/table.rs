@@ -2,10 +2,12 @@
 
 use super::header::Header;
 use super::info::BlockCounts;
+use super::leaf::{FrameRef, Leaf};
 use super::limits::{LEAF_BLOCKS, NODE_CHILDREN};
-use super::page::{Child, FrameRef, Leaf, Node, top_level};
+use super::node::{Child, Node};
 use super::state::BlockState;
 use super::trailer::RecordRef;
+use super::tree::top_level;
 use crate::base::{BlockIndex, Digest, Error, ErrorKind, Result, to_u64, to_usize};
 
 /// A page that is complete and must be written next.

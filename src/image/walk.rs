@@ -1,11 +1,13 @@
 //! Going through the table in the order of the blocks.
 
+use super::leaf::Leaf;
 use super::limits::NODE_CHILDREN;
-use super::page::{Child, Leaf, Node, span_of, top_level};
+use super::node::{Child, Node};
 use super::reader::ImageReader;
 use super::record::RECORD_HEADER_LEN;
 use super::state::BlockState;
 use super::trailer::RecordRef;
+use super::tree::{span_of, top_level};
 use crate::base::{BlockIndex, Digest, Error, Result, to_u64};
 use std::ops::Range;
 use std::sync::Arc;

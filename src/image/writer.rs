@@ -3,8 +3,8 @@
 use super::codec::{Compression, Encoder};
 use super::header::Header;
 use super::info::{BlockCounts, Info, RawTable, Summary, encode_tables};
+use super::leaf::FrameRef;
 use super::limits::MAX_SECTION_LEN;
-use super::page::FrameRef;
 use super::record::{Codec, Place, RecordHeader, Section};
 use super::state::BlockState;
 use super::table::{FinishedPage, TableBuilder};

@@ -1,14 +1,15 @@
 //! A disk into an image.
 
 use super::partitions::selection_of;
-use super::{Context, ImageRecord};
+use super::place::Place;
+use super::{Context, ImageRecord, describe};
 use crate::base::{BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Phase, Result};
 use crate::block::{BlockSource, Mapping};
-use crate::chain::{Catalog, Image, SUFFIX};
-use crate::device::{self, Consistency, Inventory, ReadClaim};
+use crate::chain::{Catalog, Image};
+use crate::device::{self, Inventory, ReadClaim};
 use crate::image::{
-    ByteRange, Compression, Header, HostInfo, ImageReader, ImageWriter, Info, Kind, PartitionInfo,
-    RawTable, SourceInfo, Summary,
+    ByteRange, Compression, Header, ImageReader, ImageWriter, Info, Kind, PartitionInfo, RawTable,
+    SourceInfo, Summary,
 };
 use crate::layout;
 use crate::pipeline::{Selection, write_blocks};
@@ -181,12 +182,12 @@ fn prepare(
         .map(|region| (region.offset, region.bytes))
         .collect();
     let (selection, partitions) = selection_of(&source, &layout, request.block_size)?;
-    let (consistency, mut warnings) = describe(claim.consistency(), source.name());
+    let (consistency, mut warnings) = describe::consistency(claim.consistency(), source.name());
     warnings.extend(layout.findings.iter().cloned());
     let catalog = store.map(|s| Catalog::load(s)).transpose()?;
-    let place = Place::find(request, &claim, catalog.as_ref())?;
+    let place = Place::find(request.set.as_deref(), &claim, catalog.as_ref())?;
     let created = super::now();
-    let source_info = describe_source(&claim, source.as_ref(), &layout);
+    let source_info = describe::source(&claim, source.as_ref(), &layout);
     let window_log2 = WINDOW_LOG2.saturating_sub(request.block_size.log2()).min(6);
     let header = Header {
         id: Uuid::new_v4(),
@@ -239,7 +240,7 @@ fn prepare(
         set: place.set,
         sequence: place.sequence,
         source: source_info,
-        host: describe_host(&context.root),
+        host: describe::host(&context.root),
         consistency,
         comment: request.comment.clone(),
         layout: serde_json::to_value(&layout).unwrap_or_default(),
@@ -326,146 +327,6 @@ fn write(
     })
 }
 
-/// An image's place in a history.
-struct Place {
-    set: String,
-    set_id: Uuid,
-    sequence: u64,
-}
-
-impl Place {
-    fn find(
-        request: &BackupRequest,
-        claim: &ReadClaim,
-        catalog: Option<&Catalog>,
-    ) -> Result<Place> {
-        let set = match &request.set {
-            Some(name) => checked_set(name)?,
-            None => default_set(claim),
-        };
-        let newest = catalog
-            .and_then(|c| c.set(&set).last())
-            .map(|image| image.reader.clone());
-        Ok(Place {
-            set_id: newest
-                .as_ref()
-                .map_or_else(Uuid::new_v4, |reader| reader.header().set),
-            sequence: newest.map_or(1, |reader| reader.info().sequence.saturating_add(1)),
-            set,
-        })
-    }
-
-    /// A name that a person can read in a folder: set, place, time, kind.
-    fn file_name(&self, created: i64, kind: Kind) -> String {
-        let time: String = super::time_text(created)
-            .chars()
-            .filter(|c| c.is_ascii_alphanumeric())
-            .collect();
-        format!(
-            "{}-{:05}-{time}-{}{SUFFIX}",
-            self.set,
-            self.sequence,
-            kind.name()
-        )
-    }
-}
-
-/// Longest name of a set: leaves room for the rest of a file name everywhere.
-const MAX_SET_LEN: usize = 64;
-
-fn is_set_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
-}
-
-fn checked_set(name: &str) -> Result<String> {
-    let good = (1..=MAX_SET_LEN).contains(&name.len())
-        && name.chars().all(is_set_char)
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if good {
-        return Ok(name.to_owned());
-    }
-    Err(Error::new(ErrorKind::Usage, "use the set name", format!("{name:?}"))
-        .because("a set name has 1 to 64 letters, digits, dots, dashes and underscores, and starts with a letter or digit"))
-}
-
-/// A set name from what stays the same: model and serial of a disk, the name of a file.
-fn default_set(claim: &ReadClaim) -> String {
-    let identity = claim.identity();
-    let words = match (&identity.model, &identity.serial, &identity.wwn) {
-        (model, Some(serial), _) => format!("{} {serial}", model.as_deref().unwrap_or_default()),
-        (_, None, Some(wwn)) => wwn.clone(),
-        _ => identity
-            .path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-    };
-    let part = identity
-        .partition
-        .map(|n| format!(" part{n}"))
-        .unwrap_or_default();
-    let name: String = format!("{}{part}", words.trim())
-        .chars()
-        .map(|c| if is_set_char(c) { c } else { '_' })
-        .skip_while(|c| !c.is_ascii_alphanumeric())
-        .take(MAX_SET_LEN)
-        .collect();
-    if name.is_empty() {
-        "disk".to_owned()
-    } else {
-        name
-    }
-}
-
-fn describe(consistency: &Consistency, name: &str) -> (String, Vec<String>) {
-    match consistency {
-        Consistency::Unmounted => ("unmounted".to_owned(), Vec::new()),
-        Consistency::ReadOnlyMounted(_) => ("mounted read-only".to_owned(), Vec::new()),
-        Consistency::Live(uses) => {
-            let warning = format!(
-                "{name} is in use ({}): what changes while it is read may not fit together; unmount \
-                 it or work from a rescue system for a consistent image",
-                uses.join("; ")
-            );
-            ("live".to_owned(), vec![warning])
-        }
-    }
-}
-
-fn describe_source(
-    claim: &ReadClaim,
-    source: &dyn BlockSource,
-    layout: &layout::Layout,
-) -> SourceInfo {
-    let identity = claim.identity();
-    let geometry = source.geometry();
-    SourceInfo {
-        name: source.name().to_owned(),
-        bytes: geometry.len.0,
-        logical_sector: geometry.logical_sector.bytes(),
-        physical_sector: geometry.physical_sector.bytes(),
-        model: identity.model.clone(),
-        serial: identity.serial.clone(),
-        wwn: identity.wwn.clone(),
-        table_id: layout.disk_id.clone(),
-    }
-}
-
-fn describe_host(root: &Path) -> HostInfo {
-    let os_release = std::fs::read_to_string(root.join("etc/os-release")).unwrap_or_default();
-    let pretty = os_release
-        .lines()
-        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    let uefi = root.join("sys/firmware/efi").exists();
-    HostInfo {
-        name: sys::hostname(),
-        kernel: sys::kernel_release(),
-        os: pretty.unwrap_or_default().trim_matches('"').to_owned(),
-        boot: if uefi { "uefi" } else { "bios" }.to_owned(),
-    }
-}
-
 /// How much of the source is known to be zero without reading it.
 fn hole_bytes(source: &dyn BlockSource) -> Result<u64> {
     let (mut at, mut holes) = (0, 0);
@@ -486,35 +347,4 @@ fn taken_bytes(selection: &Selection, header: &Header) -> u64 {
         .runs()
         .map(|run| header.extent_of(&run).len.0)
         .sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn set_names_are_safe_in_file_names() {
-        assert_eq!(checked_set("web-1.main").unwrap(), "web-1.main");
-        for bad in ["", "-x", ".x", "a/b", "a@b", "a b", &"x".repeat(65)] {
-            assert_eq!(
-                checked_set(bad).unwrap_err().kind(),
-                ErrorKind::Usage,
-                "{bad:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn file_names_sort_by_place() {
-        let place = |sequence| Place {
-            set: "a".into(),
-            set_id: Uuid::nil(),
-            sequence,
-        };
-        assert_eq!(
-            place(3).file_name(0, Kind::Full),
-            "a-00003-19700101T000000Z-full.strata"
-        );
-        assert!(place(9).file_name(9, Kind::Full) < place(10).file_name(5, Kind::Full));
-    }
 }

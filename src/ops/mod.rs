@@ -13,11 +13,13 @@
 //! randomness and environment are asked here and nowhere below. Must not know: how results are shown.
 
 pub mod backup;
+mod describe;
 pub mod disks;
 pub mod export;
 mod images;
 pub mod list;
 mod partitions;
+mod place;
 pub mod restore;
 pub mod show;
 pub mod verify;

@@ -1,10 +1,11 @@
-//! Table pages: leaves that hold block states, and nodes that hold pages.
+//! Leaf pages: states, digests and frames.
 
-use super::bytes::Fields;
+use super::bytes::{Fields, low16, low32};
 use super::header::Header;
-use super::limits::{LEAF_BLOCKS, NODE_CHILDREN};
+use super::limits::LEAF_BLOCKS;
 use super::record::{RECORD_HEADER_LEN, frame_len};
 use super::state::BlockState;
+use super::tree::leaf_len;
 use crate::base::{BlockIndex, Digest, to_u64, to_usize};
 
 /// Where one frame lies and which blocks it holds.
@@ -38,37 +39,6 @@ pub struct Leaf {
     pub digests: Vec<Digest>,
     /// Ascending; their masks together are exactly the stored blocks.
     pub frames: Vec<FrameRef>,
-}
-
-/// The blocks of leaf `index`.
-pub(super) fn leaf_len(header: &Header, index: u64) -> u64 {
-    header
-        .blocks()
-        .saturating_sub(index.saturating_mul(LEAF_BLOCKS))
-        .min(LEAF_BLOCKS)
-}
-
-/// The level whose single page covers a disk of `blocks` blocks.
-pub(super) fn top_level(blocks: u64) -> u8 {
-    let mut level = 0;
-    let mut pages = blocks.div_ceil(LEAF_BLOCKS);
-    while pages > 1 {
-        pages = pages.div_ceil(NODE_CHILDREN);
-        level += 1;
-    }
-    level
-}
-
-/// How many pages `level` has on a disk of `blocks` blocks.
-pub(super) fn pages_at(blocks: u64, level: u8) -> u64 {
-    (0..level).fold(blocks.div_ceil(LEAF_BLOCKS), |pages, _| {
-        pages.div_ceil(NODE_CHILDREN)
-    })
-}
-
-/// Blocks below one page of `level`; saturates far above any disk.
-pub(super) fn span_of(level: u8) -> u64 {
-    (0..level).fold(LEAF_BLOCKS, |span, _| span.saturating_mul(NODE_CHILDREN))
 }
 
 impl Leaf {
@@ -260,155 +230,6 @@ fn decode_frames(f: &mut Fields<'_>, header: &Header, first: BlockIndex) -> Opti
     Some(frames)
 }
 
-/// One child of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Child {
-    /// A page of its own.
-    Stored {
-        digest: Digest,
-        offset: u64,
-        stored_len: u32,
-    },
-    /// Every block below has this state.
-    Uniform(BlockState),
-}
-
-/// The children of page (`level`, `index`). Section 6 of `docs/format.md`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) level: u8,
-    pub(super) index: u64,
-    pub(super) children: Vec<Child>,
-}
-
-impl Node {
-    /// The blocks below child `i`, clipped to the disk.
-    pub(super) fn child_range(&self, header: &Header, i: usize) -> std::ops::Range<u64> {
-        let span = span_of(self.level - 1);
-        let blocks = header.blocks();
-        let index = self
-            .index
-            .saturating_mul(NODE_CHILDREN)
-            .saturating_add(to_u64(i));
-        let first = index.saturating_mul(span).min(blocks);
-        first..first.saturating_add(span).min(blocks)
-    }
-
-    pub(super) fn uniform(&self) -> Option<BlockState> {
-        let first = self.children.first()?;
-        match first {
-            Child::Uniform(state) if self.children.iter().all(|c| c == first) => Some(*state),
-            _ => None,
-        }
-    }
-
-    pub(super) fn encode(&self) -> (Vec<u8>, Digest) {
-        let mut out = Vec::with_capacity(4 + self.children.len() * 48);
-        out.extend_from_slice(&low16(to_u64(self.children.len())));
-        out.extend_from_slice(&[0; 2]);
-        for child in &self.children {
-            match child {
-                Child::Stored { digest, .. } => {
-                    out.extend_from_slice(&[1, 0, 0, 0]);
-                    out.extend_from_slice(&digest.0);
-                }
-                Child::Uniform(state) => {
-                    out.extend_from_slice(&[2, state.to_byte(), 0, 0]);
-                    out.extend_from_slice(&Digest::default().0);
-                }
-            }
-        }
-        let digest = node_digest(self.level, self.index, &out);
-        for child in &self.children {
-            if let Child::Stored {
-                offset, stored_len, ..
-            } = child
-            {
-                out.extend_from_slice(&offset.to_le_bytes());
-                out.extend_from_slice(&stored_len.to_le_bytes());
-            }
-        }
-        (out, digest)
-    }
-
-    /// Reads the payload of node (`level`, `index`); `None` when any rule of the format is broken.
-    pub(super) fn decode(
-        bytes: &[u8],
-        header: &Header,
-        level: u8,
-        index: u64,
-    ) -> Option<(Node, Digest)> {
-        let below = pages_at(header.blocks(), level.checked_sub(1)?);
-        let expected = below
-            .checked_sub(index.checked_mul(NODE_CHILDREN)?)?
-            .min(NODE_CHILDREN);
-        let mut f = Fields(bytes);
-        let count = f.u16()?;
-        f.reserved(2)?;
-        (u64::from(count) == expected && count > 0).then_some(())?;
-        let mut children = Vec::with_capacity(usize::from(count));
-        for _ in 0..count {
-            children.push(decode_child(&mut f, header)?);
-        }
-        let committed = bytes.get(..bytes.len() - f.0.len())?;
-        let digest = node_digest(level, index, committed);
-        for child in &mut children {
-            if let Child::Stored {
-                offset, stored_len, ..
-            } = child
-            {
-                *offset = f.u64()?;
-                *stored_len = f.u32()?;
-            }
-        }
-        f.is_empty().then_some((
-            Node {
-                level,
-                index,
-                children,
-            },
-            digest,
-        ))
-    }
-}
-
-fn decode_child(f: &mut Fields<'_>, header: &Header) -> Option<Child> {
-    let kind = f.u8()?;
-    let state = f.u8()?;
-    f.reserved(2)?;
-    let digest = Digest(f.array()?);
-    match (kind, state) {
-        (1, 0) => Some(Child::Stored {
-            digest,
-            offset: 0,
-            stored_len: 0,
-        }),
-        (2, state) if digest == Digest::default() => {
-            let state = BlockState::from_byte(state).filter(|s| !s.is_stored())?;
-            (state != BlockState::Inherit || header.parent.is_some())
-                .then_some(Child::Uniform(state))
-        }
-        _ => None,
-    }
-}
-
-fn node_digest(level: u8, index: u64, committed: &[u8]) -> Digest {
-    let context = "diskstrata table node 1";
-    Digest::derive(context, &[&[level], &index.to_le_bytes(), committed])
-}
-
-/// The low 16 bits of a number that the format keeps below 2^16.
-fn low16(value: u64) -> [u8; 2] {
-    let b = value.to_le_bytes();
-    [b[0], b[1]]
-}
-
-/// The low 32 bits of a number that the format keeps below 2^32.
-fn low32(value: u64) -> [u8; 4] {
-    let b = value.to_le_bytes();
-    [b[0], b[1], b[2], b[3]]
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::header::tests::sample;
@@ -457,28 +278,6 @@ mod tests {
     }
 
     #[test]
-    fn nodes_round_trip() {
-        let node = Node {
-            level: 1,
-            index: 0,
-            children: vec![
-                Child::Uniform(BlockState::Zero),
-                Child::Stored {
-                    digest: Digest::of(b"a"),
-                    offset: 77,
-                    stored_len: 9,
-                },
-            ],
-        };
-        let (bytes, digest) = node.encode();
-        assert_eq!(Node::decode(&bytes, &header(), 1, 0), Some((node, digest)));
-        assert!(
-            Node::decode(&bytes, &sample(4096), 1, 0).is_none(),
-            "too many children"
-        );
-    }
-
-    #[test]
     fn the_largest_pages_stay_within_their_limit() {
         let count = LEAF_BLOCKS;
         let leaf = Leaf {
@@ -503,18 +302,6 @@ mod tests {
                 .collect(),
         };
         assert!(leaf.encode().0.len() <= to_usize(u64::from(super::super::limits::MAX_PAGE_LEN)));
-    }
-
-    #[test]
-    fn levels_cover_the_disk() {
-        assert_eq!(top_level(1), 0);
-        assert_eq!(top_level(1024), 0);
-        assert_eq!(top_level(1025), 1);
-        assert_eq!(top_level(1024 * 256), 1);
-        assert_eq!(top_level(1024 * 256 + 1), 2);
-        assert_eq!(pages_at(1024 * 256 + 1, 1), 2);
-        // 64 PiB in 4 KiB blocks is the deepest tree.
-        assert_eq!(top_level(1 << 44), 5);
     }
 
     proptest! {

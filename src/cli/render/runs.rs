@@ -1,0 +1,144 @@
+//! What a backup, a restore or an export would do and did.
+
+use super::{clean, lines_of, ranges, right, table};
+use crate::base::ByteLen;
+use crate::cli::args::OutputArgs;
+use crate::ops::backup::{BackupPlan, BackupReport};
+use crate::ops::export::ExportReport;
+use crate::ops::restore::{RestorePreview, RestoreReport};
+use comfy_table::Cell;
+
+pub(in crate::cli) fn backup_plan(plan: &BackupPlan) -> String {
+    let mut text = format!(
+        "Would image {} ({}) as number {} of set {}, {}: {}.\n",
+        clean(&plan.source.name),
+        ByteLen(plan.source.bytes),
+        plan.sequence,
+        clean(&plan.set),
+        plan.kind,
+        plan.reason,
+    );
+    text.push_str(&format!(
+        "into {}/{}\nblocks of {}, compression {}, source {}\n",
+        clean(&plan.store),
+        clean(&plan.file),
+        ByteLen(plan.block_size),
+        plan.compression,
+        plan.consistency,
+    ));
+    text.push_str(&format!(
+        "takes {}, of which {} are known to be zero\n",
+        ByteLen(plan.take_bytes),
+        ByteLen(plan.hole_bytes),
+    ));
+    let mut out = table(&["PART", "SIZE", "TAKEN", "WHAT", "WHY"]);
+    for part in &plan.partitions {
+        let number = if part.number == 0 {
+            "disk".to_owned()
+        } else {
+            part.number.to_string()
+        };
+        out.add_row(vec![
+            right(number),
+            right(ByteLen(part.length)),
+            right(ByteLen(part.taken)),
+            Cell::new(clean(&part.filesystem)),
+            Cell::new(clean(&part.reason)),
+        ]);
+    }
+    text.push_str(&lines_of(&out));
+    for warning in &plan.warnings {
+        text.push_str(&format!("warning: {}\n", clean(warning)));
+    }
+    text
+}
+
+pub(in crate::cli) fn backup(report: &BackupReport, output: OutputArgs) -> String {
+    let mut text = format!(
+        "Imaged {} ({}): read {}, stored {}.\nimage {}\nfile  {}\n",
+        clean(&report.source.name),
+        ByteLen(report.source.bytes),
+        ByteLen(report.read_bytes),
+        ByteLen(report.stored_bytes),
+        report.image.id,
+        clean(&report.image.file),
+    );
+    text.push_str(&ranges("unreadable", &report.unreadable, output));
+    text
+}
+
+pub(in crate::cli) fn restore_plan(preview: &RestorePreview, output: OutputArgs) -> String {
+    let target = &preview.target;
+    let mut text = format!(
+        "Would write image {} ({}) onto {}, {}{}.\n",
+        clean(&preview.image.file),
+        clean(&preview.image.time),
+        clean(&target.name),
+        ByteLen(target.bytes),
+        if target.created { ", a new file" } else { "" },
+    );
+    if !target.holds.is_empty() {
+        text.push_str(&format!(
+            "it holds now: {}\n",
+            clean(&target.holds.join(", "))
+        ));
+    }
+    let source = &preview.source;
+    text.push_str(&format!(
+        "bytes {}..{} of the imaged disk, to byte {} of the target\n",
+        source.start,
+        source.start.saturating_add(source.length),
+        preview.target_start,
+    ));
+    text.push_str(&ranges(
+        "erased first, written last",
+        &preview.critical,
+        output,
+    ));
+    text.push_str(&ranges(
+        "partition table fitted to the target",
+        &preview.table_patches,
+        output,
+    ));
+    let after = if preview.read_back {
+        "read back and compared"
+    } else {
+        "not read back"
+    };
+    text.push_str(&format!("what is written is {after}\n"));
+    for warning in &preview.warnings {
+        text.push_str(&format!("note: {}\n", clean(warning)));
+    }
+    for refusal in &preview.refusals {
+        text.push_str(&format!("REFUSED: {}\n", clean(refusal)));
+    }
+    text
+}
+
+pub(in crate::cli) fn restored(report: &RestoreReport, output: OutputArgs) -> String {
+    let mut text = format!(
+        "Restored onto {}: {} written, {} zero",
+        clean(&report.target),
+        ByteLen(report.written_bytes),
+        ByteLen(report.zeroed_bytes),
+    );
+    if report.discarded_bytes > 0 {
+        text.push_str(&format!(", {} discarded", ByteLen(report.discarded_bytes)));
+    }
+    let checked = if report.read_back {
+        "; read back and right"
+    } else {
+        "; not read back"
+    };
+    text.push_str(&format!("{checked}.\n"));
+    text.push_str(&ranges("not in the image", &report.unreadable, output));
+    text
+}
+
+pub(in crate::cli) fn exported(report: &ExportReport) -> String {
+    format!(
+        "Exported {} to {}.\n",
+        ByteLen(report.bytes),
+        clean(&report.file)
+    )
+}
