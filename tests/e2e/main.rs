@@ -1,0 +1,22 @@
+//! The command as people and scripts meet it, on real disks in files and on loop devices.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod codes;
+mod confirm;
+mod damage;
+mod disks;
+mod dry_run;
+mod kills;
+mod memory;
+mod output;
+mod partition;
+mod refusals;
+mod resize;
+mod round_trip;
+mod space;
+mod system_disk;
+mod unreadable;

@@ -1,0 +1,164 @@
+//! Full destinations: said with numbers, nothing half-made left, and nothing that was there lost.
+
+use crate::kit::bytes::{self, assert_same};
+use crate::kit::disk::{Disk, Layout};
+use crate::kit::privileged::{Loop, Mount, privileged};
+use crate::kit::run::{Outcome, text};
+use crate::kit::store::Store;
+use crate::kit::{MIB, scratch, tools};
+
+/// Fails unless it was said how much would have been needed and how much is free.
+#[track_caller]
+fn expect_full(outcome: Outcome) {
+    let outcome = outcome.expect(6).expect_says("free");
+    let words: Vec<&str> = outcome.stderr.split_whitespace().collect();
+    let unit = |w: &str| ["B", "KiB", "MiB", "GiB"].contains(&w.trim_matches([',', '.', ';', ':']));
+    let lengths = words
+        .windows(2)
+        .filter(|w| w[0].parse::<f64>().is_ok() && unit(w[1]));
+    assert!(
+        lengths.count() >= 2,
+        "how much is needed and how much is free: {outcome}"
+    );
+}
+
+/// Free space of a mounted file system, in bytes.
+fn free(at: &std::path::Path) -> u64 {
+    let said = tools::run("stat", &["-f", "-c", "%a %S", text(at)]);
+    said.split_whitespace()
+        .map(|n| n.parse::<u64>().unwrap())
+        .product()
+}
+
+#[test]
+fn a_store_that_is_full_keeps_what_it_has_and_nothing_else() {
+    if !privileged("a store on a full file system") {
+        return;
+    }
+    let dir = scratch();
+    let small = Disk::build(Layout::Odd, dir.path(), "small.img", 101);
+    let large = Disk::build(Layout::Random, dir.path(), "large.img", 102);
+    let on_ext4 = dir.path().join("ext4.img");
+    bytes::create_sparse(&on_ext4, 24 * MIB);
+    tools::run(
+        "mke2fs",
+        &["-q", "-F", "-t", "ext4", "-m", "0", text(&on_ext4)],
+    );
+    let device = Loop::new(&on_ext4);
+    for mount in [
+        Mount::memory(&dir.path().join("tmpfs"), 16 * MIB),
+        Mount::new(device.path(), &dir.path().join("ext4")),
+    ] {
+        let store = Store::new(mount.path(), "store");
+        store.backed_up(&small.path);
+        let files = store.files();
+        let room = free(mount.path());
+        expect_full(store.backup(&large.path).run());
+        let json = store.backup(&large.path).arg("--json").run().expect(6);
+        assert_eq!(json.json()["error"]["kind"], "destination", "{json}");
+        assert_eq!(store.files(), files);
+        tools::run("sync", &["-f", text(mount.path())]);
+        let given_back = free(mount.path());
+        assert!(
+            given_back + MIB >= room,
+            "{given_back} bytes free, {room} before"
+        );
+        store.verify(&["--deep"]).expect(0);
+        // The store goes on working.
+        store.backed_up(&small.path);
+        assert_eq!(store.list().len(), 2);
+        store.assert_no_clutter();
+        let target = dir.path().join("target.img");
+        store.restore("latest", &target).run().expect(0);
+        assert_same(&small.path, &target);
+        std::fs::remove_file(&target).unwrap();
+    }
+}
+
+#[test]
+fn a_store_without_room_for_one_byte() {
+    if !privileged("a store on a file system without any room") {
+        return;
+    }
+    let dir = scratch();
+    let disk = Disk::build(Layout::Odd, dir.path(), "disk.img", 103);
+    let mount = Mount::memory(&dir.path().join("tmpfs"), MIB);
+    let store = Store::new(mount.path(), "store");
+    bytes::create_sparse(&mount.path().join("ballast"), 0);
+    let ballast = vec![1; crate::kit::size(MIB)];
+    // Takes all there is; the error says so.
+    let _ = std::fs::write(mount.path().join("ballast"), &ballast);
+    assert_eq!(free(mount.path()), 0);
+    expect_full(store.backup(&disk.path).run());
+    assert_eq!(store.files(), []);
+}
+
+#[test]
+fn a_target_file_without_room() {
+    if !privileged("a new target file on a full file system") {
+        return;
+    }
+    let dir = scratch();
+    let disk = Disk::build(Layout::Random, dir.path(), "disk.img", 104);
+    let store = Store::new(dir.path(), "store");
+    store.backed_up(&disk.path);
+    let mount = Mount::memory(&dir.path().join("tmpfs"), 8 * MIB);
+    let target = mount.path().join("target.img");
+    store
+        .restore("latest", &target)
+        .run()
+        .expect(6)
+        .expect_says("target.img");
+    assert!(
+        !target.exists(),
+        "a restore that could not be done leaves no half disk"
+    );
+    let raw = mount.path().join("export.raw");
+    store
+        .verb("export")
+        .arg("latest")
+        .arg(&raw)
+        .run()
+        .expect(6)
+        .expect_says("export.raw");
+    assert!(!raw.exists());
+}
+
+#[test]
+fn a_sparse_target_needs_only_the_room_of_its_data() {
+    if !privileged("a sparse target file on a small file system") {
+        return;
+    }
+    let dir = scratch();
+    let disk = Disk::build(Layout::Zero, dir.path(), "disk.img", 105);
+    bytes::write_random(&disk.path, 30 * MIB, MIB, 105);
+    let store = Store::new(dir.path(), "store");
+    store.backed_up(&disk.path);
+    let mount = Mount::memory(&dir.path().join("tmpfs"), 8 * MIB);
+    let target = mount.path().join("target.img");
+    store.restore("latest", &target).run().expect(0);
+    assert_same(&disk.path, &target);
+    let raw = mount.path().join("export.raw");
+    store.verb("export").arg("latest").arg(&raw).run().expect(0);
+    assert_same(&disk.path, &raw);
+}
+
+#[test]
+fn a_store_that_is_read_only() {
+    if !privileged("a store on a read-only file system") {
+        return;
+    }
+    let dir = scratch();
+    let disk = Disk::build(Layout::Odd, dir.path(), "disk.img", 106);
+    let mount = Mount::memory(&dir.path().join("tmpfs"), 32 * MIB);
+    let store = Store::new(mount.path(), "store");
+    store.backed_up(&disk.path);
+    tools::run("mount", &["-o", "remount,ro", text(mount.path())]);
+    store.backup(&disk.path).run().expect(6);
+    // Reading needs no writing.
+    assert_eq!(store.list().len(), 1);
+    store.verify(&["--deep"]).expect(0);
+    let target = dir.path().join("target.img");
+    store.restore("latest", &target).run().expect(0);
+    assert_same(&disk.path, &target);
+}

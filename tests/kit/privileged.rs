@@ -1,0 +1,159 @@
+//! Loop devices, mounts and swap: made by root, and taken away on every way out of a test.
+
+use super::tools;
+use std::path::{Path, PathBuf};
+
+/// Whether privileged tests can run here. Where they cannot they say so and are skipped, and where
+/// `STRATA_REQUIRE_PRIVILEGED=1` says that they can, a skip is a failure.
+#[must_use]
+pub(crate) fn privileged(what: &str) -> bool {
+    available("root and loop devices", what, usable())
+}
+
+/// As [`privileged`], for a test that also needs a file system of the kernel.
+#[must_use]
+pub(crate) fn privileged_with_fs(name: &str, what: &str) -> bool {
+    privileged(what) && available(&format!("the kernel's {name}"), what, kernel_knows(name))
+}
+
+fn available(needed: &str, what: &str, there: bool) -> bool {
+    if there {
+        return true;
+    }
+    let required = std::env::var_os("STRATA_REQUIRE_PRIVILEGED").is_some_and(|v| v == "1");
+    assert!(
+        !required,
+        "{what}: needs {needed}, and STRATA_REQUIRE_PRIVILEGED=1 says it is there"
+    );
+    eprintln!("SKIPPED (needs root): {what}: needs {needed}");
+    false
+}
+
+fn usable() -> bool {
+    nix::unistd::geteuid().is_root() && tools::try_run("losetup", &["--find"]).status.success()
+}
+
+fn kernel_knows(filesystem: &str) -> bool {
+    let listed = || {
+        let all = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        all.lines()
+            .any(|line| line.split_whitespace().last() == Some(filesystem))
+    };
+    listed() || {
+        let _ = tools::tool("modprobe").arg(filesystem).output();
+        listed()
+    }
+}
+
+/// A loop device that is detached when dropped.
+#[derive(Debug)]
+pub(crate) struct Loop {
+    path: PathBuf,
+}
+
+impl Loop {
+    pub(crate) fn new(file: &Path) -> Loop {
+        Loop::with(file, &[])
+    }
+
+    /// With 4096-byte or other sectors.
+    pub(crate) fn with_sector(file: &Path, sector: u64) -> Loop {
+        Loop::with(file, &["--sector-size", &sector.to_string()])
+    }
+
+    /// Over a part of the file, as a partition's device lies over its disk.
+    pub(crate) fn of_range(file: &Path, start: u64, len: u64) -> Loop {
+        let (start, len) = (start.to_string(), len.to_string());
+        Loop::with(file, &["--offset", &start, "--sizelimit", &len])
+    }
+
+    pub(crate) fn read_only(file: &Path) -> Loop {
+        Loop::with(file, &["--read-only"])
+    }
+
+    fn with(file: &Path, options: &[&str]) -> Loop {
+        let mut args = vec!["--find", "--show"];
+        args.extend(options);
+        args.push(file.to_str().unwrap());
+        let path = tools::run("losetup", &args).trim().into();
+        Loop { path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        take_away("losetup", &["--detach", self.path.to_str().unwrap()]);
+    }
+}
+
+/// A mounted file system, unmounted when dropped.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    at: PathBuf,
+}
+
+impl Mount {
+    /// Mounts `device` on the new folder `at`.
+    pub(crate) fn new(device: &Path, at: &Path) -> Mount {
+        Mount::with(&[device.to_str().unwrap()], at)
+    }
+
+    /// A file system in memory with room for `bytes`.
+    pub(crate) fn memory(at: &Path, bytes: u64) -> Mount {
+        let room = format!("size={bytes}");
+        Mount::with(&["-t", "tmpfs", "-o", &room, "tmpfs"], at)
+    }
+
+    fn with(args: &[&str], at: &Path) -> Mount {
+        std::fs::create_dir(at).unwrap();
+        let args = [args, &[at.to_str().unwrap()]].concat();
+        tools::run("mount", &args);
+        Mount { at: at.to_owned() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.at
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        take_away("umount", &[self.at.to_str().unwrap()]);
+    }
+}
+
+/// A swap area in use, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Swap {
+    device: PathBuf,
+}
+
+impl Swap {
+    pub(crate) fn on(device: &Path) -> Swap {
+        tools::run("mkswap", &["-q", device.to_str().unwrap()]);
+        tools::run("swapon", &[device.to_str().unwrap()]);
+        Swap {
+            device: device.to_owned(),
+        }
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        take_away("swapoff", &[self.device.to_str().unwrap()]);
+    }
+}
+
+/// Undoes something; a failure is told, and fails the test unless it is failing already.
+fn take_away(tool: &str, args: &[&str]) {
+    let output = tools::try_run(tool, args);
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        eprintln!("CLEAN-UP FAILED: {tool} {args:?}: {said}");
+        assert!(std::thread::panicking(), "{tool} {args:?}: {said}");
+    }
+}
