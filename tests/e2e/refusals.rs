@@ -248,3 +248,40 @@ fn a_device_that_nobody_confirmed() {
     restore.run().expect(4).expect_says("--yes");
     expect_unchanged(&file, &before);
 }
+
+#[test]
+fn a_device_with_other_sectors() {
+    if !privileged("a table of 512-byte sectors is not put onto 4096-byte sectors") {
+        return;
+    }
+    for (layout, sector) in [
+        (Layout::Gpt512, 4096),
+        (Layout::Mbr, 4096),
+        (Layout::Gpt4096, 512),
+    ] {
+        let mut setting = setting();
+        let disk = Disk::build(layout, setting.dir.path(), "other.img", 42);
+        setting.store = Store::new(setting.dir.path(), "other");
+        let source = Loop::with_sector(&disk.path, disk.sector);
+        setting.store.backed_up(source.path());
+        drop(source);
+        let file = setting.path("target.img");
+        bytes::create_filled(&file, 256 * MIB);
+        let device = Loop::with_sector(&file, sector);
+        setting.refused(device.path(), &file, "sector");
+    }
+}
+
+#[test]
+fn one_partition_over_a_whole_disk_with_partitions() {
+    let dir = scratch();
+    let disk = Disk::build(Layout::Gpt512, dir.path(), "source.img", 43);
+    let store = Store::new(dir.path(), "store");
+    store.backed_up(&disk.path);
+    let target = dir.path().join("target.img");
+    std::fs::copy(&disk.path, &target).unwrap();
+    let before = fingerprint(&target);
+    let restore = store.restore("latest", &target).args(["--partition", "3"]);
+    restore.run().expect(4).expect_says("N:M");
+    expect_unchanged(&target, &before);
+}

@@ -2,7 +2,7 @@
 
 use crate::kit::bytes::{self, assert_same, fingerprint};
 use crate::kit::disk::{Disk, Layout};
-use crate::kit::privileged::{Loop, privileged};
+use crate::kit::privileged::{Loop, Mount, privileged};
 use crate::kit::run::{strata, text};
 use crate::kit::store::{self, Store};
 use crate::kit::{scratch, tools};
@@ -354,4 +354,60 @@ fn a_store_from_the_environment_is_the_same_store() {
         .env("STRATA_STORE", &store.dir);
     in_environment.run().expect(0);
     assert_eq!(store.list().len(), 1);
+}
+
+#[test]
+fn the_smallest_disks() {
+    let dir = scratch();
+    let store = Store::new(dir.path(), "store");
+    for len in [1, 511, 512, 513, 65_535, 65_536, 65_537] {
+        let disk = dir.path().join(format!("disk-{len}"));
+        bytes::create_sparse(&disk, len);
+        bytes::write_random(&disk, len / 2, len - len / 2, len);
+        let image = store.backed_up(&disk);
+        let target = dir.path().join(format!("target-{len}"));
+        store
+            .restore(store::text(&image, "id"), &target)
+            .run()
+            .expect(0);
+        assert_same(&disk, &target);
+    }
+    store.verify(&["--deep"]).expect(0);
+}
+
+#[test]
+fn a_mounted_disk_is_imaged_with_a_warning() {
+    if !privileged("a mounted disk is imaged with a warning") {
+        return;
+    }
+    let dir = scratch();
+    let disk = Disk::build(Layout::WholeExt4, dir.path(), "source.img", 17);
+    let device = Loop::new(&disk.path);
+    let mount = Mount::new(device.path(), &dir.path().join("mnt"));
+    let store = Store::new(dir.path(), "store");
+    for source in [device.path(), &disk.path] {
+        let report = store.backup(source).arg("--json").run().expect(0);
+        let warnings = report.json()["warnings"].to_string();
+        assert!(warnings.contains(text(mount.path())), "{report}");
+        let target = dir.path().join("target.img");
+        store.restore("latest", &target).run().expect(0);
+        // Nothing writes to it: what is restored is a file system that can be recovered.
+        tools::run("e2fsck", &["-fp", text(&target)]);
+    }
+}
+
+#[test]
+fn a_link_leads_to_the_disk_behind_it() {
+    let dir = scratch();
+    let disk = Disk::build(Layout::Odd, dir.path(), "source.img", 18);
+    let target = dir.path().join("target.img");
+    bytes::create_filled(&target, disk.len);
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::os::unix::fs::symlink(&disk.path, &from).unwrap();
+    std::os::unix::fs::symlink(&target, &to).unwrap();
+    let store = Store::new(dir.path(), "store");
+    store.backed_up(&from);
+    store.restore("latest", &to).run().expect(0);
+    assert_same(&disk.path, &target);
+    assert!(to.is_symlink());
 }

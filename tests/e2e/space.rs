@@ -162,3 +162,39 @@ fn a_store_that_is_read_only() {
     store.restore("latest", &target).run().expect(0);
     assert_same(&disk.path, &target);
 }
+
+/// As a quota does it, but for everybody.
+#[test]
+fn a_limit_on_the_size_of_files_is_a_full_destination() {
+    let dir = scratch();
+    let disk = Disk::build(Layout::Random, dir.path(), "disk.img", 107);
+    let store = Store::new(dir.path(), "store");
+    let script = "ulimit -f 4096; exec \"$@\"";
+    let run = store
+        .backup(&disk.path)
+        .start_below(&["bash", "-c", script, "bash"]);
+    run.wait().expect(6);
+    assert_eq!(store.files(), []);
+}
+
+#[test]
+fn few_files_may_be_open() {
+    let dir = scratch();
+    let disk = Disk::build(Layout::Gpt512, dir.path(), "disk.img", 108);
+    let store = Store::new(dir.path(), "store");
+    let target = dir.path().join("target.img");
+    let few = ["bash", "-c", "ulimit -n 32; exec \"$@\"", "bash"];
+    store.backup(&disk.path).start_below(&few).wait().expect(0);
+    store
+        .verb("verify")
+        .arg("--deep")
+        .start_below(&few)
+        .wait()
+        .expect(0);
+    store
+        .restore("latest", &target)
+        .start_below(&few)
+        .wait()
+        .expect(0);
+    assert_same(&disk.path, &target);
+}
