@@ -6,7 +6,7 @@ use super::{Context, ImageRecord, describe};
 use crate::base::{BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Phase, Result};
 use crate::block::{BlockSource, Mapping};
 use crate::chain::{Catalog, Image};
-use crate::device::{self, Inventory, ReadClaim};
+use crate::device::{self, Inventory, ReadClaim, Resolved};
 use crate::image::{
     ByteRange, Compression, Header, ImageReader, ImageWriter, Info, Kind, PartitionInfo, RawTable,
     SourceInfo, Summary,
@@ -183,6 +183,7 @@ fn prepare(
     let (selection, partitions) = selection_of(&source, &layout, request.block_size)?;
     let (consistency, mut warnings) = describe::consistency(claim.consistency(), source.name());
     warnings.extend(layout.findings.iter().cloned());
+    warnings.extend(store_on_source(&inventory, &resolved, &request.store));
     let catalog = store.map(|s| Catalog::load(s)).transpose()?;
     let place = Place::find(request.set.as_deref(), &claim, catalog.as_ref())?;
     let created = super::now();
@@ -323,6 +324,22 @@ fn write(
         stored_bytes: finished.len,
         unreadable,
         warnings,
+    })
+}
+
+/// An image on the very disk that it is of is gone when that disk is.
+fn store_on_source(inventory: &Inventory, source: &Resolved, store: &Path) -> Option<String> {
+    let Resolved::Device { device, .. } = source else {
+        return None;
+    };
+    let below = inventory.devices_of_path(store);
+    let same = below.contains(&device.dev) || below.contains(&device.whole());
+    same.then(|| {
+        format!(
+            "the store {} lies on the disk that is imaged: should the disk fail, the image is lost \
+             with it",
+            store.display()
+        )
     })
 }
 
