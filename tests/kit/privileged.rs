@@ -75,7 +75,9 @@ impl Loop {
         let mut args = vec!["--find", "--show"];
         args.extend(options);
         args.push(file.to_str().unwrap());
-        let path = tools::run("losetup", &args).trim().into();
+        let path: PathBuf = tools::run("losetup", &args).trim().into();
+        // Partitions that an earlier user of this device forgot would count as uses of it.
+        let _ = tools::try_run("partx", &["--delete", path.to_str().unwrap()]);
         Loop { path }
     }
 
