@@ -202,7 +202,9 @@ impl FileSource {
 
 fn open_error(name: &str, e: io::Error) -> Error {
     match e.kind() {
-        io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "open", name).caused_by(e),
+        io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "open", name)
+            .caused_by(e)
+            .hint("`strata disks` shows the disks of this machine"),
         io::ErrorKind::PermissionDenied => Error::new(ErrorKind::Source, "open", name)
             .caused_by(e)
             .hint("reading a disk needs root: run the command with sudo"),

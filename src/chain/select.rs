@@ -63,7 +63,9 @@ impl Catalog {
             [] => "the store holds no image".to_owned(),
             some => format!("the store has: {}", some.join(", ")),
         };
-        Error::new(ErrorKind::NotFound, "find set", set).because(why)
+        Error::new(ErrorKind::NotFound, "find set", set)
+            .because(why)
+            .hint("`strata list` shows the images of a store")
     }
 }
 

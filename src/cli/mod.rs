@@ -29,6 +29,7 @@ pub fn main() -> ExitCode {
         }
     };
     let output = cli.output;
+    crate::ops::prepare_process();
     let cancel = Cancel::new();
     let progress = Progress::new(output);
     let result = listen_for_signals(&cancel).and_then(|()| run(cli, &cancel, &progress));
@@ -108,7 +109,7 @@ fn backup(
     let report = ops::backup::run(context, &request)?;
     progress.finish();
     progress.warn_rest(&report.warnings);
-    render::show(output, &report, || render::backup(&report, output))?;
+    render::done(output, &report, || render::backup(&report, output))?;
     Ok(if report.unreadable.is_empty() {
         0
     } else {
@@ -130,7 +131,7 @@ fn verify(
     };
     let report = ops::verify::verify(context, &request)?;
     progress.finish();
-    render::show(output, &report, || render::verified(&report, output))?;
+    render::done(output, &report, || render::verified(&report, output))?;
     Ok(if report.is_damaged() {
         ErrorKind::Damaged.exit_code()
     } else if report.differs() {
@@ -178,7 +179,7 @@ fn restore(
     let report = prepared.run(context)?;
     progress.finish();
     progress.warn_rest(&report.warnings);
-    render::show(output, &report, || render::restored(&report, output))?;
+    render::done(output, &report, || render::restored(&report, output))?;
     Ok(if report.unreadable.is_empty() {
         0
     } else {
@@ -201,7 +202,7 @@ fn export(
         let report = ops::export::to_file(context, &request, args.file)?;
         progress.finish();
         progress.warn_rest(&report.warnings);
-        return render::show(output, &report, || render::exported(&report));
+        return render::done(output, &report, || render::exported(&report));
     }
     let stdout = std::io::stdout();
     if stdout.is_terminal() {

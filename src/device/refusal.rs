@@ -250,6 +250,7 @@ impl Refusal {
             Refusal::Claimed | Refusal::OpenForWriting { .. } => {
                 Some("end the program that uses it")
             }
+            Refusal::Unfit(_) => Some("name a disk or a file that holds one"),
             _ => None,
         }
     }

@@ -110,7 +110,9 @@ fn check_whole(layout: &Layout, new_len: ByteLen) -> Result<()> {
          target has {}",
         layout.disk_len, new_len.0
     );
-    Err(refused("fit", "the whole disk").because(why))
+    Err(refused("fit", "the whole disk")
+        .because(why)
+        .hint("choose a target that is at least as large"))
 }
 
 /// Refuses the first partition (or container) that passes `limit`, the end of what partitions may use on

@@ -130,7 +130,11 @@ pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupRepor
     {
         return Err(
             Error::new(ErrorKind::Destination, "begin an image in", store.name())
-                .because(format!("only {} are free there", ByteLen(free)))
+                .because(format!(
+                    "only {} are free there and {} are to be imaged",
+                    ByteLen(free),
+                    ByteLen(prepared.plan.take_bytes)
+                ))
                 .hint("free some space or choose another store"),
         );
     }

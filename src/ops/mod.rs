@@ -72,6 +72,11 @@ impl<'a> Context<'a> {
     }
 }
 
+/// What a process does once, before the first operation.
+pub fn prepare_process() {
+    crate::sys::survive_file_size_limit();
+}
+
 /// Seconds since 1970 UTC by this machine's clock.
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()

@@ -43,6 +43,7 @@ pub(super) fn numbered<'a>(layout: &'a Layout, number: u32, of: &str) -> Result<
             format!("partition {number} of {of}"),
         )
         .because(why)
+        .hint("`strata show` lists the partitions of an image, `strata disks` those of a disk")
     })
 }
 

@@ -176,6 +176,7 @@ fn as_io_error(error: Error) -> io::Error {
 fn not_found(what: &str, store: &str, name: &FileName) -> Error {
     Error::new(ErrorKind::NotFound, what, format!("{store}/{name}"))
         .because("there is no such image file")
+        .hint("`strata list` shows the images of a store")
 }
 
 /// The error of a `name` that is taken.

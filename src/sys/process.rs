@@ -3,6 +3,15 @@
 use std::fs::File;
 use std::io::IsTerminal;
 
+/// Makes a write past a limit on file sizes fail (`EFBIG`) instead of killing the process, which
+/// could then not clean up (setrlimit(2), `RLIMIT_FSIZE`).
+pub fn survive_file_size_limit() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // Where it cannot be ignored the limit ends the process, as it would have.
+    // SAFETY: ignoring a signal installs no handler, so nothing can run at an unsafe moment.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
 /// The user whose rights count.
 pub fn effective_uid() -> u32 {
     nix::unistd::geteuid().as_raw()

@@ -70,6 +70,19 @@ pub(super) fn show(
     bytes(out.as_bytes())
 }
 
+/// [`show`] for the report of a run: with `--quiet` its exit code says enough.
+pub(super) fn done(
+    output: OutputArgs,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<u8> {
+    if output.quiet && !output.json {
+        Ok(0)
+    } else {
+        show(output, value, text)
+    }
+}
+
 /// Writes to standard output. A reader that has gone away is no error.
 pub(super) fn bytes(bytes: &[u8]) -> Result<u8> {
     let mut out = std::io::stdout().lock();

@@ -186,6 +186,7 @@ fn fail(what: &str, subject: &str, e: io::Error) -> Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("free some space in the store, or choose another store")
         }
+        io::ErrorKind::NotADirectory => Some("a store is a folder: name one"),
         _ => None,
     };
     let error = Error::new(ErrorKind::Destination, what, subject).caused_by(e);
