@@ -178,6 +178,8 @@ pub struct LoopFile {
     pub path: PathBuf,
     /// Which file it is, where that can be told.
     pub id: Option<FileId>,
+    /// The block device that the file is, when a loop device shows another device.
+    pub device: Option<DevNum>,
 }
 
 /// One block device.

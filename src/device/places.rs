@@ -171,6 +171,9 @@ impl Inventory {
         let mut below = self.devices_of_path(&file.path);
         let dev = file.id.map(|id| DevNum::from_raw(id.dev));
         below.extend(dev.filter(|dev| self.device(*dev).is_some()));
+        // A loop device over a device lies on that one, whatever holds the device's node.
+        below.extend(file.device);
+        below.extend(self.device_at(&file.path).map(|d| d.dev));
         below
     }
 }

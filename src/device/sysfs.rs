@@ -244,11 +244,14 @@ fn loop_file(tree: &Tree, dir: &Path, node: &Path) -> Option<LoopFile> {
         let file = sys::open_disk(node, sys::Access::Read)?;
         sys::loop_backing(&file)
     });
-    let id = match asked {
-        Some(Ok((dev, inode))) => Some(FileId { dev, inode }),
-        _ => tree.metadata(&path).ok().map(|m| FileId::of(&m)),
+    let (id, device) = match asked {
+        Some(Ok(sys::LoopBacking { dev, inode, rdev })) => {
+            let device = (rdev != 0).then(|| DevNum::from_raw(rdev));
+            (Some(FileId { dev, inode }), device)
+        }
+        _ => (tree.metadata(&path).ok().map(|m| FileId::of(&m)), None),
     };
-    Some(LoopFile { path, id })
+    Some(LoopFile { path, id, device })
 }
 
 #[cfg(test)]

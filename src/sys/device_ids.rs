@@ -10,7 +10,7 @@ mod raw {
     #![allow(missing_docs)]
     nix::ioctl_read!(blkgetdiskseq, 0x12, 128, u64);
     // `struct loop_info64` of include/uapi/linux/loop.h is 232 bytes: 29 words of 64 bits, of
-    // which the first two are lo_device and lo_inode.
+    // which the first three are lo_device, lo_inode and lo_rdevice.
     nix::ioctl_read_bad!(loop_get_status64, 0x4C05, [u64; 29]);
 }
 
@@ -26,16 +26,28 @@ pub fn disk_sequence(file: &File) -> io::Result<u64> {
     Ok(sequence)
 }
 
-/// Device number (as `st_dev` of stat(2)) and inode number of the file behind an open loop device.
+/// What lies behind a loop device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoopBacking {
+    /// Device number (as `st_dev` of stat(2)) of the file.
+    pub dev: u64,
+    /// Its inode number.
+    pub inode: u64,
+    /// The device that the file itself is (as `st_rdev`), when it is one; 0 for a regular file.
+    pub rdev: u64,
+}
+
+/// The file behind an open loop device.
 ///
 /// # Errors
 /// As ioctl(2); `ENXIO` when no file is attached.
-pub fn loop_backing(file: &File) -> io::Result<(u64, u64)> {
+pub fn loop_backing(file: &File) -> io::Result<LoopBacking> {
     let mut info = [0u64; 29];
     // SAFETY: the descriptor is open and the kernel writes one loop_info64, 232 bytes without
     // padding, to a live array of that size; every bit pattern is a valid u64.
     unsafe { raw::loop_get_status64(file.as_raw_fd(), &raw mut info) }?;
-    Ok((info[0], info[1]))
+    let [dev, inode, rdev, ..] = info;
+    Ok(LoopBacking { dev, inode, rdev })
 }
 
 /// The id of the mount that holds `path`, as in the first field of `/proc/self/mountinfo`.
