@@ -6,7 +6,7 @@ use super::{Context, ImageRecord, describe};
 use crate::base::{BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Phase, Result};
 use crate::block::{BlockSource, Mapping};
 use crate::chain::{Catalog, Image};
-use crate::device::{self, Inventory, ReadClaim, Resolved};
+use crate::device::{self, Consistency, Inventory, ReadClaim, Resolved};
 use crate::image::{
     ByteRange, Compression, Header, ImageReader, ImageWriter, Info, Kind, PartitionInfo, RawTable,
     SourceInfo, Summary,
@@ -123,6 +123,10 @@ pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupRepor
     let store = LocalStore::create(&request.store)?;
     let _lock = lock(&store)?;
     let prepared = prepare(context, request, Some(&store))?;
+    if let Consistency::Live(_) = prepared.claim.consistency() {
+        // A disk is read past the page cache: what programs have written must be on it first.
+        sys::sync_all();
+    }
     if let Some(free) = prepared
         .plan
         .store_free_bytes

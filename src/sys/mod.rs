@@ -29,7 +29,7 @@ pub use open::{Access, open_direct, open_disk, open_no_follow};
 pub use persist::persist;
 pub use process::{
     effective_uid, hostname, is_terminal_device, kernel_release, peak_memory,
-    survive_file_size_limit,
+    survive_file_size_limit, sync_all,
 };
 pub use space::{Space, free_space};
 pub use sparse::{Segment, punch_hole, segment_at};

@@ -12,6 +12,11 @@ pub fn survive_file_size_limit() {
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
+/// Writes everything that waits in this machine's caches to its disks (sync(2)).
+pub fn sync_all() {
+    nix::unistd::sync();
+}
+
 /// The user whose rights count.
 pub fn effective_uid() -> u32 {
     nix::unistd::geteuid().as_raw()

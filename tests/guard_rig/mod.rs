@@ -189,6 +189,7 @@ impl Disk {
 
     /// Takes the file away; returns when the device is empty.
     pub(crate) fn detach(&mut self) {
+        forget_partitions(&self.path);
         run("losetup", &["-d", text(&self.path)]);
         self.attached = false;
         let name = self.path.file_name().unwrap();
@@ -206,9 +207,15 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.attached {
+            forget_partitions(&self.path);
             quietly("losetup", &["-d", text(&self.path)]);
         }
     }
+}
+
+/// Takes away the partitions that a test has shown to the kernel: they would outlive the disk.
+fn forget_partitions(device: &Path) {
+    quietly("partx", &["-d", text(device)]);
 }
 
 /// A mount, undone when dropped.
