@@ -1,6 +1,6 @@
 //! A set of block indexes: the common currency of used maps, changed maps and selections.
 
-use super::{BlockIndex, Error, ErrorKind, Result};
+use super::{BlockIndex, Error, ErrorKind, Result, to_u64};
 use roaring::RoaringTreemap;
 use std::ops::Range;
 
@@ -132,6 +132,57 @@ impl BlockMap {
             }
             Some(run)
         })
+    }
+
+    /// The runs of blocks that are not in the set, in ascending order.
+    pub fn gaps(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let end = self.blocks..self.blocks;
+        let mut at = 0;
+        self.runs()
+            .chain(std::iter::once(end))
+            .filter_map(move |run| {
+                let gap = at..run.start;
+                at = run.end;
+                (gap.start < gap.end).then_some(gap)
+            })
+    }
+
+    /// The set in blocks of twice the size: one is in it when either half is.
+    #[must_use]
+    pub fn coarser(&self) -> BlockMap {
+        let mut out = BlockMap::empty(self.blocks.div_ceil(2));
+        for run in self.runs() {
+            out.insert_range(run.start / 2..run.end.div_ceil(2));
+        }
+        out.compact();
+        out
+    }
+
+    /// The set in blocks of twice the size: one is in it when both halves are. Half a block at the
+    /// end counts as whole.
+    #[must_use]
+    pub fn coarser_inward(&self) -> BlockMap {
+        let mut out = BlockMap::empty(self.blocks.div_ceil(2));
+        for run in self.runs() {
+            let end = if run.end == self.blocks {
+                out.blocks
+            } else {
+                run.end / 2
+            };
+            out.insert_range(run.start.div_ceil(2)..end);
+        }
+        out.compact();
+        out
+    }
+
+    /// Holds the same set in as little memory as it can.
+    pub fn compact(&mut self) {
+        self.set.optimize();
+    }
+
+    /// About how many bytes of memory the set takes.
+    pub fn memory(&self) -> u64 {
+        to_u64(self.set.serialized_size())
     }
 
     /// The first block at or behind `start` that is in the set.
@@ -280,6 +331,16 @@ mod tests {
             prop_assert_eq!(as_set(&less), &set_a - &set_b);
             let all: BTreeSet<u64> = (0..BLOCKS).collect();
             prop_assert_eq!(as_set(&map_a.complement()), &all - &set_a);
+            prop_assert_eq!(map_a.gaps().flatten().collect::<BTreeSet<u64>>(), &all - &set_a);
+            prop_assert!(map_a.gaps().all(|gap| gap.start < gap.end));
+            let halves: BTreeSet<u64> = set_a.iter().map(|b| b / 2).collect();
+            prop_assert_eq!(as_set(&map_a.coarser()), halves);
+            let both = |b: &u64| set_a.contains(&(2 * b)) && set_a.contains(&(2 * b + 1));
+            let wholes: BTreeSet<u64> = (0..BLOCKS / 2).filter(both).collect();
+            prop_assert_eq!(as_set(&map_a.coarser_inward()), wholes);
+            let mut compact = map_a.clone();
+            compact.compact();
+            prop_assert_eq!(&compact, &map_a);
             prop_assert_eq!(map_a.count_in(17..200), set_a.range(17..200).count() as u64);
             let from_100: BTreeSet<u64> = map_a.runs_from(BlockIndex(100)).flatten().collect();
             prop_assert_eq!(&from_100, &set_a.range(100..).copied().collect::<BTreeSet<u64>>());

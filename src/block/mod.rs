@@ -7,6 +7,7 @@
 //! Every implementation and wrapper passes the suite in `contract.rs`.
 
 mod aligned;
+mod capsule;
 #[cfg(test)]
 pub(crate) mod contract;
 mod fault;
@@ -17,6 +18,7 @@ mod rescue;
 mod slice;
 
 pub use aligned::AlignedBuf;
+pub use capsule::Capsule;
 pub use fault::{Fault, FaultSource, FaultTarget, Faults};
 pub use file::{CachePolicy, FileSource, FileTarget, TargetOptions};
 pub use memory::{MemorySource, MemoryTarget};

@@ -3,68 +3,112 @@
 //! Promises: over-report, never under-report; whoever is unsure answers [`Certainty::Unknown`] and
 //! the whole partition is taken. Decoders take bytes; nothing is ever written to a source. Must not
 //! know: where a partition lies on its disk, images, change detection.
+//!
+//! Each format is a folder: `disk.rs` decodes bytes, `walk.rs` builds the map, `mod.rs` is its
+//! [`Reader`]. [`probe`] decides which reader is asked. Everything is in use until a reader has
+//! proven it free ([`map::MapBuilder`]); whatever a reader does not understand it answers with a
+//! [`doubt::Doubt`], and then everything is taken.
 
-mod unknown;
+mod checksum;
+mod doubt;
+mod map;
+mod probe;
+mod raw;
+mod report;
+mod volume;
 
-pub use unknown::Unknown;
+pub use report::{Certainty, Content, ContentKind, Inside, UsedReport};
 
-use crate::base::{BlockMap, ByteLen, Result};
+use crate::base::{Cancel, Result};
 use crate::block::BlockSource;
+use doubt::Doubt;
+use map::MapBuilder;
+use volume::Volume;
 
-/// How far a used map may be believed.
+/// What a reader recognises a volume as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Certainty {
-    /// The file system's own metadata was read and agrees with itself.
-    Certain,
-    /// Nothing is known, so all is taken; the text says why, for people.
-    Unknown(String),
+struct Found {
+    /// The name that people know it by, as exactly as the signature tells: "ext4", "LUKS2".
+    kind: String,
+    /// Its label, if it has one.
+    label: Option<String>,
 }
 
-/// Which units of a partition are in use.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UsedReport {
-    /// What was found ("ext4", "unknown").
-    pub kind: String,
-    /// Size of the units in `used`, in bytes.
-    pub unit: ByteLen,
-    /// The units in use. May hold too many, never too few. Covers the whole partition: what lies
-    /// behind the end of the file system counts as used.
-    pub used: BlockMap,
-    /// How far `used` may be believed.
-    pub certainty: Certainty,
+/// What a reader says is in use.
+#[derive(Debug)]
+struct Used {
+    /// What is free; all else is in use.
+    map: MapBuilder,
+    /// For people, what the map rests on, when that is more than its allocation metadata: "encrypted:
+    /// all of it is in use", "its journal was replayed in memory".
+    basis: Option<String>,
+    /// What a person should know although the map is certain.
+    notes: Vec<String>,
+    /// Content that a person may want to leave out.
+    contents: Vec<Content>,
+    /// Volumes inside, each with its own answer.
+    inside: Vec<Inside>,
 }
 
-/// Reads one kind of file system.
+impl Used {
+    /// The plain answer: a map from allocation metadata.
+    fn mapped(map: MapBuilder) -> Used {
+        Used {
+            map,
+            basis: None,
+            notes: Vec::new(),
+            contents: Vec::new(),
+            inside: Vec::new(),
+        }
+    }
+
+    /// All of `volume` is in use by the nature of what it holds, for the reason `basis`.
+    fn whole(volume: &Volume<'_>, basis: impl Into<String>) -> Used {
+        Used {
+            basis: Some(basis.into()),
+            ..Used::mapped(MapBuilder::new(volume.len(), volume.len()))
+        }
+    }
+}
+
+/// Reads one format.
 ///
 /// # Contract
-/// - `probe` looks at signatures only and reads at most a few hundred KiB.
-/// - `used` never leaves out a unit in use. Anything it does not understand (an unknown feature, a
-///   count that does not add up, a journal to replay) makes it answer
-///   [`Certainty::Unknown`] with every unit used; an error means that the medium failed.
-/// - Both never panic, never loop without bound and never hold memory beyond a stated limit,
-///   whatever bytes the partition holds.
-pub trait FileSystem: Send + Sync {
-    /// The name that people know it by.
-    fn name(&self) -> &'static str;
-
-    /// Whether the partition carries this file system's signature.
+/// - `probe` looks at primary signatures and at whether the structure behind them is plausible; it
+///   reads at most a few hundred KiB.
+/// - `used` never leaves out a byte in use. Anything it does not understand (an unknown feature, a
+///   count that does not add up, a journal to replay) is a [`Doubt::Unsure`] whose text ends the
+///   sentence "all blocks are taken: …".
+/// - Neither ever panics, loops without bound or holds more than about 32 MiB beside the map,
+///   whatever bytes the volume holds.
+trait Reader: Sync {
+    /// What the volume is, if this reader knows it.
     ///
     /// # Errors
-    /// When the medium fails.
-    fn probe(&self, partition: &dyn BlockSource) -> Result<bool>;
+    /// A doubt when the place of the signature cannot be read.
+    fn probe(&self, volume: &Volume<'_>) -> Result<Option<Found>, Doubt>;
 
-    /// Which units are in use.
+    /// What is in use. Only called after `probe` has recognised the volume.
     ///
     /// # Errors
-    /// When the medium fails.
-    fn used(&self, partition: &dyn BlockSource) -> Result<UsedReport>;
+    /// A doubt: all of it is taken.
+    fn used(&self, volume: &Volume<'_>) -> Result<Used, Doubt>;
+
+    /// Whether what `probe` recognised holds another format whose signature may show at the
+    /// volume's start, such as an array with its superblock at the end.
+    fn shows_inner_signature(&self) -> bool {
+        false
+    }
 }
 
-/// The report on `partition`. No file system is read yet, so every partition is unknown and taken
-/// whole.
+/// Every format, containers first.
+const READERS: &[&dyn Reader] = &[];
+
+/// What is in use in `partition`.
 ///
 /// # Errors
-/// When the medium fails.
-pub fn used(partition: &dyn BlockSource) -> Result<UsedReport> {
-    Unknown.used(partition)
+/// `Interrupted` or `Terminated` when cancelled. A medium that fails under metadata is no error:
+/// then everything counts as used, and the report says why.
+pub fn used(partition: &dyn BlockSource, cancel: &Cancel) -> Result<UsedReport> {
+    probe::look_into(&Volume::new(partition, cancel), READERS)
 }

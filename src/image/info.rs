@@ -82,7 +82,11 @@ pub struct PartitionInfo {
     pub length: u64,
     /// What was found in it.
     pub filesystem: String,
-    /// How many of its bytes were selected.
+    /// Its label.
+    pub label: Option<String>,
+    /// How many of its bytes are in use, as exactly as what is in it tells.
+    pub used: u64,
+    /// How many of its bytes lie in blocks that were taken.
     pub taken: u64,
     /// Why that many.
     pub reason: String,

@@ -188,7 +188,8 @@ fn prepare(
         .into_iter()
         .map(|region| (region.offset, region.bytes))
         .collect();
-    let (selection, partitions) = selection_of(&source, &layout, request.block_size)?;
+    let (selection, partitions) =
+        selection_of(&source, &layout, request.block_size, context.cancel)?;
     let (consistency, mut warnings) = describe::consistency(claim.consistency(), source.name());
     warnings.extend(layout.findings.iter().cloned());
     warnings.extend(store_on_source(&inventory, &resolved, &request.store));

@@ -26,7 +26,7 @@ pub fn select(disk_len: ByteLen, block_size: BlockSize, partitions: &[Used<'_>])
     let blocks = block_size.count(disk_len);
     let mut take = BlockMap::full(blocks);
     for part in partitions {
-        for free in part.map.complement().runs() {
+        for free in part.map.gaps() {
             let start = free
                 .start
                 .saturating_mul(part.unit.0)
