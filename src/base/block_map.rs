@@ -136,15 +136,23 @@ impl BlockMap {
 
     /// The runs of blocks that are not in the set, in ascending order.
     pub fn gaps(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        let end = self.blocks..self.blocks;
-        let mut at = 0;
-        self.runs()
-            .chain(std::iter::once(end))
-            .filter_map(move |run| {
-                let gap = at..run.start;
-                at = run.end;
-                (gap.start < gap.end).then_some(gap)
+        self.gaps_in(0..self.blocks)
+    }
+
+    /// The runs of blocks of `range` that are not in the set, in ascending order.
+    pub fn gaps_in(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let end = range.end.min(self.blocks);
+        let mut at = range.start;
+        self.runs_from(BlockIndex(range.start))
+            .chain(std::iter::once(end..end))
+            .map_while(move |run| {
+                let gap = at..run.start.min(end);
+                (at <= end).then(|| {
+                    at = run.end;
+                    gap
+                })
             })
+            .filter(|gap| gap.start < gap.end)
     }
 
     /// The set in blocks of twice the size: one is in it when either half is.
@@ -333,6 +341,8 @@ mod tests {
             prop_assert_eq!(as_set(&map_a.complement()), &all - &set_a);
             prop_assert_eq!(map_a.gaps().flatten().collect::<BTreeSet<u64>>(), &all - &set_a);
             prop_assert!(map_a.gaps().all(|gap| gap.start < gap.end));
+            let inside: BTreeSet<u64> = map_a.gaps_in(17..200).flatten().collect();
+            prop_assert_eq!(inside, (17..200).filter(|b| !set_a.contains(b)).collect::<BTreeSet<u64>>());
             let halves: BTreeSet<u64> = set_a.iter().map(|b| b / 2).collect();
             prop_assert_eq!(as_set(&map_a.coarser()), halves);
             let both = |b: &u64| set_a.contains(&(2 * b)) && set_a.contains(&(2 * b + 1));

@@ -69,6 +69,22 @@ pub fn normalize(mut extents: Vec<Extent>) -> Vec<Extent> {
     out
 }
 
+/// What of `whole` lies outside `holes`, which are ascending and apart.
+pub fn outside(whole: Extent, holes: &[Extent]) -> Vec<Extent> {
+    let mut at = whole.start;
+    let mut out = Vec::new();
+    let end = Extent {
+        start: whole.end(),
+        len: ByteLen(0),
+    };
+    let inside = holes.iter().filter_map(|hole| hole.intersect(whole));
+    for hole in inside.chain(std::iter::once(end)) {
+        out.extend(Extent::between(at, hole.start).filter(|e| !e.is_empty()));
+        at = hole.end();
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +116,14 @@ mod tests {
             extent(11, 1),
         ]);
         assert_eq!(out, vec![extent(0, 4), extent(10, 10)]);
+    }
+
+    #[test]
+    fn outside_is_what_the_holes_leave() {
+        let holes = [extent(0, 3), extent(5, 5), extent(18, 10)];
+        let left = outside(extent(2, 18), &holes);
+        assert_eq!(left, vec![extent(3, 2), extent(10, 8)]);
+        assert_eq!(outside(extent(6, 2), &holes), vec![]);
+        assert_eq!(outside(extent(12, 2), &holes), vec![extent(12, 2)]);
     }
 }

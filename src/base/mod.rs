@@ -19,7 +19,7 @@ pub use cancel::Cancel;
 pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Observer, Phase, Silent};
-pub use extent::{Extent, normalize};
+pub use extent::{Extent, normalize, outside};
 pub use range_read::{RangeRead, past_end};
 pub use text::{is_unprintable, printable};
 pub use units::{

@@ -71,6 +71,9 @@ impl BlockSize {
     /// The largest block: above it a one-byte change costs too much.
     pub const MAX_LOG2: u8 = 20;
 
+    /// What an image has unless asked otherwise: 64 KiB (docs/adr/0002).
+    pub const DEFAULT: BlockSize = BlockSize { log2: 16 };
+
     /// The block size of `bytes`, or `None` when it is no power of two from 4 KiB to 1 MiB.
     pub fn new(bytes: u64) -> Option<BlockSize> {
         if !bytes.is_power_of_two() {

@@ -76,6 +76,9 @@ pub(crate) struct DisksArgs {
     /// Folder below which sys, proc and dev are looked for.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub(crate) root: PathBuf,
+    /// Do not open the disks to look into their file systems: fast, and without what is in use.
+    #[arg(long)]
+    pub(crate) no_contents: bool,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +94,22 @@ pub(crate) struct BackupArgs {
     /// Make a full image. Every image of this version is one.
     #[arg(long)]
     pub(crate) full: bool,
+    /// Take only these partitions; the partition table and what lies between partitions always come
+    /// along [default: all].
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    pub(crate) partition: Vec<u32>,
+    /// Take free space too, without looking into file systems.
+    #[arg(long)]
+    pub(crate) all_blocks: bool,
+    /// Leave out content that a restored system does not need; it reads as zeros. swap: pages of
+    /// swap areas, swapfile.sys; pagefile: pagefile.sys; hibernation: hiberfil.sys, hibernation
+    /// images in swap areas.
+    #[arg(long, value_name = "WHAT,...", value_delimiter = ',')]
+    pub(crate) exclude: Vec<String>,
+    /// Fail, before anything is written, when a partition would have to be taken whole because what
+    /// is in use of it cannot be told.
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Unit of block states, a power of two from 4K to 1M.
     #[arg(long, value_name = "SIZE", default_value = "64K")]
     pub(crate) block_size: String,

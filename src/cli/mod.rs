@@ -59,7 +59,7 @@ fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
     match cli.verb {
         Verb::Disks(args) => {
             context.root = args.root;
-            let disks = ops::disks::disks(&context)?;
+            let disks = ops::disks::disks(&context, !args.no_contents)?;
             render::show(output, &disks, || render::disks(&disks))
         }
         Verb::Backup(args) => backup(&context, args, output, progress),
@@ -99,6 +99,12 @@ fn backup(
         block_size: values::block_size(&args.block_size)?,
         compression: values::compression(&args.compression)?,
         comment: args.comment,
+        take: ops::take::TakeOptions {
+            all_blocks: args.all_blocks,
+            partitions: args.partition,
+            exclude: ops::take::parse_exclude(&args.exclude)?,
+        },
+        strict: args.strict,
     };
     if args.dry_run {
         let plan = ops::backup::plan(context, &request)?;

@@ -8,7 +8,7 @@ use super::openers::Opened;
 use super::resolve::Resolved;
 use super::text::shown;
 use super::uses::Use;
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorKind, Extent, Result};
 use crate::block::{BlockSource, CachePolicy, FileSource};
 use crate::sys::{self, Lock};
 use std::os::unix::fs::MetadataExt;
@@ -132,6 +132,29 @@ impl Inventory {
             }
         };
         Ok(judge(&uses, &writers))
+    }
+}
+
+impl Inventory {
+    /// How quiet one part of a source is: a partition that the kernel shows by itself, otherwise the
+    /// source as a whole.
+    ///
+    /// # Errors
+    /// As [`Inventory::consistency`].
+    pub fn part_consistency(&self, resolved: &Resolved, part: Extent) -> Result<Consistency> {
+        if let Resolved::Device { device, .. } = resolved {
+            let is_part = |d: &&Device| {
+                let facts = d.partition.as_ref();
+                facts.is_some_and(|p| p.start == part.start) && d.len == part.len
+            };
+            if let Some(partition) = self.partitions_of(device.dev).find(is_part) {
+                return self.consistency(&Resolved::Device {
+                    device: Box::new(partition.clone()),
+                    asked: None,
+                });
+            }
+        }
+        self.consistency(resolved)
     }
 }
 

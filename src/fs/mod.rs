@@ -112,3 +112,11 @@ const READERS: &[&dyn Reader] = &[];
 pub fn used(partition: &dyn BlockSource, cancel: &Cancel) -> Result<UsedReport> {
     probe::look_into(&Volume::new(partition, cancel), READERS)
 }
+
+/// What `partition` is, without a used map: everything counts as used.
+///
+/// # Errors
+/// `Interrupted` or `Terminated` when cancelled.
+pub fn recognise(partition: &dyn BlockSource, cancel: &Cancel) -> Result<UsedReport> {
+    probe::recognise_only(&Volume::new(partition, cancel), READERS)
+}

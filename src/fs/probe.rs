@@ -46,6 +46,21 @@ pub(super) fn look_into(volume: &Volume<'_>, readers: &[&dyn Reader]) -> Result<
     }
 }
 
+/// What `volume` is, with everything in use.
+///
+/// # Errors
+/// Only when the run was stopped.
+pub(super) fn recognise_only(volume: &Volume<'_>, readers: &[&dyn Reader]) -> Result<UsedReport> {
+    let (found, why) = match recognise(volume, readers) {
+        Ok((found, _)) => (found, "its used map was not asked for".to_owned()),
+        Err((found, Doubt::Unsure(why))) => (found, why),
+        Err((_, Doubt::Stopped(error))) => return Err(error),
+    };
+    let mut report = UsedReport::unknown(found.kind, ByteLen(volume.len()), why);
+    report.label = found.label;
+    Ok(report)
+}
+
 type Recognised<'r> = (Found, &'r dyn Reader);
 
 /// The reader whose signature is there, when it is the only one.

@@ -30,8 +30,22 @@ pub struct Info {
     pub comment: Option<String>,
     /// The decoded partition tables, in the form of `layout::Layout`.
     pub layout: serde_json::Value,
+    /// What a person asked to be taken and left out.
+    pub take: TakeInfo,
     /// What each partition holds and how much of it was taken.
     pub partitions: Vec<PartitionInfo>,
+}
+
+/// What a person asked to be taken and left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TakeInfo {
+    /// Whether free space was taken too.
+    pub all_blocks: bool,
+    /// The only partitions that were taken; empty when all were.
+    pub partitions: Vec<u32>,
+    /// Content that was left out and reads as zeros: `swap`, `pagefile`, `hibernation`.
+    pub exclude: Vec<String>,
 }
 
 /// The imaged disk.
@@ -88,6 +102,28 @@ pub struct PartitionInfo {
     pub used: u64,
     /// How many of its bytes lie in blocks that were taken.
     pub taken: u64,
+    /// How many of its bytes in use were left out on request.
+    pub excluded: u64,
+    /// Whether it was not asked for: nothing of it was taken.
+    pub left_out: bool,
+    /// Why that many were taken.
+    pub reason: String,
+    /// Volumes inside: logical volumes, the data of an array.
+    pub inside: Vec<InsideInfo>,
+}
+
+/// A volume inside a partition at the time of the backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InsideInfo {
+    /// Its name.
+    pub name: String,
+    /// What was found in it.
+    pub filesystem: String,
+    /// Its length on this partition in bytes.
+    pub length: u64,
+    /// How many of these bytes are in use.
+    pub used: u64,
     /// Why that many.
     pub reason: String,
 }

@@ -29,7 +29,8 @@ pub use codec::{Compression, Decoder, Encoder};
 pub use frame_reader::FrameReader;
 pub use header::{HEADER_LEN, Header, Kind, Parent};
 pub use info::{
-    BlockCounts, ByteRange, HostInfo, Info, PartitionInfo, RawTable, SourceInfo, Summary,
+    BlockCounts, ByteRange, HostInfo, Info, InsideInfo, PartitionInfo, RawTable, SourceInfo,
+    Summary, TakeInfo,
 };
 pub use leaf::{FrameRef, Leaf};
 pub use reader::ImageReader;

@@ -69,6 +69,12 @@ impl Partition {
         type_names::name_of(&self.type_id)
     }
 
+    /// What the type is called when it is one that never holds a file system: boot code, reserved
+    /// space.
+    pub fn bare_type(&self) -> Option<&'static str> {
+        type_names::bare_name_of(&self.type_id)
+    }
+
     /// The name without characters that move a cursor or turn the writing direction.
     pub fn display_name(&self) -> String {
         printable(&self.name)

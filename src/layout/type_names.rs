@@ -11,6 +11,17 @@ pub(super) fn name_of(type_id: &str) -> Option<&'static str> {
     }
 }
 
+/// The name of a type that holds boot code or reserved space and never a file system.
+pub(super) fn bare_name_of(type_id: &str) -> Option<&'static str> {
+    const BARE: [&str; 4] = [
+        "BIOS boot",
+        "Microsoft reserved",
+        "PowerPC PReP boot",
+        "ChromeOS kernel",
+    ];
+    name_of(type_id).filter(|name| BARE.contains(name))
+}
+
 /// GUIDs come from the table of the crate `gpt` where it has them. Those it lacks are from the
 /// Discoverable Partitions Specification (BOOT), the kernel's `block/partitions/efi.h` and the
 /// ChromiumOS and Open Firmware (PReP) assignments.

@@ -1,15 +1,16 @@
 //! A disk into an image.
 
-use super::partitions::selection_of;
 use super::place::Place;
+use super::take::{Fallback, TakeOptions, Taken, take};
 use super::{Context, ImageRecord, describe};
-use crate::base::{BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Phase, Result};
+use crate::base::{BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result};
 use crate::block::{BlockSource, Mapping};
 use crate::chain::{Catalog, Image};
 use crate::device::{self, Consistency, Inventory, ReadClaim, Resolved};
+pub use crate::image::PartitionInfo;
 use crate::image::{
-    ByteRange, Compression, Header, ImageReader, ImageWriter, Info, Kind, PartitionInfo, RawTable,
-    SourceInfo, Summary,
+    ByteRange, Compression, Header, ImageReader, ImageWriter, Info, Kind, RawTable, SourceInfo,
+    Summary,
 };
 use crate::layout;
 use crate::pipeline::{Selection, write_blocks};
@@ -41,6 +42,10 @@ pub struct BackupRequest {
     pub compression: Compression,
     /// The person's own words.
     pub comment: Option<String>,
+    /// What is taken and what is left out.
+    pub take: TakeOptions,
+    /// Whether a partition that has to be taken whole is an error.
+    pub strict: bool,
 }
 
 /// What a backup will do.
@@ -68,6 +73,8 @@ pub struct BackupPlan {
     pub consistency: String,
     /// What each partition holds and how much of it is taken; number 0 is a disk without any.
     pub partitions: Vec<PartitionInfo>,
+    /// What is taken whole because its used map is not known.
+    pub fallbacks: Vec<Fallback>,
     /// Bytes that will be read or are known to be zero.
     pub take_bytes: u64,
     /// Of these, bytes that the source knows to be zero.
@@ -91,6 +98,10 @@ pub struct BackupReport {
     pub stored_bytes: u64,
     /// What could not be read.
     pub unreadable: Vec<ByteRange>,
+    /// What each partition holds and how much of it was taken.
+    pub partitions: Vec<PartitionInfo>,
+    /// What was taken whole because its used map is not known.
+    pub fallbacks: Vec<Fallback>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -188,10 +199,27 @@ fn prepare(
         .into_iter()
         .map(|region| (region.offset, region.bytes))
         .collect();
-    let (selection, partitions) =
-        selection_of(&source, &layout, request.block_size, context.cancel)?;
+    let in_flux = |part: Extent| in_flux(&inventory, &resolved, &claim, part);
+    let Taken {
+        selection,
+        partitions,
+        fallbacks,
+        notes,
+    } = take(
+        &source,
+        &layout,
+        request.block_size,
+        &request.take,
+        &in_flux,
+        context.cancel,
+    )?;
+    if request.strict {
+        refuse_fallbacks(&fallbacks, source.name())?;
+    }
     let (consistency, mut warnings) = describe::consistency(claim.consistency(), source.name());
     warnings.extend(layout.findings.iter().cloned());
+    warnings.extend(fallbacks.iter().map(Fallback::text));
+    warnings.extend(notes);
     warnings.extend(store_on_source(&inventory, &resolved, &request.store));
     let catalog = store.map(|s| Catalog::load(s)).transpose()?;
     let place = Place::find(request.set.as_deref(), &claim, catalog.as_ref())?;
@@ -208,7 +236,7 @@ fn prepare(
         window_log2,
     };
     let hole_bytes = hole_bytes(source.as_ref())?;
-    let take_bytes = taken_bytes(&selection, &header);
+    let take_bytes = selection.taken_bytes(source.len(), request.block_size);
     let store_free_bytes = store
         .map(|s| s.space())
         .transpose()?
@@ -238,6 +266,7 @@ fn prepare(
         },
         consistency: consistency.clone(),
         partitions: partitions.clone(),
+        fallbacks,
         take_bytes,
         hole_bytes,
         store_free_bytes,
@@ -253,6 +282,7 @@ fn prepare(
         consistency,
         comment: request.comment.clone(),
         layout: serde_json::to_value(&layout).unwrap_or_default(),
+        take: request.take.info(),
         partitions,
     };
     drop(source);
@@ -332,8 +362,42 @@ fn write(
         read_bytes: totals.read,
         stored_bytes: finished.len,
         unreadable,
+        partitions: plan.partitions,
+        fallbacks: plan.fallbacks,
         warnings,
     })
+}
+
+/// Why the used map of a part of the source would be out of date before it is read.
+fn in_flux(
+    inventory: &Inventory,
+    source: &Resolved,
+    claim: &ReadClaim,
+    part: Extent,
+) -> Result<Option<String>> {
+    if !matches!(claim.consistency(), Consistency::Live(_)) {
+        return Ok(None);
+    }
+    Ok(match inventory.part_consistency(source, part)? {
+        Consistency::Live(uses) => Some(format!(
+            "it is in use while it is read, and what becomes allocated meanwhile must not be left \
+             out ({})",
+            uses.join("; ")
+        )),
+        Consistency::Unmounted | Consistency::ReadOnlyMounted(_) => None,
+    })
+}
+
+fn refuse_fallbacks(fallbacks: &[Fallback], source: &str) -> Result<()> {
+    if fallbacks.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = fallbacks.iter().map(Fallback::text).collect();
+    Err(
+        Error::new(ErrorKind::Source, "tell what is in use of", source)
+            .because(all.join("; "))
+            .hint("mend what is named there, or leave out --strict to take all blocks of it"),
+    )
 }
 
 /// An image on the very disk that it is of is gone when that disk is.
@@ -364,12 +428,4 @@ fn hole_bytes(source: &dyn BlockSource) -> Result<u64> {
         holes += hole;
     }
     Ok(holes)
-}
-
-fn taken_bytes(selection: &Selection, header: &Header) -> u64 {
-    selection
-        .take
-        .runs()
-        .map(|run| header.extent_of(&run).len.0)
-        .sum()
 }

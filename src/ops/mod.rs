@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`disks`] | what is on this machine? |
 //! | [`backup`] | a disk into an image |
+//! | [`take`] | of which partition is how much taken, and why? |
 //! | [`list`], [`show`] | which images are there, and what is in one? |
 //! | [`verify`] | is an image whole, and is it what a disk holds? |
 //! | [`restore`] | an image onto a disk |
@@ -22,8 +23,10 @@ mod partitions;
 mod place;
 pub mod restore;
 pub mod show;
+pub mod take;
 pub mod verify;
 
+pub use crate::fs::ContentKind;
 pub use crate::image::{ByteRange, Compression};
 pub use crate::pipeline::Depth;
 pub use images::{Found, ImageRecord, Library};

@@ -6,7 +6,7 @@ use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Geometry
 use crate::block::{BlockSource, BlockTarget, SliceTarget};
 use crate::chain::ChainView;
 use crate::device::{self, Inventory, Resolved, WriteRequest};
-use crate::image::ByteRange;
+use crate::image::{ByteRange, ImageReader};
 use crate::layout::{self, Layout, Table};
 use crate::pipeline::{self, Depth};
 use crate::restore::{RestorePlan, execute, plan_disk, plan_partition};
@@ -172,7 +172,15 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
         untouched: plan.untouched.into(),
         read_back: request.read_back,
         refusals: refusals.iter().map(ToString::to_string).collect(),
-        warnings: plan.findings.clone(),
+        warnings: plan
+            .findings
+            .iter()
+            .cloned()
+            .chain(not_in_image(
+                &reader,
+                request.partition.map(|(number, _)| number),
+            )?)
+            .collect(),
     };
     let Destination {
         resolved: target,
@@ -188,6 +196,31 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
         plan,
         preview,
     })
+}
+
+/// Partitions that were not asked for when the image was made: there is nothing to restore.
+///
+/// # Errors
+/// `NotFound` when just that one is `wanted`.
+fn not_in_image(image: &ImageReader, wanted: Option<u32>) -> Result<Vec<String>> {
+    let left_out = image.info().partitions.iter().filter(|p| p.left_out);
+    let mut warnings = Vec::new();
+    for part in left_out {
+        match wanted {
+            None => warnings.push(format!(
+                "partition {} was left out when the image was made; its place is empty afterwards",
+                part.number
+            )),
+            Some(number) if number == part.number => {
+                let what = format!("partition {number} of {}", image.name());
+                return Err(Error::new(ErrorKind::NotFound, "restore", what)
+                    .because("it was left out when the image was made")
+                    .hint("`strata show` tells what an image holds; restore from another one"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(warnings)
 }
 
 impl Prepared {

@@ -4,6 +4,7 @@ use super::partitions::layout_of;
 use super::{Context, Found, ImageRecord, Library};
 use crate::base::Result;
 use crate::chain::ChainView;
+pub use crate::image::TakeInfo;
 use crate::image::{BlockCounts, ByteRange, HostInfo, PartitionInfo, SourceInfo};
 use crate::layout::Layout;
 use serde::Serialize;
@@ -27,6 +28,8 @@ pub struct Shown {
     pub finished: String,
     /// The decoded partition table.
     pub layout: Layout,
+    /// What was asked to be taken and left out.
+    pub take: TakeInfo,
     /// What each partition held and how much of it was taken.
     pub partitions: Vec<PartitionInfo>,
     /// Blocks by state.
@@ -56,6 +59,7 @@ pub fn show(_: &Context<'_>, store: Option<&Path>, wanted: &str) -> Result<Shown
         consistency: info.consistency.clone(),
         finished: super::time_text(summary.finished),
         layout: layout_of(&ChainView::new(Arc::clone(&reader))?)?,
+        take: info.take.clone(),
         partitions: info.partitions.clone(),
         blocks: summary.blocks,
         unreadable: summary.unreadable.clone(),

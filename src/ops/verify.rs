@@ -1,14 +1,17 @@
 //! Is an image whole, and is it what a disk holds?
 
+use super::take::{TakeOptions, take};
 use super::{Context, Found, Library};
 use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Extent, Phase, Result, normalize};
 use crate::block::BlockSource;
 use crate::chain::Catalog;
 use crate::device::{self, Inventory};
 use crate::image::{ByteRange, ImageReader};
-use crate::pipeline::{self, Compared, Damage, Depth, ReadBlocks};
+use crate::layout;
+use crate::pipeline::{self, Compared, Damage, Depth, Masked, ReadBlocks, Selection};
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a person asked for.
 #[derive(Debug, Clone)]
@@ -163,7 +166,7 @@ fn against(
     let disk = claim.source();
     let verified = verify_one(context, &found, request.depth)?;
     let differences = if verified.ok {
-        Some(compare(context, &found.reader, disk.as_ref())?)
+        Some(compare(context, &found.reader, &disk)?)
     } else {
         None
     };
@@ -176,9 +179,11 @@ fn against(
 fn compare(
     context: &Context<'_>,
     image: &ImageReader,
-    disk: &dyn BlockSource,
+    disk: &Arc<dyn BlockSource>,
 ) -> Result<Vec<ByteRange>> {
     let header = image.header();
+    let selection = selection_like(context, image, disk)?;
+    let masked = Masked::new(disk.as_ref(), &selection);
     let common = header.disk_len.min(disk.len());
     // A block that the disk holds only a part of differs as a whole.
     let whole = if common == header.disk_len {
@@ -186,8 +191,8 @@ fn compare(
     } else {
         common.0 / header.block_size.bytes()
     };
-    let read = |at, buf: &mut [u8]| disk.read_at(at, buf);
-    let mapping = |at| disk.mapping(at);
+    let read = |at, buf: &mut [u8]| masked.read_at(at, buf);
+    let mapping = |at| masked.mapping(at);
     let blocks = ReadBlocks {
         read: &read,
         mapping: &mapping,
@@ -195,6 +200,7 @@ fn compare(
     let what = Compared {
         blocks: 0..whole,
         except: vec![],
+        in_use: Some(selection.take.clone()),
         unreadable: false,
         phase: Phase::Compare,
     };
@@ -206,6 +212,26 @@ fn compare(
         .into_iter()
         .map(ByteRange::from)
         .collect())
+}
+
+/// What a backup of `disk` with the options of `image` would take: the bytes that are compared. Free
+/// space is not, on either side.
+fn selection_like(
+    context: &Context<'_>,
+    image: &ImageReader,
+    disk: &Arc<dyn BlockSource>,
+) -> Result<Selection> {
+    let options = TakeOptions::of_image(&image.info().take);
+    let layout = layout::read(disk.as_ref())?;
+    let all_there = |number: &u32| layout.partition(*number).is_some();
+    if !options.partitions.iter().all(all_there) {
+        // Its partition table is another one; everything is compared, and differs.
+        return Ok(Selection::everything(disk.len(), image.header().block_size));
+    }
+    let block_size = image.header().block_size;
+    let still = |_: Extent| Ok(None);
+    let taken = take(disk, &layout, block_size, &options, &still, context.cancel)?;
+    Ok(taken.selection)
 }
 
 /// The sum of ranges, for a sentence.

@@ -1,7 +1,7 @@
 //! Source to image: read, look at each block once, write in order.
 
 use super::ordered::{self, Emit};
-use super::{Resources, Selection};
+use super::{Masked, Resources, Selection};
 use crate::base::{
     BlockIndex, BlockSize, ByteOffset, Event, Extent, Phase, Result, normalize, to_u64, to_usize,
 };
@@ -47,8 +47,9 @@ enum Output {
 /// Buffers between uses. Their number is bounded by the tickets of the run.
 type Pool = Mutex<Vec<AlignedBuf>>;
 
-/// Writes every block of `source` into `writer`: what `selection` takes with its content, the rest
-/// as `Unused`. Ranges that the source knows to be zero are not read.
+/// Writes every block of `source` into `writer`: what `selection` takes with the content of its bytes
+/// in use and zeros for the others, the rest as `Unused`, or as `Zero` where it was left out on request.
+/// Ranges that the source knows to be zero are not read.
 ///
 /// # Errors
 /// `Source` when the source fails as a whole, `Destination` when the image's sink does, `Interrupted`
@@ -66,8 +67,9 @@ pub fn write_blocks<W: Write>(
     let observer = resources.observer;
     let (phase, bytes) = (Phase::Backup, Some(header.disk_len.0));
     observer.event(Event::PhaseStarted { phase, bytes });
+    let masked = Masked::new(source, selection);
     let reader = Reader {
-        source,
+        source: &masked,
         selection,
         header: &header,
         pool: &pool,
@@ -172,7 +174,7 @@ impl Reader<'_> {
                 .runs_free(at)
                 .unwrap_or_else(|| windows.min(blocks - at));
             if self.selection.take.count_in(at..at + count) == 0 {
-                run.add(BlockState::Unused, count, self.bytes(at, count), emit)?;
+                self.unread_run(at, count, &mut run, emit)?;
                 at += count;
                 continue;
             }
@@ -185,7 +187,7 @@ impl Reader<'_> {
             }
             let zeros = self.whole_zero_windows(at, zero_until);
             if zeros > 0 {
-                self.zero_run(at, zeros, &mut run, emit)?;
+                self.unread_run(at, zeros, &mut run, emit)?;
                 at += zeros;
                 continue;
             }
@@ -224,32 +226,34 @@ impl Reader<'_> {
         end.saturating_sub(at) / windows * windows
     }
 
-    /// Blocks known to be zero: `Zero` where selected, `Unused` elsewhere.
-    fn zero_run(
+    /// Blocks that need not be read. Those that are taken are known to be zero.
+    fn unread_run(
         &self,
         at: u64,
         count: u64,
         run: &mut PendingRun,
         emit: &mut Emit<Job, Output>,
     ) -> Result<()> {
+        let Selection { take, blank, .. } = self.selection;
         let mut next = at;
         while next < at + count {
-            let taken = self.selection.take.contains(BlockIndex(next));
-            let end = self
-                .selection
-                .take
-                .end_of_run(BlockIndex(next))
-                .0
-                .min(at + count);
-            let state = if taken {
-                BlockState::Zero
-            } else {
-                BlockState::Unused
-            };
+            let block = BlockIndex(next);
+            let end = take.end_of_run(block).0.min(blank.end_of_run(block).0);
+            let end = end.min(at + count);
+            let state = self.state_unread(block);
             run.add(state, end - next, self.bytes(next, end - next), emit)?;
             next = end;
         }
         Ok(())
+    }
+
+    fn state_unread(&self, block: BlockIndex) -> BlockState {
+        let zero = self.selection.take.contains(block) || self.selection.blank.contains(block);
+        if zero {
+            BlockState::Zero
+        } else {
+            BlockState::Unused
+        }
     }
 
     fn read_window(&self, at: u64, count: u64) -> Result<Job> {
@@ -278,7 +282,7 @@ impl Reader<'_> {
 
     fn known(&self, block: BlockIndex, size: BlockSize, bad: &[Extent]) -> Option<BlockState> {
         if !self.selection.take.contains(block) {
-            return Some(BlockState::Unused);
+            return Some(self.state_unread(block));
         }
         let extent = size.extent_of(block, self.header.disk_len);
         bad.iter()

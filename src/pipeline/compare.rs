@@ -3,7 +3,8 @@
 use super::Resources;
 use super::ordered;
 use crate::base::{
-    BlockIndex, ByteOffset, Digest, Event, Extent, Phase, Result, normalize, to_u64, to_usize,
+    BlockIndex, BlockMap, ByteOffset, Digest, Event, Extent, Phase, Result, normalize, to_u64,
+    to_usize,
 };
 use crate::block::{AlignedBuf, Mapping};
 use crate::image::{BlockState, ImageReader, Leaf, Piece, is_zero};
@@ -25,6 +26,9 @@ pub struct Compared {
     pub blocks: Range<u64>,
     /// Blocks that touch one of these bytes are left out.
     pub except: Vec<Extent>,
+    /// Blocks that the disk has in use. Where the image knows them as unused they differ, unless they
+    /// are zero; without this nothing is asked of unused blocks.
+    pub in_use: Option<BlockMap>,
     /// Whether blocks with unreadable parts must hold their stored form too.
     pub unreadable: bool,
     /// What to call the phase.
@@ -37,7 +41,7 @@ struct Job {
     blocks: Range<u64>,
 }
 
-/// Returns the byte ranges of blocks that differ, ascending. Unused blocks are not looked at.
+/// Returns the byte ranges of blocks that differ, ascending.
 ///
 /// # Errors
 /// What `disk` returns; `Damaged` when the image's table is; `Interrupted` or `Terminated`.
@@ -139,6 +143,7 @@ impl Planner<'_> {
             BlockState::Unreadable if !self.what.unreadable => 0,
             BlockState::Data | BlockState::Unreadable => 1,
             BlockState::Zero => 2,
+            BlockState::Unused if self.is_in_use(b) => 2,
             BlockState::Unused | BlockState::Inherit => 0,
         };
         let mut at = blocks.start;
@@ -172,11 +177,28 @@ impl Planner<'_> {
         if blocks.is_empty() {
             return Ok(());
         }
-        if state == BlockState::Zero {
-            self.zeros(blocks, each)
-        } else {
-            each(blocks, Work::Skip)
+        match (state, &self.what.in_use) {
+            (BlockState::Zero, _) => self.zeros(blocks, each),
+            (BlockState::Unused, Some(in_use)) => {
+                let mut at = blocks.start;
+                while at < blocks.end {
+                    let end = in_use.end_of_run(BlockIndex(at)).0.min(blocks.end);
+                    if in_use.contains(BlockIndex(at)) {
+                        self.zeros(at..end, each)?;
+                    } else {
+                        each(at..end, Work::Skip)?;
+                    }
+                    at = end;
+                }
+                Ok(())
+            }
+            _ => each(blocks, Work::Skip),
         }
+    }
+
+    fn is_in_use(&self, block: u64) -> bool {
+        let in_use = self.what.in_use.as_ref();
+        in_use.is_some_and(|map| map.contains(BlockIndex(block)))
     }
 
     /// Blocks that must be zero: holes are not read, the rest window by window.

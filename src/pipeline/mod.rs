@@ -7,6 +7,7 @@
 mod backup;
 mod compare;
 mod extract;
+mod mask;
 mod ordered;
 mod select;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod verify;
 pub use backup::{BackupTotals, write_blocks};
 pub use compare::{Compared, ReadBlocks, compare};
 pub use extract::{Extracted, Window, extract};
+pub use mask::Masked;
 pub use select::{Selection, Used, select};
 pub use verify::{Damage, Depth, verify};
 

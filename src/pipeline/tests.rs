@@ -1,8 +1,8 @@
 //! Disk to image and back, whole and damaged.
 
 use super::{
-    BackupTotals, Compared, Damage, Depth, Extracted, ReadBlocks, Resources, Selection, compare,
-    extract, verify, write_blocks,
+    BackupTotals, Compared, Damage, Depth, Extracted, ReadBlocks, Resources, Selection, Used,
+    compare, extract, select, verify, write_blocks,
 };
 use crate::base::{
     BlockMap, BlockSize, ByteLen, ByteOffset, Cancel, ErrorKind, Extent, Phase, RangeRead, Result,
@@ -42,6 +42,25 @@ fn header(disk_len: usize) -> Header {
     }
 }
 
+/// Exactly the blocks `map`.
+fn taking(len: ByteLen, map: BlockMap) -> Selection {
+    let whole = Extent {
+        start: ByteOffset(0),
+        len,
+    };
+    let used = Used {
+        extent: whole,
+        unit: ByteLen(to_u64(BLOCK)),
+        map,
+    };
+    select(
+        len,
+        BlockSize::new(to_u64(BLOCK)).unwrap(),
+        vec![used],
+        vec![],
+    )
+}
+
 fn image_of(
     source: &dyn BlockSource,
     take: BlockMap,
@@ -55,7 +74,7 @@ fn image_of(
     let tables = vec![(ByteOffset(0), vec![7; 33])];
     let mut writer = ImageWriter::start(Vec::new(), "memory", header, &info, &tables).unwrap();
     let cancel = Cancel::new();
-    let selection = Selection { take };
+    let selection = taking(source.len(), take);
     let totals = write_blocks(
         source,
         &selection,
@@ -286,9 +305,7 @@ fn a_source_that_dies_and_a_cancel_end_the_backup() {
         let mut writer =
             ImageWriter::start(Vec::new(), "m", header(BLOCK * 400), &Info::default(), &[])
                 .unwrap();
-        let selection = Selection {
-            take: BlockMap::full(400),
-        };
+        let selection = taking(source.len(), BlockMap::full(400));
         write_blocks(
             source,
             &selection,
@@ -318,6 +335,7 @@ fn compare_names_exactly_the_blocks_that_differ() {
         let what = Compared {
             blocks: 0..1501,
             except,
+            in_use: None,
             unreadable: true,
             phase: Phase::Compare,
         };
@@ -529,9 +547,7 @@ fn records_of_another_image_are_not_taken() {
     outer.id = Uuid::from_u128(0xFFFF_0000_0000_0000_0000_0000_0000_0001);
     let mut writer = ImageWriter::start(Vec::new(), "m", outer, &Info::default(), &[]).unwrap();
     let cancel = Cancel::new();
-    let selection = Selection {
-        take: BlockMap::full(blocks),
-    };
+    let selection = taking(source.len(), BlockMap::full(blocks));
     write_blocks(
         &source,
         &selection,

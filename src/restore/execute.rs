@@ -2,7 +2,7 @@
 
 use super::plan::RestorePlan;
 use crate::base::{
-    ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, to_u64, to_usize,
+    ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, outside, to_u64, to_usize,
 };
 use crate::block::{AlignedBuf, BlockSource, BlockTarget};
 use crate::chain::ChainView;
@@ -191,22 +191,10 @@ impl Run<'_> {
 
     /// The parts of an imaged range that are written now: on the target, outside critical ranges.
     fn parts(&self, imaged: Extent) -> Vec<Extent> {
-        let Some(mut rest) = self.plan.on_target(imaged) else {
-            return Vec::new();
-        };
-        let mut parts = Vec::new();
-        for critical in &self.plan.critical {
-            let Some(held) = critical.intersect(rest) else {
-                continue;
-            };
-            parts.extend(Extent::between(rest.start, held.start).filter(|e| !e.is_empty()));
-            rest = Extent {
-                start: held.end(),
-                len: ByteLen(rest.end().0 - held.end().0),
-            };
+        match self.plan.on_target(imaged) {
+            Some(whole) => outside(whole, &self.plan.critical),
+            None => Vec::new(),
         }
-        parts.extend(Some(rest).filter(|e| !e.is_empty()));
-        parts
     }
 
     fn write_data(&mut self, imaged: Extent, data: &[u8]) -> Result<()> {
@@ -228,7 +216,13 @@ impl Run<'_> {
     fn write_run(&mut self, imaged: Extent, state: BlockState) -> Result<()> {
         for part in self.parts(imaged) {
             if state == BlockState::Unused {
-                self.give_back(part)?;
+                for inner in outside(part, &self.plan.edges) {
+                    self.give_back(inner)?;
+                }
+                let edges = self.plan.edges.iter().filter_map(|e| e.intersect(part));
+                for edge in edges.collect::<Vec<_>>() {
+                    self.zero(edge)?;
+                }
             } else {
                 self.zero(part)?;
             }
@@ -316,6 +310,7 @@ impl Run<'_> {
         let what = Compared {
             blocks,
             except: imaged_critical,
+            in_use: None,
             unreadable: true,
             phase: Phase::ReadBack,
         };

@@ -11,6 +11,10 @@ use crate::layout::{self, Layout, Patch};
 /// volume signatures live in it.
 const TAIL: u64 = 1 << 20;
 
+/// How much at either end of a partition holds no old bytes after a restore, in use or not: Btrfs,
+/// RAID, ZFS and the like keep their signatures there.
+const EDGE: u64 = 2 << 20;
+
 /// Everything that a restore will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestorePlan {
@@ -23,6 +27,10 @@ pub struct RestorePlan {
     pub critical: Vec<Extent>,
     /// Bytes that replace restored ones, to make the table fit.
     pub patches: Vec<Patch>,
+    /// Ranges of the target, ascending, in which free space is zeroed and not only given back: the
+    /// ends of partitions, where a signature left over makes other tools see an array, a volume or a
+    /// table that is gone.
+    pub edges: Vec<Extent>,
     /// Ranges of the target that become zero instead of what the image holds.
     pub zero: Vec<Extent>,
     /// The target's bytes behind all this, which stay as they are.
@@ -87,6 +95,13 @@ pub fn plan_disk(
         },
         start: ByteOffset(0),
         critical: normalize(critical),
+        edges: normalize(
+            layout
+                .partitions
+                .iter()
+                .flat_map(|p| edges_of(p.extent()))
+                .collect(),
+        ),
         patches: adapted.patches,
         zero: adapted.zero,
         untouched,
@@ -128,6 +143,7 @@ pub fn plan_partition(source: Extent, block_size: BlockSize, room: Extent) -> Re
         source,
         start: room.start,
         critical: normalize(vec![head, tail_of(target)]),
+        edges: normalize(edges_of(target).to_vec()),
         patches: Vec::new(),
         zero: Vec::new(),
         untouched: Extent {
@@ -180,6 +196,21 @@ fn patch_extent(patch: &Patch) -> Extent {
         start: patch.offset,
         len: ByteLen(crate::base::to_u64(patch.bytes.len())),
     }
+}
+
+/// The first and last bytes of a partition.
+fn edges_of(partition: Extent) -> [Extent; 2] {
+    let len = partition.len.min(ByteLen(EDGE));
+    [
+        Extent {
+            start: partition.start,
+            len,
+        },
+        Extent {
+            start: ByteOffset(partition.end().0 - len.0),
+            len,
+        },
+    ]
 }
 
 fn tail_of(whole: Extent) -> Extent {

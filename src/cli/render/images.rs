@@ -1,10 +1,11 @@
 //! Images: listed, shown, verified.
 
+use super::partitions::partitions;
 use super::{clean, lines_of, most_ranges, ranges, right, table};
 use crate::base::ByteLen;
 use crate::cli::args::OutputArgs;
 use crate::ops::list::Listing;
-use crate::ops::show::Shown;
+use crate::ops::show::{Shown, TakeInfo};
 use crate::ops::verify::VerifyReport;
 use comfy_table::Cell;
 
@@ -122,36 +123,31 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
             blocks.unreadable
         ),
     );
+    line("taken", taken_in_words(&shown.take));
     line("root digest", image.root.clone());
-    if !shown.partitions.is_empty() {
-        let mut out = table(&["PART", "START", "SIZE", "TAKEN", "WHAT", "NAME"]);
-        for part in &shown.partitions {
-            let named = shown.layout.partition(part.number);
-            let name = named.map(|p| p.display_name()).unwrap_or_default();
-            let kind = named
-                .and_then(|p| p.type_name())
-                .unwrap_or(&part.filesystem);
-            let number = if part.number == 0 {
-                "disk".to_owned()
-            } else {
-                part.number.to_string()
-            };
-            out.add_row(vec![
-                right(number),
-                right(part.start),
-                right(ByteLen(part.length)),
-                right(ByteLen(part.taken)),
-                Cell::new(clean(kind)),
-                Cell::new(clean(&name)),
-            ]);
-        }
-        text.push_str(&lines_of(&out));
-    }
+    let name_of = |number| Some(shown.layout.partition(number)?.display_name());
+    text.push_str(&partitions(&shown.partitions, &name_of));
     text.push_str(&ranges("unreadable", &shown.unreadable, output));
     for warning in shown.warnings.iter().chain(&shown.damage) {
         text.push_str(&format!("warning: {}\n", clean(warning)));
     }
     text
+}
+
+/// What a person asked for, where that was not the usual.
+fn taken_in_words(take: &TakeInfo) -> String {
+    let mut words = Vec::new();
+    if take.all_blocks {
+        words.push("all blocks, free ones too".to_owned());
+    }
+    if !take.partitions.is_empty() {
+        let numbers: Vec<String> = take.partitions.iter().map(u32::to_string).collect();
+        words.push(format!("only partitions {}", numbers.join(", ")));
+    }
+    if !take.exclude.is_empty() {
+        words.push(format!("without {}", take.exclude.join(", ")));
+    }
+    words.join("; ")
 }
 
 pub(in crate::cli) fn verified(report: &VerifyReport, output: OutputArgs) -> String {

@@ -2,6 +2,7 @@
 
 mod disks;
 mod images;
+mod partitions;
 mod runs;
 
 pub(super) use disks::disks;

@@ -1,12 +1,12 @@
 //! What a backup, a restore or an export would do and did.
 
-use super::{clean, lines_of, ranges, right, table};
+use super::partitions::partitions;
+use super::{clean, ranges};
 use crate::base::ByteLen;
 use crate::cli::args::OutputArgs;
 use crate::ops::backup::{BackupPlan, BackupReport};
 use crate::ops::export::ExportReport;
 use crate::ops::restore::{RestorePreview, RestoreReport};
-use comfy_table::Cell;
 
 pub(in crate::cli) fn backup_plan(plan: &BackupPlan) -> String {
     let mut text = format!(
@@ -31,22 +31,7 @@ pub(in crate::cli) fn backup_plan(plan: &BackupPlan) -> String {
         ByteLen(plan.take_bytes),
         ByteLen(plan.hole_bytes),
     ));
-    let mut out = table(&["PART", "SIZE", "TAKEN", "WHAT", "WHY"]);
-    for part in &plan.partitions {
-        let number = if part.number == 0 {
-            "disk".to_owned()
-        } else {
-            part.number.to_string()
-        };
-        out.add_row(vec![
-            right(number),
-            right(ByteLen(part.length)),
-            right(ByteLen(part.taken)),
-            Cell::new(clean(&part.filesystem)),
-            Cell::new(clean(&part.reason)),
-        ]);
-    }
-    text.push_str(&lines_of(&out));
+    text.push_str(&partitions(&plan.partitions, &|_| None));
     for warning in &plan.warnings {
         text.push_str(&format!("warning: {}\n", clean(warning)));
     }
@@ -63,6 +48,16 @@ pub(in crate::cli) fn backup(report: &BackupReport, output: OutputArgs) -> Strin
         report.image.id,
         clean(&report.image.file),
     );
+    let parts = report.partitions.iter();
+    let unused = parts
+        .map(|p| p.length.saturating_sub(p.taken))
+        .fold(0, u64::saturating_add);
+    if unused > 0 {
+        text.push_str(&format!("left out {} that nothing uses\n", ByteLen(unused)));
+    }
+    if output.verbose {
+        text.push_str(&partitions(&report.partitions, &|_| None));
+    }
     text.push_str(&ranges("unreadable", &report.unreadable, output));
     text
 }
