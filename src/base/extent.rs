@@ -13,6 +13,14 @@ pub struct Extent {
 }
 
 impl Extent {
+    /// All of something `len` bytes long.
+    pub fn whole(len: ByteLen) -> Extent {
+        Extent {
+            start: ByteOffset(0),
+            len,
+        }
+    }
+
     /// The extent of `len` bytes at `start`, or `None` when it would end past 2^64.
     pub fn new(start: ByteOffset, len: ByteLen) -> Option<Extent> {
         start.checked_add(len).map(|_| Extent { start, len })

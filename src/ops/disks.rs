@@ -102,7 +102,7 @@ fn look_into(context: &Context<'_>, inventory: &Inventory, disk: &mut Disk) -> R
         &in_flux,
         context.cancel,
     )?;
-    disk.take_bytes = selection.taken_bytes(source.len(), BLOCK_SIZE);
+    disk.take_bytes = selection.taken_in(Extent::whole(source.len()), BLOCK_SIZE);
     disk.contents = partitions;
     disk.findings = layout.findings;
     Ok(())

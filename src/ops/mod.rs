@@ -14,6 +14,7 @@
 //! randomness and environment are asked here and nowhere below. Must not know: how results are shown.
 
 pub mod backup;
+mod backup_plan;
 mod describe;
 pub mod disks;
 pub mod export;

@@ -113,7 +113,7 @@ pub(super) fn take(
     let selection = select(source.len(), block_size, used, left_out);
     for part in &mut parts {
         let extent = part.extent;
-        part.info.taken = taken_of(&selection, block_size, extent);
+        part.info.taken = selection.taken_in(extent, block_size);
     }
     Ok(Taken {
         selection,
@@ -302,21 +302,6 @@ fn not_asked_for(number: u32, extent: Extent) -> Looked {
         fallbacks: Vec::new(),
         notes: Vec::new(),
     }
-}
-
-/// How many bytes of `extent` lie in blocks that are taken.
-fn taken_of(selection: &Selection, block_size: BlockSize, extent: Extent) -> u64 {
-    let first = block_size.index_of(extent.start);
-    let last = extent.end().0.div_ceil(block_size.bytes());
-    let runs = selection.take.runs_from(first);
-    let runs = runs.take_while(|run| run.start < last);
-    runs.filter_map(|run| {
-        let start = ByteOffset(run.start.saturating_mul(block_size.bytes()));
-        let end = ByteOffset(run.end.saturating_mul(block_size.bytes()));
-        Extent::between(start, end)?.intersect(extent)
-    })
-    .map(|taken| taken.len.0)
-    .sum()
 }
 
 fn part_name(number: u32) -> String {

@@ -44,11 +44,17 @@ impl Selection {
         select(disk_len, block_size, Vec::new(), Vec::new())
     }
 
-    /// How many bytes the blocks that are taken have on a disk of `disk_len` bytes.
-    pub fn taken_bytes(&self, disk_len: ByteLen, block_size: BlockSize) -> u64 {
-        let end = |block: u64| block.saturating_mul(block_size.bytes()).min(disk_len.0);
-        let runs = self.take.runs();
-        runs.map(|run| end(run.end) - end(run.start)).sum()
+    /// How many bytes of `extent` lie in blocks that are taken.
+    pub fn taken_in(&self, extent: Extent, block_size: BlockSize) -> u64 {
+        let last = extent.end().0.div_ceil(block_size.bytes());
+        let runs = self.take.runs_from(block_size.index_of(extent.start));
+        let runs = runs.take_while(|run| run.start < last);
+        runs.filter_map(|run| {
+            let place = |block: u64| ByteOffset(block.saturating_mul(block_size.bytes()));
+            Extent::between(place(run.start), place(run.end))?.intersect(extent)
+        })
+        .map(|taken| taken.len.0)
+        .sum()
     }
 
     /// The bytes of `extent` that are not in use or were left out, ascending and apart.

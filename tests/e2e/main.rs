@@ -18,5 +18,5 @@ mod refusals;
 mod resize;
 mod round_trip;
 mod space;
-mod system_disk;
+mod take;
 mod unreadable;

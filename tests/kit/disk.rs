@@ -276,7 +276,7 @@ fn fat(disk: &Path, sector: u64, part: Part, seed: u64) {
     tools::run("mcopy", &args);
 }
 
-/// A swap area with pages left over from use.
+/// A swap area that has never been used.
 fn swap(disk: &Path, part: Part, seed: u64) {
     let dir = super::scratch();
     let file = dir.path().join("swap");
@@ -285,7 +285,6 @@ fn swap(disk: &Path, part: Part, seed: u64) {
     let uuid = format!("{seed:08x}-0000-4000-8000-00000000005a");
     tools::run("mkswap", &["-q", "-U", &uuid, file.to_str().unwrap()]);
     bytes::write(disk, part.start, &bytes::read(&file, 0, 4096));
-    bytes::write_random(disk, part.start + MIB, MIB, seed);
 }
 
 /// Files of many kinds: about `total` bytes, half of them compressible.

@@ -104,6 +104,16 @@ impl Mount {
         Mount::with(&[device.to_str().unwrap()], at)
     }
 
+    /// Mounts `device` so that nothing is written to it.
+    pub(crate) fn read_only(device: &Path, at: &Path) -> Mount {
+        Mount::with_options(device, at, "ro")
+    }
+
+    /// Mounts `device` with `-o options`.
+    pub(crate) fn with_options(device: &Path, at: &Path, options: &str) -> Mount {
+        Mount::with(&["-o", options, device.to_str().unwrap()], at)
+    }
+
     /// A file system in memory with room for `bytes`.
     pub(crate) fn memory(at: &Path, bytes: u64) -> Mount {
         let room = format!("size={bytes}");

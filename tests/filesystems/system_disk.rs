@@ -1,11 +1,13 @@
 //! A system disk, named in `STRATA_SYSTEM_DISK` or made of this machine's files: there and back
-//! again, and the file systems' own tools find nothing to complain of.
+//! again onto bytes that are not zero. The file systems' own tools find nothing to complain of, and
+//! every file is the same.
 
-use crate::kit::bytes::{self, assert_same, fingerprint};
-use crate::kit::privileged::{Loop, privileged};
+use crate::kit::bytes::{self, fingerprint};
+use crate::kit::privileged::{Loop, Mount, privileged};
 use crate::kit::run::text;
 use crate::kit::store::Store;
 use crate::kit::{GIB, scratch, tools};
+use crate::manifest::Manifest;
 use std::path::{Path, PathBuf};
 
 /// The checks that each file system's own tool makes without writing.
@@ -40,6 +42,33 @@ fn checked(disk: &Path) -> Vec<String> {
     kinds
 }
 
+/// The files of every file system of `disk` that can be mounted here.
+fn manifests(disk: &Path, dir: &Path) -> Vec<Manifest> {
+    let table = tools::table(disk).expect("a system disk has a partition table");
+    let sector = table["sectorsize"].as_u64().unwrap_or(512);
+    let mut found = Vec::new();
+    for (index, partition) in table["partitions"].as_array().unwrap().iter().enumerate() {
+        let at = |key: &str| partition[key].as_u64().unwrap() * sector;
+        let device = Loop::of_range(disk, at("start"), at("size"));
+        let probe = ["-p", "-o", "value", "-s", "TYPE", text(device.path())];
+        let said = tools::try_run("blkid", &probe);
+        let kind = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+        let mount = dir.join(format!("mount-{index}"));
+        match kind.as_str() {
+            "ext4" | "btrfs" => {
+                found.push(Manifest::of(Mount::read_only(device.path(), &mount).path()))
+            }
+            "xfs" => {
+                let mount = Mount::with_options(device.path(), &mount, "ro,nouuid");
+                found.push(Manifest::of(mount.path()));
+            }
+            _ => continue,
+        }
+        std::fs::remove_dir(&mount).unwrap();
+    }
+    found
+}
+
 /// The disk that was named, or one made here of this machine's files.
 fn system_disk(dir: &Path) -> PathBuf {
     if let Some(path) = std::env::var_os("STRATA_SYSTEM_DISK") {
@@ -63,6 +92,7 @@ fn comes_back_with_sound_file_systems() {
     let kinds = checked(&disk);
     let known = kinds.iter().any(|kind| check(kind).is_some());
     assert!(known, "no file system to check: {kinds:?}");
+    let files = manifests(&disk, dir.path());
     let store = Store::new(dir.path(), "store");
     store.backed_up(&disk);
     store.verify(&["--deep"]).expect(0);
@@ -71,13 +101,18 @@ fn comes_back_with_sound_file_systems() {
         .expect(0);
 
     let target = dir.path().join("target.img");
-    bytes::create_sparse(&target, bytes::length(&disk));
+    bytes::create_filled(&target, bytes::length(&disk));
     {
         let device = Loop::new(&target);
         store.restore("latest", device.path()).run().expect(0);
     }
-    assert_same(&disk, &target);
     assert_eq!(checked(&target), kinds);
+    let restored = manifests(&target, dir.path());
+    assert_eq!(files.len(), restored.len());
+    files
+        .iter()
+        .zip(&restored)
+        .for_each(|(a, b)| a.assert_same(b));
 
     let larger = dir.path().join("larger.img");
     bytes::create_sparse(&larger, bytes::length(&disk) + GIB);
