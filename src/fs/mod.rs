@@ -16,6 +16,7 @@ mod probe;
 mod raw;
 mod report;
 mod volume;
+mod xfs;
 
 pub use report::{Certainty, Content, ContentKind, Inside, UsedReport};
 
@@ -102,7 +103,7 @@ trait Reader: Sync {
 }
 
 /// Every format, containers first.
-const READERS: &[&dyn Reader] = &[];
+const READERS: &[&dyn Reader] = &[&xfs::Xfs];
 
 /// What is in use in `partition`.
 ///
