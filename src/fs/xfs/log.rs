@@ -138,8 +138,12 @@ struct Ring {
     blocks: u64,
     /// Cycle of the first block.
     cycle: u32,
-    /// The first block of the cycle before.
+    /// The first block that is not of that cycle.
     head: Option<u64>,
+    /// Whether zeros were there, not of any cycle.
+    gap: bool,
+    /// Whether a block of the cycle before was there.
+    old: bool,
     /// The last record that begins before the head.
     before: Option<u64>,
     /// The last record that begins behind it.
@@ -162,10 +166,17 @@ impl Ring {
         if self.head.is_none() && cycle != self.cycle {
             self.head = Some(at);
         }
-        let expected = self.cycle - u32::from(self.head.is_some());
-        ensure(cycle == expected, || torn(at))?;
+        if self.head.is_some() && !self.old && cycle == 0 && self.cycle > 1 {
+            // xfs_repair writes a new log as an unmount record, zeros up to 256 KiB, and records of
+            // the cycle before. The next mount overwrites the zeros.
+            let filling = at < MAX_RECORD / BASIC_BLOCK && block.iter().all(|b| *b == 0);
+            self.gap = true;
+            return ensure(filling, || torn(at));
+        }
+        self.old = self.head.is_some();
+        ensure(cycle == self.cycle - u32::from(self.old), || torn(at))?;
         if begins {
-            let last = if self.head.is_some() {
+            let last = if self.old {
                 &mut self.behind
             } else {
                 &mut self.before
@@ -181,6 +192,7 @@ impl Ring {
         let found = found.or(self.behind.map(|at| (at, self.cycle - 1)));
         let (start, cycle) =
             found.ok_or_else(|| Doubt::new(format!("there is no record in its log: {ADVICE}")))?;
+        ensure(!self.gap || start == 0, || torn(start))?;
         Ok(Newest {
             start,
             cycle,
