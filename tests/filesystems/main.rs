@@ -9,3 +9,4 @@ mod kit;
 mod aged;
 mod cycle;
 mod manifest;
+mod xfs;

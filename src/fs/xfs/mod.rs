@@ -12,6 +12,8 @@
 mod disk;
 mod features;
 mod log;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod walk;
 
