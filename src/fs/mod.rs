@@ -17,6 +17,7 @@ mod probe;
 mod raw;
 mod report;
 mod volume;
+mod xfs;
 
 pub use report::{Certainty, Content, ContentKind, Inside, UsedReport};
 
@@ -104,6 +105,7 @@ trait Reader: Sync {
 
 /// Every format, containers first.
 const READERS: &[&dyn Reader] = &[&ext::Ext];
+const READERS: &[&dyn Reader] = &[&xfs::Xfs];
 
 /// What is in use in `partition`.
 ///

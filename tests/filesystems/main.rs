@@ -10,3 +10,4 @@ mod aged;
 mod cycle;
 mod manifest;
 mod system_disk;
+mod xfs;
