@@ -9,6 +9,7 @@
 //! proven it free ([`map::MapBuilder`]); whatever a reader does not understand it answers with a
 //! [`doubt::Doubt`], and then everything is taken.
 
+mod btrfs;
 mod checksum;
 mod doubt;
 mod ext;
@@ -106,6 +107,7 @@ trait Reader: Sync {
 /// Every format, containers first.
 const READERS: &[&dyn Reader] = &[&ext::Ext];
 const READERS: &[&dyn Reader] = &[&xfs::Xfs];
+const READERS: &[&dyn Reader] = &[&btrfs::Btrfs];
 
 /// What is in use in `partition`.
 ///
