@@ -9,9 +9,11 @@
 //! proven it free ([`map::MapBuilder`]); whatever a reader does not understand it answers with a
 //! [`doubt::Doubt`], and then everything is taken.
 
+mod bitlocker;
 mod checksum;
 mod doubt;
 mod map;
+mod ntfs;
 mod probe;
 mod raw;
 mod report;
@@ -102,7 +104,7 @@ trait Reader: Sync {
 }
 
 /// Every format, containers first.
-const READERS: &[&dyn Reader] = &[];
+const READERS: &[&dyn Reader] = &[&bitlocker::BitLocker, &ntfs::Ntfs];
 
 /// What is in use in `partition`.
 ///
