@@ -69,6 +69,13 @@ impl MapBuilder {
         }
     }
 
+    /// Whether any of these bytes is free so far, whether or not it is kept. Never says so of a byte
+    /// that was not given to [`MapBuilder::free`].
+    pub(super) fn frees(&self, bytes: Range<u64>) -> bool {
+        let units = bytes.start / self.unit..bytes.end.div_ceil(self.unit);
+        self.free.count_in(units) > 0
+    }
+
     /// Frees what `inner`, the map of a volume made of `pieces` of this one, does not use.
     pub(super) fn free_inside(&mut self, pieces: &[Piece], unit: ByteLen, inner: &BlockMap) {
         for gap in inner.gaps() {

@@ -10,10 +10,12 @@
 //! [`doubt::Doubt`], and then everything is taken.
 
 mod btrfs;
+mod bitlocker;
 mod checksum;
 mod doubt;
 mod ext;
 mod map;
+mod ntfs;
 mod probe;
 mod raw;
 mod report;
@@ -108,6 +110,7 @@ trait Reader: Sync {
 const READERS: &[&dyn Reader] = &[&ext::Ext];
 const READERS: &[&dyn Reader] = &[&xfs::Xfs];
 const READERS: &[&dyn Reader] = &[&btrfs::Btrfs];
+const READERS: &[&dyn Reader] = &[&bitlocker::BitLocker, &ntfs::Ntfs];
 
 /// What is in use in `partition`.
 ///
