@@ -11,6 +11,7 @@
 
 mod checksum;
 mod doubt;
+mod fat;
 mod map;
 mod probe;
 mod raw;
@@ -102,7 +103,7 @@ trait Reader: Sync {
 }
 
 /// Every format, containers first.
-const READERS: &[&dyn Reader] = &[];
+const READERS: &[&dyn Reader] = &[&fat::Fat];
 
 /// What is in use in `partition`.
 ///
