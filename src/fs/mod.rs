@@ -11,6 +11,7 @@
 
 mod checksum;
 mod doubt;
+mod exfat;
 mod fat;
 mod map;
 mod probe;
@@ -103,7 +104,7 @@ trait Reader: Sync {
 }
 
 /// Every format, containers first.
-const READERS: &[&dyn Reader] = &[&fat::Fat];
+const READERS: &[&dyn Reader] = &[&exfat::Exfat, &fat::Fat];
 
 /// What is in use in `partition`.
 ///

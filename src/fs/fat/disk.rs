@@ -203,7 +203,13 @@ impl Boot {
         })?;
         let cluster = sector * u64::from(per_cluster);
         let table_at = reserved * sector;
-        let root_len = (u64::from(boot.le16(17)?) * 32).next_multiple_of(sector);
+        let root_len = u64::from(boot.le16(17)?) * 32;
+        ensure(root_len.is_multiple_of(sector), || {
+            format!(
+                "its root directory of {root_len} bytes ends within a sector of {sector}, and systems \
+                 do not agree where its files begin then"
+            )
+        })?;
         let table_16 = boot.le16(22)?;
         let table_len = match table_16 {
             0 => u64::from(boot.le32(36)?) * sector,
