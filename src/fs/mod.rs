@@ -14,6 +14,8 @@ mod bitlocker;
 mod checksum;
 mod doubt;
 mod ext;
+mod exfat;
+mod fat;
 mod map;
 mod ntfs;
 mod probe;
@@ -111,6 +113,7 @@ const READERS: &[&dyn Reader] = &[&ext::Ext];
 const READERS: &[&dyn Reader] = &[&xfs::Xfs];
 const READERS: &[&dyn Reader] = &[&btrfs::Btrfs];
 const READERS: &[&dyn Reader] = &[&bitlocker::BitLocker, &ntfs::Ntfs];
+const READERS: &[&dyn Reader] = &[&exfat::Exfat, &fat::Fat];
 
 /// What is in use in `partition`.
 ///

@@ -1,0 +1,46 @@
+//! Random access to a table of any size with a bounded number of its pages in memory.
+
+use super::super::doubt::Doubt;
+use super::super::volume::Volume;
+use crate::base::to_usize;
+
+const PAGE: u64 = 4096;
+/// Pages held: 4 MiB.
+const SLOTS: u64 = 1024;
+
+/// A part of a volume, by pages.
+pub(super) struct Pages<'v> {
+    volume: &'v Volume<'v>,
+    at: u64,
+    len: u64,
+    /// Page `n` is held in slot `n % SLOTS`, with its number.
+    slots: Vec<Option<(u64, Vec<u8>)>>,
+}
+
+impl<'v> Pages<'v> {
+    /// `len` bytes from `at`.
+    pub(super) fn new(volume: &'v Volume<'v>, at: u64, len: u64) -> Pages<'v> {
+        Pages {
+            volume,
+            at,
+            len,
+            slots: (0..SLOTS).map(|_| None).collect(),
+        }
+    }
+
+    /// The bytes from `at` to the end of its page or of the table.
+    pub(super) fn from(&mut self, at: u64) -> Result<&[u8], Doubt> {
+        let number = at / PAGE;
+        let missing = || Doubt::new(format!("a table of {} bytes is cut off", self.len));
+        let start = number * PAGE;
+        let len = self.len.checked_sub(start).ok_or_else(missing)?.min(PAGE);
+        let slot = self.slots.get_mut(to_usize(number % SLOTS));
+        let slot = slot.ok_or_else(missing)?;
+        if slot.as_ref().is_none_or(|(held, _)| *held != number) {
+            *slot = Some((number, self.volume.read(self.at + start, len)?));
+        }
+        let page = slot.as_ref().map(|(_, page)| page.as_slice());
+        page.and_then(|page| page.get(to_usize(at - start)..))
+            .ok_or_else(missing)
+    }
+}
