@@ -11,10 +11,12 @@
 
 mod checksum;
 mod doubt;
+mod f2fs;
 mod map;
 mod probe;
 mod raw;
 mod report;
+mod swap;
 mod volume;
 
 pub use report::{Certainty, Content, ContentKind, Inside, UsedReport};
@@ -102,7 +104,7 @@ trait Reader: Sync {
 }
 
 /// Every format, containers first.
-const READERS: &[&dyn Reader] = &[];
+const READERS: &[&dyn Reader] = &[&f2fs::F2fs, &swap::Swap];
 
 /// What is in use in `partition`.
 ///
