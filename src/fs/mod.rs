@@ -16,11 +16,13 @@ mod doubt;
 mod ext;
 mod exfat;
 mod fat;
+mod f2fs;
 mod map;
 mod ntfs;
 mod probe;
 mod raw;
 mod report;
+mod swap;
 mod volume;
 mod xfs;
 
@@ -114,6 +116,7 @@ const READERS: &[&dyn Reader] = &[&xfs::Xfs];
 const READERS: &[&dyn Reader] = &[&btrfs::Btrfs];
 const READERS: &[&dyn Reader] = &[&bitlocker::BitLocker, &ntfs::Ntfs];
 const READERS: &[&dyn Reader] = &[&exfat::Exfat, &fat::Fat];
+const READERS: &[&dyn Reader] = &[&f2fs::F2fs, &swap::Swap];
 
 /// What is in use in `partition`.
 ///
