@@ -11,6 +11,8 @@
 
 mod checksum;
 mod doubt;
+mod layer;
+mod lvm;
 mod map;
 mod probe;
 mod raw;
@@ -102,7 +104,7 @@ trait Reader: Sync {
 }
 
 /// Every format, containers first.
-const READERS: &[&dyn Reader] = &[];
+const READERS: &[&dyn Reader] = &[&lvm::Lvm2];
 
 /// What is in use in `partition`.
 ///
