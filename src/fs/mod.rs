@@ -17,6 +17,8 @@ mod ext;
 mod exfat;
 mod fat;
 mod f2fs;
+mod layer;
+mod lvm;
 mod map;
 mod ntfs;
 mod probe;
@@ -117,6 +119,7 @@ const READERS: &[&dyn Reader] = &[&btrfs::Btrfs];
 const READERS: &[&dyn Reader] = &[&bitlocker::BitLocker, &ntfs::Ntfs];
 const READERS: &[&dyn Reader] = &[&exfat::Exfat, &fat::Fat];
 const READERS: &[&dyn Reader] = &[&f2fs::F2fs, &swap::Swap];
+const READERS: &[&dyn Reader] = &[&lvm::Lvm2];
 
 /// What is in use in `partition`.
 ///
