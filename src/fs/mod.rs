@@ -9,14 +9,14 @@
 //! proven it free ([`map::MapBuilder`]); whatever a reader does not understand it answers with a
 //! [`doubt::Doubt`], and then everything is taken.
 
-mod btrfs;
 mod bitlocker;
+mod btrfs;
 mod checksum;
 mod doubt;
-mod ext;
 mod exfat;
-mod fat;
+mod ext;
 mod f2fs;
+mod fat;
 mod layer;
 mod lvm;
 mod map;
@@ -113,13 +113,18 @@ trait Reader: Sync {
 }
 
 /// Every format, containers first.
-const READERS: &[&dyn Reader] = &[&ext::Ext];
-const READERS: &[&dyn Reader] = &[&xfs::Xfs];
-const READERS: &[&dyn Reader] = &[&btrfs::Btrfs];
-const READERS: &[&dyn Reader] = &[&bitlocker::BitLocker, &ntfs::Ntfs];
-const READERS: &[&dyn Reader] = &[&exfat::Exfat, &fat::Fat];
-const READERS: &[&dyn Reader] = &[&f2fs::F2fs, &swap::Swap];
-const READERS: &[&dyn Reader] = &[&lvm::Lvm2];
+const READERS: &[&dyn Reader] = &[
+    &bitlocker::BitLocker,
+    &lvm::Lvm2,
+    &btrfs::Btrfs,
+    &exfat::Exfat,
+    &ext::Ext,
+    &f2fs::F2fs,
+    &fat::Fat,
+    &ntfs::Ntfs,
+    &swap::Swap,
+    &xfs::Xfs,
+];
 
 /// What is in use in `partition`.
 ///

@@ -69,13 +69,23 @@ fn page_files_read_as_zeros() {
         let cycle = Cycle::with(&disk, &out, &["--exclude", words]);
         cycle.only().assert_mapped("NTFS");
         let excluded = number(cycle.only().0, "excluded");
-        let expected: usize = before.iter().filter(|(n, _)| gone.contains(&n.as_str())).map(|(_, c)| c.len()).sum();
+        let expected: usize = before
+            .iter()
+            .filter(|(n, _)| gone.contains(&n.as_str()))
+            .map(|(_, c)| c.len())
+            .sum();
         let expected = u64::try_from(expected).unwrap();
-        assert!(excluded >= expected && excluded < expected + MIB, "{excluded} of {expected}");
+        assert!(
+            excluded >= expected && excluded < expected + MIB,
+            "{excluded} of {expected}"
+        );
         let after = files(&cycle.restored, &out);
         for ((name, was), (_, is)) in before.iter().zip(&after) {
             if gone.contains(&name.as_str()) {
-                assert!(is.len() == was.len() && is.iter().all(|b| *b == 0), "{name}");
+                assert!(
+                    is.len() == was.len() && is.iter().all(|b| *b == 0),
+                    "{name}"
+                );
             } else {
                 assert!(is == was, "{name}");
             }

@@ -8,6 +8,8 @@ mod kit;
 
 mod aged;
 mod cycle;
+mod exclude;
 mod manifest;
+mod probing;
 mod system_disk;
 mod xfs;

@@ -10,7 +10,10 @@ fn ext4(dir: &Path, name: &str, len: u64, fs_len: u64) -> PathBuf {
     let path = dir.join(name);
     bytes::create_sparse(&path, len);
     let blocks = (fs_len / 4096).to_string();
-    tools::run("mke2fs", &["-q", "-F", "-t", "ext4", "-b", "4096", text(&path), &blocks]);
+    tools::run(
+        "mke2fs",
+        &["-q", "-F", "-t", "ext4", "-b", "4096", text(&path), &blocks],
+    );
     path
 }
 
@@ -25,8 +28,12 @@ fn two_signatures_are_no_answer() {
     bytes::write(&both, 0, &bytes::read(&xfs, 0, 512));
     let cycle = Cycle::of(&both, dir.path());
     cycle.only().assert_whole("unknown", "signatures of");
-    let reason = cycle.only().reason();
-    assert!(reason.contains("ext4") && reason.contains("XFS"), "{reason}");
+    let part = cycle.only();
+    let reason = part.reason();
+    assert!(
+        reason.contains("ext4") && reason.contains("XFS"),
+        "{reason}"
+    );
 }
 
 #[test]

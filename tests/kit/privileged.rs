@@ -109,6 +109,11 @@ impl Mount {
         Mount::with_options(device, at, "ro")
     }
 
+    /// Mounts the NTFS volume on `device` by FUSE.
+    pub(crate) fn ntfs(device: &Path, at: &Path) -> Mount {
+        Mount::with(&["-t", "ntfs-3g", device.to_str().unwrap()], at)
+    }
+
     /// Mounts `device` with `-o options`.
     pub(crate) fn with_options(device: &Path, at: &Path, options: &str) -> Mount {
         Mount::with(&["-o", options, device.to_str().unwrap()], at)

@@ -79,7 +79,13 @@ impl Width {
             Width::Twelve => {
                 let at = index + index / 2;
                 let pair = u32::from(*table.get(at)?) | u32::from(*table.get(at + 1)?) << 8;
-                Some(if index.is_multiple_of(2) { pair } else { pair >> 4 } & 0xFFF)
+                Some(
+                    if index.is_multiple_of(2) {
+                        pair
+                    } else {
+                        pair >> 4
+                    } & 0xFFF,
+                )
             }
             Width::Sixteen => {
                 let bytes = table.get(index * 2..index * 2 + 2)?;
@@ -190,9 +196,7 @@ impl Boot {
             format!("its boot sector names clusters of {per_cluster} sectors")
         })?;
         let reserved = u64::from(boot.le16(14)?);
-        ensure(reserved > 0, || {
-            "its boot sector leaves no room for itself"
-        })?;
+        ensure(reserved > 0, || "its boot sector leaves no room for itself")?;
         let copies = boot.u8(16)?;
         ensure((1..=MOST_COPIES).contains(&copies), || {
             format!("its boot sector names {copies} file allocation tables")
@@ -259,9 +263,10 @@ impl Boot {
         ensure(version == 0, || {
             format!("it is FAT32 of the unknown version {version:#06x}")
         })?;
-        ensure(self.root_len == 0, || {
-            "it is FAT32 with a root directory as FAT16 has it"
-        })?;
+        ensure(
+            self.root_len == 0,
+            || "it is FAT32 with a root directory as FAT16 has it",
+        )?;
         let flags = boot.le16(40)?;
         if flags & 0x80 != 0 {
             let only = boot.u8(40)? & 0x0F;
@@ -275,8 +280,7 @@ impl Boot {
         }
         self.root_cluster = boot.le32(44)?;
         let backup = u64::from(boot.le16(50)?) * self.sector;
-        self.backup_at =
-            Some(backup).filter(|at| (1..=self.table_at - self.sector).contains(at));
+        self.backup_at = Some(backup).filter(|at| (1..=self.table_at - self.sector).contains(at));
         Ok(())
     }
 
@@ -304,13 +308,10 @@ impl Boot {
                 )
             },
         )?;
-        ensure(
-            self.claims.is_none_or(|claimed| claimed == kind),
-            || {
-                let claimed = self.claims.unwrap_or_default();
-                format!("with {clusters} clusters it is {kind}, and its boot sector says {claimed}")
-            },
-        )?;
+        ensure(self.claims.is_none_or(|claimed| claimed == kind), || {
+            let claimed = self.claims.unwrap_or_default();
+            format!("with {clusters} clusters it is {kind}, and its boot sector says {claimed}")
+        })?;
         let most = match self.width {
             Width::Twelve | Width::Sixteen => FAT16_MOST,
             Width::ThirtyTwo => FAT32_MOST,

@@ -13,9 +13,8 @@ fn damage(stored: &[u8], start: u64, end: u64, check: impl Fn(u64, UsedReport)) 
     let sound = Capsule::decode(stored).unwrap();
     for at in start..end {
         let mut damaged = sound.clone();
-        let holds = |(first, bytes): &(u64, Vec<u8>)| {
-            (*first..*first + bytes.len() as u64).contains(&at)
-        };
+        let holds =
+            |(first, bytes): &(u64, Vec<u8>)| (*first..*first + bytes.len() as u64).contains(&at);
         let piece = sound.pieces().iter().position(holds);
         let piece = piece.unwrap_or_else(|| panic!("byte {at} was not read"));
         let first = sound.pieces()[piece].0;
