@@ -245,7 +245,7 @@ fn grown() {
 }
 
 /// Version 4, which this kernel may not mount: files from a prototype, read by `xfs_db`.
-fn version_4(options: &[&str]) {
+fn version_4(options: &[&str], len: u64) {
     let dir = scratch();
     let image = dir.path().join("disk");
     let mut stream = Stream::new(4);
@@ -262,11 +262,8 @@ fn version_4(options: &[&str]) {
     let proto_file = dir.path().join("proto");
     fs::write(&proto_file, proto).unwrap();
     let proto_file = ["-p", proto_file.to_str().unwrap()];
-    mkfs(
-        &image,
-        80 * MIB,
-        &[&["-m", "crc=0"], options, &proto_file].concat(),
-    );
+    let version = ["-m", "crc=0"];
+    mkfs(&image, len, &[&version[..], options, &proto_file].concat());
     assert_eq!(of_superblock(&image, "versionnum") & 0xF, 4);
 
     let cycle = Cycle::of(&image, dir.path());
@@ -306,19 +303,17 @@ fn content_by_db(image: &Path, name: &str) -> Vec<u8> {
 
 #[test]
 fn version_4_is_read_too() {
-    version_4(&["-l", "size=10m"]);
-    version_4(&["-b", "size=512", "-l", "size=10m,version=1,lazy-count=0"]);
+    version_4(&["-l", "size=10m"], 80 * MIB);
+    let oldest = "-b size=512 -l size=10m,version=1,lazy-count=0";
+    version_4(&oldest.split(' ').collect::<Vec<_>>(), 80 * MIB);
     if long() {
-        version_4(&["-b", "size=64k", "-l", "size=40m"]);
-        version_4(&[
-            "-s",
-            "size=4096",
-            "-l",
-            "size=10m,su=256k",
-            "-d",
-            "agcount=3",
-        ]);
-        version_4(&["-l", "size=10m,lazy-count=0", "-i", "attr=1,projid32bit=0"]);
+        for options in [
+            "-b size=64k -l size=40m",
+            "-s size=4096 -l size=20m,su=256k -d agcount=3",
+            "-l size=10m,lazy-count=0 -i attr=1,projid32bit=0",
+        ] {
+            version_4(&options.split(' ').collect::<Vec<_>>(), 300 * MIB);
+        }
     }
 }
 
@@ -441,6 +436,9 @@ fn log_states(options: &[&str], len: u64) {
         let _ = tools::try_run("xfs_repair", &["-L", broken.to_str().unwrap()]);
         plan_is(&broken, dir, true);
     }
+    // In use, but nothing is written yet but empty records over the start of the ring.
+    let copy = mounted(&image, &mount, |_| copied(&image, "dirty"));
+    plan_is(&copy, dir, true);
     mounted(&image, &mount, |root| {
         tools::run("mount", &["-o", "remount,ro", root.to_str().unwrap()]);
         plan_is(&copied(&image, "dirty"), dir, true);
@@ -467,7 +465,7 @@ fn other_logs_are_judged_as_xfs_logprint_does() {
         return;
     }
     log_states(&["-l", "size=20m,su=256k"], 160 * MIB);
-    log_states(&["-l", "size=8m,sunit=128", "-s", "size=4096"], 96 * MIB);
+    log_states(&["-l", "size=10m,sunit=128", "-s", "size=4096"], 96 * MIB);
     log_states(&["-l", "size=8m,su=32k", "-b", "size=1024"], 96 * MIB);
 }
 

@@ -84,7 +84,8 @@ pub(super) fn must_be_clean(
         whole <= blocks && (newest.start + whole) % blocks == newest.head % blocks,
         || torn(newest.start),
     )?;
-    header.check(&read(newest.start, whole)?, newest, superblock)?;
+    let record = read(newest.start, whole)?;
+    header.check(&record, newest, blocks, superblock)?;
     Ok(place)
 }
 
@@ -230,12 +231,13 @@ impl Header {
         })?;
         ensure(raw.be32(40)? == 1, dirty)?;
         let len = u64::from(raw.be32(12)?);
-        let size = u64::from(raw.be32(320)?);
-        let header_blocks = if version == VERSION_2 {
-            size.div_ceil(BYTES_A_HEADER).max(1)
+        // Version 1 has headers of one block, and nothing where version 2 has what decides.
+        let size = if version == VERSION_2 {
+            u64::from(raw.be32(320)?)
         } else {
-            1
+            0
         };
+        let header_blocks = size.div_ceil(BYTES_A_HEADER).max(1);
         ensure(
             len > 0 && len.is_multiple_of(BASIC_BLOCK) && len <= MAX_RECORD && size <= MAX_RECORD,
             || wrong(&format!("gives a length of {len} bytes of {size}")),
@@ -246,8 +248,15 @@ impl Header {
         })
     }
 
-    /// Doubts unless `record`, header and data, is sound and marks an unmount.
-    fn check(&self, record: &[u8], newest: Newest, superblock: &Superblock) -> Result<(), Doubt> {
+    /// Doubts unless `record`, header and data, is sound and marks an unmount. The log has `blocks`
+    /// basic blocks.
+    fn check(
+        &self,
+        record: &[u8],
+        newest: Newest,
+        blocks: u64,
+        superblock: &Superblock,
+    ) -> Result<(), Doubt> {
         let data = to_usize(self.header_blocks * BASIC_BLOCK);
         let operation = Raw::new(record, "log record").from(data)?;
         let marks = operation.u8(8)? == LOG_CLIENT && operation.u8(9)? == UNMOUNT;
@@ -255,9 +264,11 @@ impl Header {
         let raw = Raw::new(record, "log record");
         let stored = raw.slice(CHECKSUM, 4)?;
         let stored = u32::from_le_bytes(stored.try_into().unwrap_or_default());
-        // Records of the tools have no checksum, and begin the log; nor have those of version 4
-        // from kernels that had no version 5.
-        if stored == 0 && (newest.start == 0 || !superblock.v5()) {
+        // Records of the tools have no checksum: the one that begins a new log, and those of the
+        // cycle before that fill the rest of it. Nor have those of version 4 from kernels that had
+        // no version 5.
+        let fills = newest.start == 0 || newest.head == blocks;
+        if stored == 0 && (fills || !superblock.v5()) {
             return Ok(());
         }
         for size in HEADER_SIZES {

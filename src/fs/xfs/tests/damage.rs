@@ -9,11 +9,7 @@ fn look(capsule: &Capsule) -> UsedReport {
 }
 
 /// Turns one bit in every `step`th byte from `start` to `end` of the volume, one at a time.
-fn damage(
-    stored: &[u8],
-    (start, end, step): (u64, u64, usize),
-    check: impl Fn(u64, UsedReport),
-) {
+fn damage(stored: &[u8], (start, end, step): (u64, u64, usize), check: impl Fn(u64, UsedReport)) {
     let sound = Capsule::decode(stored).unwrap();
     for at in (start..end).step_by(step) {
         let mut damaged = sound.clone();
@@ -32,7 +28,12 @@ fn damage(
 fn checksums_tell_of_every_bit_in_version_5() {
     let stored = include_bytes!("../../../../fixtures/fs/xfs-v5.capsule");
     // The superblock, the free-space header of the first group, and the roots of its two trees.
-    for range in [(0, 270, 5), (512, 740, 7), (4096, 4352, 9), (8192, 12288, 99)] {
+    for range in [
+        (0, 270, 5),
+        (512, 740, 7),
+        (4096, 4352, 9),
+        (8192, 12288, 99),
+    ] {
         damage(stored, range, |at, report| {
             assert_ne!(report.certainty, Certainty::Certain, "byte {at}");
         });
@@ -44,7 +45,12 @@ fn two_trees_tell_of_bits_in_version_4() {
     let stored = include_bytes!("../../../../fixtures/fs/xfs-v4.capsule");
     let sound = look(&Capsule::decode(stored).unwrap());
     assert_eq!(sound.certainty, Certainty::Certain);
-    for range in [(0, 270, 5), (512, 740, 7), (4096, 4352, 9), (8192, 12288, 99)] {
+    for range in [
+        (0, 270, 5),
+        (512, 740, 7),
+        (4096, 4352, 9),
+        (8192, 12288, 99),
+    ] {
         damage(stored, range, |at, report| match report.certainty {
             Certainty::Certain => assert_eq!(report.used, sound.used, "byte {at}"),
             Certainty::Unknown(_) => {}

@@ -328,6 +328,7 @@ fn a_record_without_checksum_counts_where_tools_write_it() {
         ..UNMOUNT
     };
     Log::ending_with(0, bare).assert_clean();
+    Log::ending_with(BLOCKS - 2, bare).assert_clean();
     let log = Log::ending_with(50, bare);
     assert_eq!(log.judge(4), Ok(()));
     assert!(log.judge(5).unwrap_err().contains("torn"));
