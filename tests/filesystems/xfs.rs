@@ -511,6 +511,39 @@ fn what_cannot_be_judged_is_taken_whole() {
 }
 
 #[test]
+fn a_realtime_device_is_another_device() {
+    let dir = scratch();
+    let (image, realtime) = (dir.path().join("disk"), dir.path().join("realtime"));
+    bytes::create_sparse(&realtime, 64 * MIB);
+    let device = format!("rtdev={}", realtime.display());
+    mkfs(&image, 64 * MIB, &["-l", "size=10m", "-r", &device]);
+    assert!(of_superblock(&image, "rblocks") > 0);
+    assert_free(Part(&plan(&image, dir.path())), &image);
+}
+
+#[test]
+fn copies_with_new_uuids() {
+    if !privileged_with_fs("xfs", "XFS with a UUID that is not the first one") {
+        return;
+    }
+    let dir = scratch();
+    let (image, mount) = (dir.path().join("disk"), dir.path().join("m"));
+    let name = |path: &Path| path.to_str().unwrap().to_owned();
+    mkfs(&image, 64 * MIB, &["-l", "size=10m"]);
+    mounted(&image, &mount, |root| aged::age(root, 2 * MIB, 9, POSIX));
+    tools::run("xfs_admin", &["-U", "generate", &name(&image)]);
+    assert_free(Part(&plan(&image, dir.path())), &image);
+    // Structures keep the first UUID, the log has the new one, and again after it is used.
+    mounted(&image, &mount, |root| {
+        fs::write(root.join("more"), "x").unwrap()
+    });
+    let copy = dir.path().join("copy");
+    tools::run("xfs_copy", &[name(&image), name(&copy)]);
+    assert_free(Part(&plan(&copy, dir.path())), &copy);
+    check_cycle(&image, dir.path());
+}
+
+#[test]
 fn huge_and_sparse() {
     let dir = scratch();
     let image = dir.path().join("disk");
