@@ -535,7 +535,7 @@ fn copies_with_new_uuids() {
     assert_free(Part(&plan(&image, dir.path())), &image);
     // Structures keep the first UUID, the log has the new one, and again after it is used.
     mounted(&image, &mount, |root| {
-        fs::write(root.join("more"), "x").unwrap()
+        fs::write(root.join("more"), "x").unwrap();
     });
     let copy = dir.path().join("copy");
     tools::run("xfs_copy", &[name(&image), name(&copy)]);

@@ -51,42 +51,66 @@ pub(super) fn must_be_clean(
     volume: &Volume<'_>,
     superblock: &Superblock,
 ) -> Result<Range<u64>, Doubt> {
-    let place = place(superblock)?;
-    let blocks = (place.end - place.start) / BASIC_BLOCK;
-    let mut ring = Ring::default();
-    let mut buf = vec![0; to_usize(CHUNK)];
-    let mut at = place.start;
-    while at < place.end {
-        let len = CHUNK.min(place.end - at);
-        let part = buf.get_mut(..to_usize(len)).unwrap_or_default();
-        volume.read_into(at, part)?;
-        for block in part.chunks_exact(to_usize(BASIC_BLOCK)) {
-            ring.push(block)?;
-        }
-        at += len;
-    }
-    let newest = ring.newest()?;
-    let read = |first: u64, count: u64| -> Result<Vec<u8>, Doubt> {
-        let mut bytes = Vec::new();
-        let mut next = first % blocks;
-        let mut left = count;
-        while left > 0 {
-            let run = left.min(blocks - next);
-            bytes.extend(volume.read(place.start + next * BASIC_BLOCK, run * BASIC_BLOCK)?);
-            next = 0;
-            left -= run;
-        }
-        Ok(bytes)
+    let log = Log {
+        volume,
+        place: place(superblock)?,
     };
-    let header = Header::decode(&read(newest.start, 1)?, newest, superblock)?;
+    let blocks = log.blocks();
+    let newest = log.scan()?.newest()?;
+    let header = Header::decode(&log.read(newest.start, 1)?, newest, superblock)?;
     let whole = header.header_blocks + header.data_blocks;
     ensure(
         whole <= blocks && (newest.start + whole) % blocks == newest.head % blocks,
         || torn(newest.start),
     )?;
-    let record = read(newest.start, whole)?;
+    let record = log.read(newest.start, whole)?;
     header.check(&record, newest, blocks, superblock)?;
-    Ok(place)
+    Ok(log.place)
+}
+
+/// A log on its volume.
+struct Log<'a, 'v> {
+    volume: &'a Volume<'v>,
+    /// Its bytes: whole basic blocks, at least one.
+    place: Range<u64>,
+}
+
+impl Log<'_, '_> {
+    fn blocks(&self) -> u64 {
+        (self.place.end - self.place.start) / BASIC_BLOCK
+    }
+
+    /// Reads all of it.
+    fn scan(&self) -> Result<Ring, Doubt> {
+        let mut ring = Ring::default();
+        let mut buf = vec![0; to_usize(CHUNK)];
+        let mut at = self.place.start;
+        while at < self.place.end {
+            let len = CHUNK.min(self.place.end - at);
+            let part = buf.get_mut(..to_usize(len)).unwrap_or_default();
+            self.volume.read_into(at, part)?;
+            for block in part.chunks_exact(to_usize(BASIC_BLOCK)) {
+                ring.push(block)?;
+            }
+            at += len;
+        }
+        Ok(ring)
+    }
+
+    /// `count` basic blocks from `first`, on from the start behind the last.
+    fn read(&self, first: u64, count: u64) -> Result<Vec<u8>, Doubt> {
+        let mut bytes = Vec::new();
+        let mut next = first;
+        let mut left = count;
+        while left > 0 {
+            let run = left.min(self.blocks() - next);
+            let at = self.place.start + next * BASIC_BLOCK;
+            bytes.extend(self.volume.read(at, run * BASIC_BLOCK)?);
+            next = 0;
+            left -= run;
+        }
+        Ok(bytes)
+    }
 }
 
 /// The bytes of the log.
