@@ -30,12 +30,15 @@ fn db(image: &Path, commands: &[&str]) -> String {
     tools::run("xfs_db", &args)
 }
 
-/// Writes to a volume with `xfs_db`, which sees to its checksum.
-fn edit(image: &Path, commands: &[&str]) {
-    let mut args = vec!["-x"];
-    args.extend(commands.iter().flat_map(|c| ["-c", c]));
-    args.push(image.to_str().unwrap());
-    tools::run("xfs_db", &args);
+/// Changes bytes of the superblock, and its checksum to match; `xfs_db` does not write what it does
+/// not know.
+fn edit(image: &Path, at: usize, value: &[u8]) {
+    let mut sector = bytes::read(image, 0, 512);
+    sector[at..at + value.len()].copy_from_slice(value);
+    sector[0xE0..0xE4].fill(0);
+    let sum = crc32c::crc32c(&sector);
+    sector[0xE0..0xE4].copy_from_slice(&sum.to_le_bytes());
+    bytes::write(image, 0, &sector);
 }
 
 /// The numbers behind `name = `, one for each time that it is printed.
@@ -242,7 +245,7 @@ fn grown() {
 }
 
 /// Version 4, which this kernel may not mount: files from a prototype, read by `xfs_db`.
-fn version_4(options: &[&str]) {
+fn version_4(options: &[&str], len: u64) {
     let dir = scratch();
     let image = dir.path().join("disk");
     let mut stream = Stream::new(4);
@@ -259,11 +262,8 @@ fn version_4(options: &[&str]) {
     let proto_file = dir.path().join("proto");
     fs::write(&proto_file, proto).unwrap();
     let proto_file = ["-p", proto_file.to_str().unwrap()];
-    mkfs(
-        &image,
-        80 * MIB,
-        &[&["-m", "crc=0"], options, &proto_file].concat(),
-    );
+    let version = ["-m", "crc=0"];
+    mkfs(&image, len, &[&version[..], options, &proto_file].concat());
     assert_eq!(of_superblock(&image, "versionnum") & 0xF, 4);
 
     let cycle = Cycle::of(&image, dir.path());
@@ -303,19 +303,17 @@ fn content_by_db(image: &Path, name: &str) -> Vec<u8> {
 
 #[test]
 fn version_4_is_read_too() {
-    version_4(&["-l", "size=10m"]);
-    version_4(&["-b", "size=512", "-l", "size=10m,version=1,lazy-count=0"]);
+    version_4(&["-l", "size=10m"], 80 * MIB);
+    let oldest = "-b size=512 -l size=10m,version=1,lazy-count=0";
+    version_4(&oldest.split(' ').collect::<Vec<_>>(), 80 * MIB);
     if long() {
-        version_4(&["-b", "size=64k", "-l", "size=40m"]);
-        version_4(&[
-            "-s",
-            "size=4096",
-            "-l",
-            "size=10m,su=256k",
-            "-d",
-            "agcount=3",
-        ]);
-        version_4(&["-l", "size=10m,lazy-count=0", "-i", "attr=1,projid32bit=0"]);
+        for options in [
+            "-b size=64k -l size=40m",
+            "-s size=4096 -l size=20m,su=256k -d agcount=3",
+            "-l size=10m,lazy-count=0 -i attr=1,projid32bit=0",
+        ] {
+            version_4(&options.split(' ').collect::<Vec<_>>(), 300 * MIB);
+        }
     }
 }
 
@@ -438,6 +436,9 @@ fn log_states(options: &[&str], len: u64) {
         let _ = tools::try_run("xfs_repair", &["-L", broken.to_str().unwrap()]);
         plan_is(&broken, dir, true);
     }
+    // In use, but nothing is written yet but empty records over the start of the ring.
+    let copy = mounted(&image, &mount, |_| copied(&image, "dirty"));
+    plan_is(&copy, dir, true);
     mounted(&image, &mount, |root| {
         tools::run("mount", &["-o", "remount,ro", root.to_str().unwrap()]);
         plan_is(&copied(&image, "dirty"), dir, true);
@@ -464,7 +465,7 @@ fn other_logs_are_judged_as_xfs_logprint_does() {
         return;
     }
     log_states(&["-l", "size=20m,su=256k"], 160 * MIB);
-    log_states(&["-l", "size=8m,sunit=128", "-s", "size=4096"], 96 * MIB);
+    log_states(&["-l", "size=10m,sunit=128", "-s", "size=4096"], 96 * MIB);
     log_states(&["-l", "size=8m,su=32k", "-b", "size=1024"], 96 * MIB);
 }
 
@@ -481,32 +482,65 @@ fn what_cannot_be_judged_is_taken_whole() {
 
     let (image, fresh) = (dir.join("internal"), dir.join("fresh"));
     mkfs(&fresh, 64 * MIB, &["-l", "size=10m"]);
-    let known = of_superblock(&fresh, "features_incompat");
-    let incompatible = |bits: u64| format!("write features_incompat {:#x}", known | bits);
-    for (commands, why) in [
+    let known = u32::try_from(of_superblock(&fresh, "features_incompat")).unwrap();
+    let incompatible = |bits: u32| (0xD8, (known | bits).to_be_bytes().to_vec());
+    for ((at, value), why) in [
         (incompatible(0x10), "need of repair"),
         (incompatible(0x200), "zoned"),
         (incompatible(0x8000_0000), "not known: 0x80000000"),
-        (
-            "write features_ro_compat 0x1000000".to_owned(),
-            "not known: 0x1000000",
-        ),
-        ("write inprogress 1".to_owned(), "before it was finished"),
-        ("write fdblocks 1".to_owned(), "counts 1 free blocks"),
-        ("write dblocks 40000000".to_owned(), "blocks"),
+        ((0xD4, vec![1, 0, 0, 5]), "not known: 0x1000000"),
+        ((0xDC, vec![0, 0, 0, 2]), "not known: 0x2"),
+        ((0x7E, vec![1]), "before it was finished"),
+        ((0x90, vec![0, 0, 0, 0, 0, 0, 0, 9]), "counts 9 free blocks"),
+        ((0x08, vec![0, 0, 0, 1]), "groups of"),
+        ((0x65, vec![0xA3]), "version 3"),
     ] {
         fs::copy(&fresh, &image).unwrap();
-        edit(&image, &["sb 0", &commands]);
+        edit(&image, at, &value);
         Part(&plan(&image, dir)).assert_whole("XFS", why);
     }
     // What changes nothing about free space: exchange of ranges, parent pointers, metadata files.
     fs::copy(&fresh, &image).unwrap();
-    edit(&image, &["sb 0", &incompatible(0x1C0)]);
+    let (at, value) = incompatible(0x1C0);
+    edit(&image, at, &value);
     Part(&plan(&image, dir)).assert_mapped("XFS");
     // A file system that is longer than what holds it.
     let short = File::options().write(true).open(&image).unwrap();
     short.set_len(63 * MIB).unwrap();
     Part(&plan(&image, dir)).assert_whole("XFS", "bytes long");
+}
+
+#[test]
+fn a_realtime_device_is_another_device() {
+    let dir = scratch();
+    let (image, realtime) = (dir.path().join("disk"), dir.path().join("realtime"));
+    bytes::create_sparse(&realtime, 64 * MIB);
+    let device = format!("rtdev={}", realtime.display());
+    mkfs(&image, 64 * MIB, &["-l", "size=10m", "-r", &device]);
+    assert!(of_superblock(&image, "rblocks") > 0);
+    assert_free(Part(&plan(&image, dir.path())), &image);
+}
+
+#[test]
+fn copies_with_new_uuids() {
+    if !privileged_with_fs("xfs", "XFS with a UUID that is not the first one") {
+        return;
+    }
+    let dir = scratch();
+    let (image, mount) = (dir.path().join("disk"), dir.path().join("m"));
+    let name = |path: &Path| path.to_str().unwrap().to_owned();
+    mkfs(&image, 64 * MIB, &["-l", "size=10m"]);
+    mounted(&image, &mount, |root| aged::age(root, 2 * MIB, 9, POSIX));
+    tools::run("xfs_admin", &["-U", "generate", &name(&image)]);
+    assert_free(Part(&plan(&image, dir.path())), &image);
+    // Structures keep the first UUID, the log has the new one, and again after it is used.
+    mounted(&image, &mount, |root| {
+        fs::write(root.join("more"), "x").unwrap();
+    });
+    let copy = dir.path().join("copy");
+    tools::run("xfs_copy", &[name(&image), name(&copy)]);
+    assert_free(Part(&plan(&copy, dir.path())), &copy);
+    check_cycle(&image, dir.path());
 }
 
 #[test]

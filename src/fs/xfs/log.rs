@@ -51,41 +51,66 @@ pub(super) fn must_be_clean(
     volume: &Volume<'_>,
     superblock: &Superblock,
 ) -> Result<Range<u64>, Doubt> {
-    let place = place(superblock)?;
-    let blocks = (place.end - place.start) / BASIC_BLOCK;
-    let mut ring = Ring::default();
-    let mut buf = vec![0; to_usize(CHUNK)];
-    let mut at = place.start;
-    while at < place.end {
-        let len = CHUNK.min(place.end - at);
-        let part = buf.get_mut(..to_usize(len)).unwrap_or_default();
-        volume.read_into(at, part)?;
-        for block in part.chunks_exact(to_usize(BASIC_BLOCK)) {
-            ring.push(block)?;
-        }
-        at += len;
-    }
-    let newest = ring.newest()?;
-    let read = |first: u64, count: u64| -> Result<Vec<u8>, Doubt> {
-        let mut bytes = Vec::new();
-        let mut next = first % blocks;
-        let mut left = count;
-        while left > 0 {
-            let run = left.min(blocks - next);
-            bytes.extend(volume.read(place.start + next * BASIC_BLOCK, run * BASIC_BLOCK)?);
-            next = 0;
-            left -= run;
-        }
-        Ok(bytes)
+    let log = Log {
+        volume,
+        place: place(superblock)?,
     };
-    let header = Header::decode(&read(newest.start, 1)?, newest, superblock)?;
+    let blocks = log.blocks();
+    let newest = log.scan()?.newest()?;
+    let header = Header::decode(&log.read(newest.start, 1)?, newest, superblock)?;
     let whole = header.header_blocks + header.data_blocks;
     ensure(
         whole <= blocks && (newest.start + whole) % blocks == newest.head % blocks,
         || torn(newest.start),
     )?;
-    header.check(&read(newest.start, whole)?, newest, superblock)?;
-    Ok(place)
+    let record = log.read(newest.start, whole)?;
+    header.check(&record, newest, blocks, superblock)?;
+    Ok(log.place)
+}
+
+/// A log on its volume.
+struct Log<'a, 'v> {
+    volume: &'a Volume<'v>,
+    /// Its bytes: whole basic blocks, at least one.
+    place: Range<u64>,
+}
+
+impl Log<'_, '_> {
+    fn blocks(&self) -> u64 {
+        (self.place.end - self.place.start) / BASIC_BLOCK
+    }
+
+    /// Reads all of it.
+    fn scan(&self) -> Result<Ring, Doubt> {
+        let mut ring = Ring::default();
+        let mut buf = vec![0; to_usize(CHUNK)];
+        let mut at = self.place.start;
+        while at < self.place.end {
+            let len = CHUNK.min(self.place.end - at);
+            let part = buf.get_mut(..to_usize(len)).unwrap_or_default();
+            self.volume.read_into(at, part)?;
+            for block in part.chunks_exact(to_usize(BASIC_BLOCK)) {
+                ring.push(block)?;
+            }
+            at += len;
+        }
+        Ok(ring)
+    }
+
+    /// `count` basic blocks from `first`, on from the start behind the last.
+    fn read(&self, first: u64, count: u64) -> Result<Vec<u8>, Doubt> {
+        let mut bytes = Vec::new();
+        let mut next = first;
+        let mut left = count;
+        while left > 0 {
+            let run = left.min(self.blocks() - next);
+            let at = self.place.start + next * BASIC_BLOCK;
+            bytes.extend(self.volume.read(at, run * BASIC_BLOCK)?);
+            next = 0;
+            left -= run;
+        }
+        Ok(bytes)
+    }
 }
 
 /// The bytes of the log.
@@ -230,12 +255,13 @@ impl Header {
         })?;
         ensure(raw.be32(40)? == 1, dirty)?;
         let len = u64::from(raw.be32(12)?);
-        let size = u64::from(raw.be32(320)?);
-        let header_blocks = if version == VERSION_2 {
-            size.div_ceil(BYTES_A_HEADER).max(1)
+        // Version 1 has headers of one block, and nothing where version 2 has what decides.
+        let size = if version == VERSION_2 {
+            u64::from(raw.be32(320)?)
         } else {
-            1
+            0
         };
+        let header_blocks = size.div_ceil(BYTES_A_HEADER).max(1);
         ensure(
             len > 0 && len.is_multiple_of(BASIC_BLOCK) && len <= MAX_RECORD && size <= MAX_RECORD,
             || wrong(&format!("gives a length of {len} bytes of {size}")),
@@ -246,8 +272,15 @@ impl Header {
         })
     }
 
-    /// Doubts unless `record`, header and data, is sound and marks an unmount.
-    fn check(&self, record: &[u8], newest: Newest, superblock: &Superblock) -> Result<(), Doubt> {
+    /// Doubts unless `record`, header and data, is sound and marks an unmount. The log has `blocks`
+    /// basic blocks.
+    fn check(
+        &self,
+        record: &[u8],
+        newest: Newest,
+        blocks: u64,
+        superblock: &Superblock,
+    ) -> Result<(), Doubt> {
         let data = to_usize(self.header_blocks * BASIC_BLOCK);
         let operation = Raw::new(record, "log record").from(data)?;
         let marks = operation.u8(8)? == LOG_CLIENT && operation.u8(9)? == UNMOUNT;
@@ -255,9 +288,11 @@ impl Header {
         let raw = Raw::new(record, "log record");
         let stored = raw.slice(CHECKSUM, 4)?;
         let stored = u32::from_le_bytes(stored.try_into().unwrap_or_default());
-        // Records of the tools have no checksum, and begin the log; nor have those of version 4
-        // from kernels that had no version 5.
-        if stored == 0 && (newest.start == 0 || !superblock.v5()) {
+        // Records of the tools have no checksum: the one that begins a new log, and those of the
+        // cycle before that fill the rest of it. Nor have those of version 4 from kernels that had
+        // no version 5.
+        let fills = newest.start == 0 || newest.head == blocks;
+        if stored == 0 && (fills || !superblock.v5()) {
             return Ok(());
         }
         for size in HEADER_SIZES {

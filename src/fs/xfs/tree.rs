@@ -76,10 +76,13 @@ impl Walk<'_, '_> {
         };
         self.descend(root, levels.saturating_sub(1), None, &mut trail)?;
         let open = trail.edges.iter().flatten().find(|e| e.1 != NULL_BLOCK);
-        open.map_or(Ok(()), |(block, right)| {
-            let what = format!("has a neighbour {right} that is not in the tree");
-            Err(self.wrong(*block, &what))
-        })
+        match open {
+            None => Ok(()),
+            Some((block, right)) => {
+                let what = format!("has a neighbour {right} that is not in the tree");
+                Err(Doubt::new(self.text(*block, &what)))
+            }
+        }
     }
 
     /// Walks what is below `block`, whose first extent its parent says to be `first`. Ends: each
@@ -170,9 +173,5 @@ impl Walk<'_, '_> {
              xfs_repair on it",
             self.group
         )
-    }
-
-    fn wrong(&self, block: u32, what: &str) -> Doubt {
-        Doubt::new(self.text(block, what))
     }
 }

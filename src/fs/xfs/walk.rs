@@ -164,6 +164,10 @@ impl Group<'_, '_> {
                 }
                 Seen::Free(extent) => {
                     sum.add(extent);
+                    // Ends trees that list blocks many times over.
+                    ensure(sum.blocks <= superblock.blocks_of(group), || {
+                        self.text("lists more free blocks than it has blocks")
+                    })?;
                     let bytes = range(extent.start, extent.count);
                     let apart = bytes.end <= self.log.start || self.log.end <= bytes.start;
                     ensure(apart, || self.text("lists blocks of the log as free"))?;
