@@ -46,7 +46,6 @@ impl Make {
 /// What `dumpe2fs` says.
 struct Dump {
     block: u64,
-    blocks: u64,
     free: u64,
     free_ranges: Vec<Range<u64>>,
 }
@@ -69,7 +68,6 @@ fn dump(image: &Path) -> Dump {
     }
     Dump {
         block: field("Block size:"),
-        blocks: field("Block count:"),
         free: field("Free blocks:"),
         free_ranges,
     }
@@ -289,7 +287,7 @@ fn grown_and_shrunk() {
     let dir = scratch();
     let image = dir.path().join("image");
     Make::new("ext4", 96 * MIB, "-t ext4 -b 1024").make(&image, None);
-    tools::run("resize2fs", &[text(&image), "40M"]);
+    resize(&image, "40M");
     mounted(&image, dir.path(), |root| {
         aged::age(root, 10 * MIB, 3, POSIX)
     });
@@ -305,12 +303,19 @@ fn grown_and_shrunk() {
     before.assert_same(&manifest(&cycle.restored, dir.path()));
     for (n, size) in ["50001K", "96M"].into_iter().enumerate() {
         tools::run("e2fsck", &["-f", "-y", text(&image)]);
-        tools::run("resize2fs", &[text(&image), size]);
+        resize(&image, size);
         let dir = dir.path().join(format!("resized-{n}"));
         fs::create_dir(&dir).unwrap();
         let cycle = cycled("ext4", &image, &dir);
         before.assert_same(&manifest(&cycle.restored, &dir));
     }
+}
+
+/// Gives the file system in `image` another size, and leaves the file as long as it was.
+fn resize(image: &Path, size: &str) {
+    let len = bytes::length(image);
+    tools::run("resize2fs", &[text(image), size]);
+    bytes::open_rw(image).set_len(len).unwrap();
 }
 
 fn subfolder(root: &Path) -> PathBuf {
@@ -512,7 +517,23 @@ fn damage_is_doubted() {
     damaged(&clean, "ssv state 3", "marked as having errors");
     damaged(&clean, "ssv error_count 2", "recorded 2 errors");
     damaged(&clean, "ssv free_blocks_count 7", "counts 7 free blocks");
-    damaged(&clean, "setb 20000", "");
+    let flipped = |at: u64, why: &str| {
+        let image = dir.join("flipped");
+        fs::copy(&clean, &image).unwrap();
+        bytes::flip(&image, at);
+        Part(&plan(&image, dir)).assert_whole("ext4", why);
+    };
+    let said = tools::run("dumpe2fs", &[&clean]);
+    let bitmap = said
+        .lines()
+        .find_map(|l| l.split("Block bitmap at ").nth(1));
+    let bitmap: u64 = bitmap.unwrap().split(' ').next().unwrap().parse().unwrap();
+    flipped(1024 + 0x28C, "checksum of its superblock");
+    flipped(2048 + 64 * 3 + 5, "checksum of its group descriptor 3");
+    flipped(
+        bitmap * 1024 + 900,
+        "checksum of the block bitmap of its group 0",
+    );
 }
 
 #[test]
@@ -542,16 +563,14 @@ fn a_journal_of_its_own_device() {
         text(&image),
     ];
     tools::run("mke2fs", &args);
-    let files = {
-        let disk = Loop::new(&image);
-        let mount = Mount::new(disk.path(), &dir.path().join("mounted"));
-        aged::age(mount.path(), 6 * MIB, 2, POSIX);
-        load(mount.path());
+    let files = mounted(&image, dir.path(), |root| {
+        aged::age(root, 6 * MIB, 2, POSIX);
+        load(root);
         let copy = dir.path().join("crashed");
         fs::copy(&image, &copy).unwrap();
         Part(&plan(&copy, dir.path())).assert_whole("ext4", "on another disk");
-        Manifest::of(mount.path())
-    };
+        Manifest::of(root)
+    });
     let free = dump(&image).free * 1024;
     let cycle = Cycle::of(&image, dir.path());
     cycle.only().assert_mapped("ext4");
