@@ -289,7 +289,7 @@ fn grown_and_shrunk() {
     Make::new("ext4", 96 * MIB, "-t ext4 -b 1024").make(&image, None);
     resize(&image, "40M");
     mounted(&image, dir.path(), |root| {
-        aged::age(root, 10 * MIB, 3, POSIX)
+        aged::age(root, 10 * MIB, 3, POSIX);
     });
     // Grown in use, then shrunk and grown again while it is not.
     let before = {
@@ -329,7 +329,7 @@ fn subfolder(root: &Path) -> PathBuf {
 fn plan(image: &Path, dir: &Path) -> Value {
     let name = format!("plan-of-{}", text(Path::new(image.file_name().unwrap())));
     let store = Store::new(dir, &name);
-    let plan = store.backup(image).args(&["--dry-run", "--json"]).run();
+    let plan = store.backup(image).args(["--dry-run", "--json"]).run();
     fs::remove_dir_all(&store.dir).unwrap();
     plan.expect(0).json()["plan"]["partitions"][0].clone()
 }
