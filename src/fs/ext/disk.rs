@@ -1,10 +1,11 @@
-//! Superblock and group descriptors of ext2, ext3 and ext4 as values, and their checksums. All
-//! little-endian. Offsets and flags: `fs/ext4/ext4.h` of the Linux kernel and
+//! The superblock of ext2, ext3 and ext4 as a value, with its checksum, and the block of multiple
+//! mount protection. All little-endian. Facts: `fs/ext4/ext4.h` of the Linux kernel and
 //! "Documentation/filesystems/ext4".
 
 use super::super::checksum;
 use super::super::doubt::{Doubt, ensure};
 use super::super::raw::{self, Raw};
+use super::features::{Features, compat, incompat, ro_compat};
 
 /// Where the superblock begins, in bytes, whatever the block size.
 pub(super) const SUPERBLOCK_AT: u64 = 1024;
@@ -24,110 +25,6 @@ const JOURNAL: &str = "ext4 journal";
 pub(super) const STATE_VALID: u16 = 1;
 /// `s_state`: errors were detected.
 pub(super) const STATE_ERROR: u16 = 2;
-
-/// Bits of `s_feature_compat`.
-pub(super) mod compat {
-    /// There is a journal.
-    pub(in super::super) const HAS_JOURNAL: u32 = 0x4;
-    /// Two copies of the superblock at the most.
-    pub(in super::super) const SPARSE_SUPER2: u32 = 0x200;
-    /// All that have no effect on allocation, or are taken into account: directory preallocation,
-    /// AFS inodes, journal, extended attributes, resize inode, indexed directories, two superblock
-    /// copies, fast commits, stable inodes, orphan file.
-    pub(in super::super) const KNOWN: u32 = 0x1E3F;
-}
-
-/// Bits of `s_feature_incompat`.
-pub(super) mod incompat {
-    /// The journal has to be replayed.
-    pub(in super::super) const RECOVER: u32 = 0x4;
-    /// No file system: a journal for others.
-    pub(in super::super) const JOURNAL_DEV: u32 = 0x8;
-    /// Descriptor blocks lie in the groups that they describe.
-    pub(in super::super) const META_BG: u32 = 0x10;
-    /// Block numbers of 64 bits, longer descriptors.
-    pub(in super::super) const BITS_64: u32 = 0x80;
-    /// A block tells that the file system is mounted somewhere.
-    pub(in super::super) const MMP: u32 = 0x100;
-    /// Bitmaps and inode tables may lie in other groups.
-    pub(in super::super) const FLEX_BG: u32 = 0x200;
-    /// The seed of checksums is stored and not made from the UUID.
-    pub(in super::super) const CSUM_SEED: u32 = 0x2000;
-    /// All that have no effect on allocation, or are taken into account: file types, recovery,
-    /// META_BG, extents, 64 bits, MMP, FLEX_BG, values in inodes, seed, large directories, data in
-    /// inodes, encryption, case folding.
-    pub(in super::super) const KNOWN: u32 = 0x3_E7D6;
-    /// What `blkid` lets pass as ext3: file types, recovery, META_BG.
-    pub(in super::super) const EXT3: u32 = 0x16;
-}
-
-/// Bits of `s_feature_ro_compat`.
-pub(super) mod ro_compat {
-    /// Superblock copies only in groups 0, 1 and powers of 3, 5 and 7.
-    pub(in super::super) const SPARSE_SUPER: u32 = 0x1;
-    /// Descriptors have a CRC-16, groups may be uninitialised.
-    pub(in super::super) const GDT_CSUM: u32 = 0x10;
-    /// Allocation in clusters of blocks.
-    pub(in super::super) const BIGALLOC: u32 = 0x200;
-    /// All metadata has a CRC-32C, groups may be uninitialised.
-    pub(in super::super) const METADATA_CSUM: u32 = 0x400;
-    /// All that have no effect on allocation, or are taken into account: superblock copies, large
-    /// and huge files, tree directories, descriptor checksums, many subdirectories, long inodes,
-    /// quota, clusters, metadata checksums, read-only, projects, shared blocks, verity, orphans.
-    pub(in super::super) const KNOWN: u32 = 0x1_F77F;
-    /// What `blkid` lets pass as ext3: superblock copies, large files, tree directories.
-    pub(in super::super) const EXT3: u32 = 0x7;
-}
-
-/// The three feature words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Features {
-    pub(super) compat: u32,
-    pub(super) incompat: u32,
-    pub(super) ro_compat: u32,
-}
-
-impl Features {
-    fn decode(raw: &Raw<'_>) -> Result<Features, Doubt> {
-        Ok(Features {
-            compat: raw.le32(0x5C)?,
-            incompat: raw.le32(0x60)?,
-            ro_compat: raw.le32(0x64)?,
-        })
-    }
-
-    pub(super) fn compat(self, bit: u32) -> bool {
-        self.compat & bit != 0
-    }
-
-    pub(super) fn incompat(self, bit: u32) -> bool {
-        self.incompat & bit != 0
-    }
-
-    pub(super) fn ro_compat(self, bit: u32) -> bool {
-        self.ro_compat & bit != 0
-    }
-
-    /// Doubts when a word has a bit that may change what the allocation metadata means.
-    fn check(self, revision: u32) -> Result<(), Doubt> {
-        let words = [
-            ("compatible", self.compat, compat::KNOWN),
-            ("incompatible", self.incompat, incompat::KNOWN),
-            ("read-only compatible", self.ro_compat, ro_compat::KNOWN),
-        ];
-        for (word, found, known) in words {
-            if let Some(bits) = raw::unknown_bits(found.into(), known.into()) {
-                return Err(Doubt::new(format!(
-                    "it has {word} features that are not known here ({bits})"
-                )));
-            }
-            ensure(revision > 0 || found == 0, || {
-                format!("its revision 0 has no features, yet {word} features {found:#x} are set")
-            })?;
-        }
-        Ok(())
-    }
-}
 
 /// What a superblock says of which kind it is, readable even when the rest is damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -349,7 +246,7 @@ impl Superblock {
     }
 
     /// Whether descriptors have a checksum, and so flags.
-    fn has_descriptor_sums(&self) -> bool {
+    pub(super) fn has_descriptor_sums(&self) -> bool {
         self.has_metadata_csum() || self.features.ro_compat(ro_compat::GDT_CSUM)
     }
 
@@ -423,107 +320,8 @@ fn ratio(raw: &Raw<'_>, features: Features, log_block: u32) -> Result<u64, Doubt
 }
 
 /// The two halves of a number.
-fn wide(low: u32, high: u32) -> u64 {
+pub(super) fn wide(low: u32, high: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
-}
-
-/// A group descriptor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Descriptor {
-    pub(super) block_bitmap: u64,
-    pub(super) inode_bitmap: u64,
-    pub(super) inode_table: u64,
-    /// Free clusters.
-    pub(super) free: u64,
-    /// The block bitmap was never written: what is there means nothing.
-    pub(super) uninitialised: bool,
-    /// CRC-32C of the block bitmap, the lower half only in short descriptors.
-    bitmap_sum: u32,
-}
-
-impl Descriptor {
-    /// The descriptor in `bytes`, of `group`.
-    ///
-    /// # Errors
-    /// A doubt when its checksum is wrong.
-    pub(super) fn decode(
-        bytes: &[u8],
-        superblock: &Superblock,
-        group: u64,
-    ) -> Result<Descriptor, Doubt> {
-        let raw = Raw::new(bytes, "group descriptor");
-        if superblock.has_descriptor_sums() {
-            let computed = descriptor_sum(&raw, superblock, group)?;
-            ensure(checksum::matches(computed, raw.le16(0x1E)?), || {
-                format!("the checksum of its group descriptor {group} is wrong; run e2fsck")
-            })?;
-        }
-        let long = superblock.descriptor >= 64;
-        let high32 = |at| if long { raw.le32(at) } else { Ok(0) };
-        let high16 = |at| if long { raw.le16(at) } else { Ok(0) };
-        let pair = |low: u16, high: u16| u32::from(high) << 16 | u32::from(low);
-        let flags = raw.le16(0x12)?;
-        Ok(Descriptor {
-            block_bitmap: wide(raw.le32(0x00)?, high32(0x20)?),
-            inode_bitmap: wide(raw.le32(0x04)?, high32(0x24)?),
-            inode_table: wide(raw.le32(0x08)?, high32(0x28)?),
-            free: pair(raw.le16(0x0C)?, high16(0x2C)?).into(),
-            uninitialised: superblock.has_descriptor_sums() && flags & 2 != 0,
-            bitmap_sum: pair(raw.le16(0x18)?, high16(0x38)?),
-        })
-    }
-
-    /// Doubts unless `bitmap`, the bytes with a bit for each cluster of `group`, has the checksum
-    /// that it should have.
-    pub(super) fn check_bitmap(
-        &self,
-        bitmap: &[u8],
-        superblock: &Superblock,
-        group: u64,
-    ) -> Result<(), Doubt> {
-        if !superblock.has_metadata_csum() {
-            return Ok(());
-        }
-        let computed = checksum::crc32c_raw(superblock.seed, bitmap);
-        let mask = if superblock.descriptor >= 64 {
-            !0
-        } else {
-            0xFFFF
-        };
-        ensure(checksum::matches(computed & mask, self.bitmap_sum), || {
-            format!(
-                "the checksum of the block bitmap of its group {group} (block {}) is wrong; run e2fsck",
-                self.block_bitmap
-            )
-        })
-    }
-}
-
-/// The checksum that descriptor `raw` should have.
-fn descriptor_sum(raw: &Raw<'_>, superblock: &Superblock, group: u64) -> Result<u16, Doubt> {
-    let group = u32::try_from(group)
-        .map_err(|_| Doubt::new(format!("it cannot have a group {group}")))?
-        .to_le_bytes();
-    let (head, tail) = (raw.slice(0, 0x1E)?, raw.from(0x20)?.bytes());
-    if !superblock.has_metadata_csum() {
-        let parts: [&[u8]; 4] = [&superblock.uuid, &group, head, tail];
-        return Ok(parts.into_iter().fold(!0, crc16));
-    }
-    let parts: [&[u8]; 4] = [&group, head, &[0, 0], tail];
-    let sum = parts
-        .into_iter()
-        .fold(superblock.seed, checksum::crc32c_raw);
-    let [low, high, ..] = sum.to_le_bytes();
-    Ok(u16::from_le_bytes([low, high]))
-}
-
-/// CRC-16 with the reflected polynomial 0xA001, beginning with `seed`.
-fn crc16(seed: u16, bytes: &[u8]) -> u16 {
-    bytes.iter().fold(seed, |sum, byte| {
-        (0..8).fold(sum ^ u16::from(*byte), |sum, _| {
-            (sum >> 1) ^ if sum & 1 == 1 { 0xA001 } else { 0 }
-        })
-    })
 }
 
 /// What the block of multiple mount protection says.
@@ -556,17 +354,5 @@ pub(super) fn check_mmp(bytes: &[u8], superblock: &Superblock) -> Result<(), Dou
                 "it is mounted on a computer ({node}), or was when that stopped; unmount it there, or run e2fsck"
             )))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn crc16_has_its_known_answer() {
-        // CRC-16/MODBUS as the catalogues list it.
-        assert_eq!(crc16(!0, b"123456789"), 0x4B37);
-        assert_eq!(crc16(crc16(!0, b"1234"), b"56789"), 0x4B37);
     }
 }

@@ -151,3 +151,149 @@ impl Replay<'_> {
         overlay
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::volume::Volume;
+    use super::super::inode::Run;
+    use super::super::log::tests::Writer;
+    use super::*;
+    use crate::base::{Cancel, to_usize};
+    use crate::block::MemorySource;
+
+    /// Blocks of the disk; the journal has those from 8 on.
+    const BLOCKS: u64 = 64;
+    const JOURNAL_AT: u64 = 8;
+
+    /// Every form of a journal that this reads: checksums (0, 2, 3), 64 bits.
+    fn forms() -> impl Iterator<Item = Writer> {
+        let forms = [0, 2, 3]
+            .into_iter()
+            .flat_map(|sums| [(sums, false), (sums, true)]);
+        forms.map(|(sums, wide)| Writer::new(sums, wide))
+    }
+
+    /// Replays the journal `blocks`, whose first is its superblock.
+    fn replayed(blocks: &[Vec<u8>]) -> Result<Vec<(u64, Vec<u8>)>, Doubt> {
+        let mut disk = vec![0; to_usize(BLOCKS) * Writer::BLOCK];
+        for (number, block) in blocks.iter().enumerate() {
+            let at = (to_usize(JOURNAL_AT) + number) * Writer::BLOCK;
+            disk[at..at + Writer::BLOCK].copy_from_slice(block);
+        }
+        let (source, cancel) = (MemorySource::new("m", disk), Cancel::new());
+        let volume = Volume::new(&source, &cancel);
+        let view = View::new(&volume, 1024, Overlay::new());
+        let log = LogSuperblock::decode(&blocks[0])?;
+        let len = log.blocks;
+        let blocks = Blocks {
+            runs: vec![Run {
+                first: 0,
+                at: JOURNAL_AT,
+                len,
+            }],
+            index: Vec::new(),
+        };
+        let overlay = replay(&view, &log, &blocks, BLOCKS)?;
+        let numbers: Vec<u64> = overlay.keys().copied().collect();
+        let view = View::new(&volume, 1024, overlay);
+        let read = |number: u64| Ok((number, view.read(number, 1)?));
+        numbers.into_iter().map(read).collect()
+    }
+
+    fn content(byte: u8) -> Vec<u8> {
+        vec![byte; Writer::BLOCK]
+    }
+
+    #[test]
+    fn what_is_committed_is_replayed_in_every_form() {
+        for writer in forms() {
+            let mut magic = content(7);
+            magic[..4].copy_from_slice(&super::super::log::MAGIC.to_be_bytes());
+            let mut log = vec![writer.superblock(40, 1, 1, 0xFFFF_FFFF)];
+            // The sequence begins again at 0 after the first transaction.
+            log.extend(writer.copies(
+                u32::MAX,
+                &[(1, content(1)), (2, content(2)), (3, content(3))],
+            ));
+            log.push(writer.commit(u32::MAX));
+            log.push(writer.revoke(0, &[2, 3]));
+            log.extend(writer.copies(0, &[(4, magic.clone()), (5, content(5))]));
+            log.push(writer.commit(0));
+            // Newer than its revoke; and a transaction that was never finished.
+            log.extend(writer.copies(1, &[(3, content(33))]));
+            log.push(writer.commit(1));
+            log.extend(writer.copies(2, &[(6, content(6))]));
+            log.resize(40, content(0));
+            let expected = [
+                (1, content(1)),
+                (3, content(33)),
+                (4, magic),
+                (5, content(5)),
+            ];
+            assert_eq!(replayed(&log).unwrap(), expected, "{writer:?}");
+        }
+    }
+
+    #[test]
+    fn the_log_wraps_around() {
+        for writer in forms() {
+            // Blocks 1 to 9, beginning in 8: descriptor, copy, then 1: copy, commit.
+            let whole = writer.copies(5, &[(1, content(1)), (2, content(2))]);
+            let mut log = vec![content(0); 10];
+            log[0] = writer.superblock(10, 1, 8, 5);
+            log[8] = whole[0].clone();
+            log[9] = whole[1].clone();
+            log[1] = whole[2].clone();
+            log[2] = writer.commit(5);
+            let expected = [(1, content(1)), (2, content(2))];
+            assert_eq!(replayed(&log).unwrap(), expected, "{writer:?}");
+        }
+    }
+
+    #[test]
+    fn every_damaged_byte_under_a_checksum_is_a_doubt() {
+        for writer in forms().filter(|w| w.sums > 0) {
+            let mut log = vec![writer.superblock(10, 1, 1, 9)];
+            log.push(writer.revoke(9, &[7]));
+            log.extend(writer.copies(9, &[(1, content(1))]));
+            log.push(writer.commit(9));
+            log.resize(10, content(0));
+            assert_eq!(replayed(&log).unwrap().len(), 1);
+            // Behind the header, which tells where the log ends.
+            for number in 1..5 {
+                for at in [13, 20, 500, 1023] {
+                    let mut damaged = log.clone();
+                    damaged[number][at] ^= 0x10;
+                    assert!(replayed(&damaged).is_err(), "{writer:?} {number} {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn forms_that_are_not_known_are_doubts() {
+        for bit in [0x4, 0x20, 0x40, 0x8000_0000] {
+            let mut writer = Writer::new(0, false);
+            writer.more = bit;
+            let mut log = vec![writer.superblock(10, 1, 1, 9)];
+            log.resize(10, content(0));
+            let doubt = replayed(&log).unwrap_err();
+            assert!(format!("{doubt:?}").contains("holds changes"), "{doubt:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_of_nothing_but_itself_ends() {
+        // Descriptors whose copies are descriptors, all the way round.
+        let writer = Writer::new(0, false);
+        let mut log = vec![writer.superblock(10, 1, 1, 9)];
+        let block = writer.copies(9, &[(1, content(1))])[0].clone();
+        log.resize(10, block);
+        assert!(replayed(&log).is_err());
+        // A copy for a block that the disk has not.
+        let mut log = vec![writer.superblock(10, 1, 1, 9)];
+        log.extend(writer.copies(9, &[(BLOCKS, content(1))]));
+        log.resize(10, content(0));
+        assert!(replayed(&log).is_err());
+    }
+}

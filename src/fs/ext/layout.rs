@@ -1,7 +1,8 @@
 //! Where the parts of a file system lie that its superblock alone decides: superblock copies and
 //! group descriptors. Facts: `fs/ext4/super.c`, `fs/ext4/balloc.c`.
 
-use super::disk::{SUPERBLOCK_AT, Superblock, compat, ro_compat};
+use super::disk::{SUPERBLOCK_AT, Superblock};
+use super::features::{compat, ro_compat};
 use std::ops::Range;
 
 impl Superblock {

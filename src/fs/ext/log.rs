@@ -327,3 +327,177 @@ impl Form {
         self.has_sums()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Writes the blocks of a journal in one of its forms, as `fs/jbd2/commit.c` does.
+    #[derive(Debug, Clone, Copy)]
+    pub(in super::super) struct Writer {
+        /// 0: none, else the version of its checksums.
+        pub(in super::super) sums: u8,
+        wide: bool,
+        /// Further bits of the incompatible features.
+        pub(in super::super) more: u32,
+    }
+
+    const UUID: [u8; 16] = *b"journal of tests";
+
+    fn put(block: &mut [u8], at: usize, value: u32) {
+        block[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+
+    impl Writer {
+        pub(in super::super) const BLOCK: usize = 1024;
+
+        pub(in super::super) fn new(sums: u8, wide: bool) -> Writer {
+            Writer {
+                sums,
+                wide,
+                more: 0,
+            }
+        }
+
+        fn block(kind: u32, sequence: u32) -> Vec<u8> {
+            let mut block = vec![0; Writer::BLOCK];
+            for (at, value) in [(0, 0xC03B_3998), (4, kind), (8, sequence)] {
+                put(&mut block, at, value);
+            }
+            block
+        }
+
+        fn sum(block: &[u8]) -> u32 {
+            checksum::crc32c_raw(checksum::crc32c_raw(!0, &UUID), block)
+        }
+
+        fn sealed(&self, mut block: Vec<u8>, at: usize) -> Vec<u8> {
+            if self.sums > 0 {
+                let sum = Writer::sum(&block);
+                put(&mut block, at, sum);
+            }
+            block
+        }
+
+        pub(in super::super) fn superblock(
+            &self,
+            blocks: u32,
+            first: u32,
+            start: u32,
+            sequence: u32,
+        ) -> Vec<u8> {
+            let mut block = Writer::block(4, 0);
+            let sums = match self.sums {
+                0 => 0,
+                2 => 8,
+                _ => 0x10,
+            };
+            let incompat = 1 | if self.wide { 2 } else { 0 } | sums | self.more;
+            let values = [
+                (0x0C, 1024),
+                (0x10, blocks),
+                (0x14, first),
+                (0x18, sequence),
+            ];
+            for (at, value) in values.into_iter().chain([(0x1C, start), (0x28, incompat)]) {
+                put(&mut block, at, value);
+            }
+            block[0x30..0x40].copy_from_slice(&UUID);
+            if self.sums > 0 {
+                block[0x50] = 4;
+                let sum = checksum::crc32c_raw(!0, &block);
+                put(&mut block, 0xFC, sum);
+            }
+            block
+        }
+
+        /// A descriptor and the copies of these blocks.
+        pub(in super::super) fn copies(
+            &self,
+            sequence: u32,
+            copies: &[(u64, Vec<u8>)],
+        ) -> Vec<Vec<u8>> {
+            let mut descriptor = Writer::block(1, sequence);
+            let mut blocks = Vec::new();
+            let mut at = 12;
+            for (number, (block, content)) in copies.iter().enumerate() {
+                let mut content = content.clone();
+                let escaped = content.starts_with(&0xC03B_3998u32.to_be_bytes());
+                if escaped {
+                    put(&mut content, 0, 0);
+                }
+                let same = number > 0;
+                let last = number + 1 == copies.len();
+                let flags = [(escaped, 1), (same, 2), (last, 8)];
+                let flags: u32 = flags.into_iter().filter(|f| f.0).map(|f| f.1).sum();
+                let sum = checksum::crc32c_raw(Writer::sum(&sequence.to_be_bytes()), &content);
+                let low = u32::try_from(*block).unwrap();
+                put(&mut descriptor, at, low);
+                at += match self.sums {
+                    3 => {
+                        put(&mut descriptor, at + 4, flags);
+                        put(&mut descriptor, at + 12, sum);
+                        16
+                    }
+                    sums => {
+                        let half = if sums == 0 { 0 } else { sum & 0xFFFF };
+                        put(&mut descriptor, at + 4, half << 16 | flags);
+                        8 + if self.wide { 4 } else { 0 } + if sums == 2 { 2 } else { 0 }
+                    }
+                };
+                at += if same { 0 } else { 16 };
+                blocks.push(content);
+            }
+            let descriptor = self.sealed(descriptor, Writer::BLOCK - 4);
+            [vec![descriptor], blocks].concat()
+        }
+
+        pub(in super::super) fn commit(&self, sequence: u32) -> Vec<u8> {
+            self.sealed(Writer::block(2, sequence), 16)
+        }
+
+        pub(in super::super) fn revoke(&self, sequence: u32, revoked: &[u32]) -> Vec<u8> {
+            let mut block = Writer::block(5, sequence);
+            let len = if self.wide { 8 } else { 4 };
+            let mut at = 16;
+            for number in revoked {
+                put(&mut block, at + len - 4, *number);
+                at += len;
+            }
+            put(&mut block, 12, u32::try_from(at).unwrap());
+            self.sealed(block, Writer::BLOCK - 4)
+        }
+    }
+
+    #[test]
+    fn a_superblock_without_sense_is_a_doubt() {
+        let writer = Writer::new(3, true);
+        let sound = writer.superblock(100, 1, 5, 7);
+        assert_eq!(LogSuperblock::decode(&sound).unwrap().start, 5);
+        for (first, start) in [(0, 5), (100, 0), (1, 100), (10, 5)] {
+            let block = writer.superblock(100, first, start, 7);
+            assert!(LogSuperblock::decode(&block).is_err(), "{first} {start}");
+        }
+        let mut damaged = sound;
+        damaged[0x18] ^= 1;
+        assert!(LogSuperblock::decode(&damaged).is_err());
+    }
+
+    #[test]
+    fn a_revoke_block_that_claims_too_much_is_a_doubt() {
+        let writer = Writer::new(0, false);
+        let form = LogSuperblock::decode(&writer.superblock(9, 1, 1, 1))
+            .unwrap()
+            .form;
+        let mut block = writer.revoke(1, &[4, 5]);
+        assert_eq!(
+            form.entry(&block, 1).unwrap(),
+            Some(Entry::Revoke(vec![4, 5]))
+        );
+        assert_eq!(form.entry(&block, 2).unwrap(), None);
+        for claimed in [0, 15, 1025, u32::MAX] {
+            put(&mut block, 12, claimed);
+            assert!(form.entry(&block, 1).is_err(), "{claimed}");
+        }
+    }
+}

@@ -9,7 +9,9 @@
 //! Relies on `fs/ext4` and `fs/jbd2` of the Linux kernel and on e2fsprogs 1.47 for the format.
 
 mod bits;
+mod descriptor;
 mod disk;
+mod features;
 mod inode;
 mod journal;
 mod layout;

@@ -3,10 +3,9 @@
 
 use super::super::doubt::{Doubt, ensure};
 use super::super::volume::Volume;
-use super::disk::{
-    self, Descriptor, STATE_ERROR, STATE_VALID, SUPERBLOCK_AT, SUPERBLOCK_LEN, Superblock, compat,
-    incompat,
-};
+use super::descriptor::Descriptor;
+use super::disk::{self, STATE_ERROR, STATE_VALID, SUPERBLOCK_AT, SUPERBLOCK_LEN, Superblock};
+use super::features::{compat, incompat};
 use super::inode::{self, Blocks};
 use super::journal;
 use super::log::LogSuperblock;

@@ -36,11 +36,6 @@ impl<'v> View<'v> {
         }
     }
 
-    /// Bytes in a block.
-    pub(super) fn block(&self) -> u64 {
-        self.block
-    }
-
     /// `count` blocks from `first` as they lie on the disk.
     ///
     /// # Errors
