@@ -7,5 +7,6 @@
 mod kit;
 
 mod aged;
+mod btrfs;
 mod cycle;
 mod manifest;

@@ -104,6 +104,11 @@ impl Mount {
         Mount::with(&[device.to_str().unwrap()], at)
     }
 
+    /// With mount options ("ro,noatime").
+    pub(crate) fn with_options(device: &Path, options: &str, at: &Path) -> Mount {
+        Mount::with(&["-o", options, device.to_str().unwrap()], at)
+    }
+
     /// A file system in memory with room for `bytes`.
     pub(crate) fn memory(at: &Path, bytes: u64) -> Mount {
         let room = format!("size={bytes}");

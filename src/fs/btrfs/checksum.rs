@@ -29,7 +29,9 @@ impl Checksum {
             1 => Ok(Checksum::XxHash64),
             2 => Ok(Checksum::Sha256),
             3 => Ok(Checksum::Blake2b256),
-            other => Err(Doubt::new(format!("checksums of type {other} are not known"))),
+            other => Err(Doubt::new(format!(
+                "checksums of type {other} are not known"
+            ))),
         }
     }
 

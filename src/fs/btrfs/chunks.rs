@@ -98,14 +98,25 @@ impl Chunks {
         for (place, stripe) in places.iter_mut().zip(&chunk.stripes) {
             let end = stripe.at.checked_add(chunk.len);
             ensure(end.is_some_and(|end| end <= device.total_bytes), || {
-                format!("its chunk at {start} lies behind its end, at byte {}", stripe.at)
+                format!(
+                    "its chunk at {start} lies behind its end, at byte {}",
+                    stripe.at
+                )
             })?;
             ensure(
                 stripe.device == device.id && stripe.uuid == device.uuid,
-                || format!("its chunk at {start} lies on another device, {}", stripe.device),
+                || {
+                    format!(
+                        "its chunk at {start} lies on another device, {}",
+                        stripe.device
+                    )
+                },
             )?;
             ensure(stripe.at.is_multiple_of(block), || {
-                format!("its chunk at {start} begins in the middle of a block, {}", stripe.at)
+                format!(
+                    "its chunk at {start} begins in the middle of a block, {}",
+                    stripe.at
+                )
             })?;
             *place = stripe.at;
         }
@@ -123,9 +134,8 @@ impl Chunks {
     pub(super) fn find(&self, at: u64, len: u64) -> Result<&Place, Doubt> {
         let index = self.places.partition_point(|p| p.end() <= at);
         let place = self.places.get(index);
-        let found = place.filter(|p| {
-            p.start <= at && at.checked_add(len).is_some_and(|end| end <= p.end())
-        });
+        let found = place
+            .filter(|p| p.start <= at && at.checked_add(len).is_some_and(|end| end <= p.end()));
         found.ok_or_else(|| {
             Doubt::new(format!(
                 "{len} bytes at its address {at} are in use, and it has no chunk there"

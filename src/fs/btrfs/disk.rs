@@ -100,11 +100,15 @@ impl Superblock {
     /// A doubt when it is no superblock, its checksum is wrong, or its sizes make no sense.
     pub(super) fn decode(bytes: &[u8]) -> Result<Superblock, Doubt> {
         let raw = Raw::new(bytes, "superblock");
-        ensure(is_superblock(bytes), || "its superblock is not marked as one")?;
+        ensure(
+            is_superblock(bytes),
+            || "its superblock is not marked as one",
+        )?;
         let checksum = Checksum::from_disk(raw.le16(0xC4)?)?;
-        ensure(checksum.is_right(bytes), || {
-            "the checksum of its superblock is wrong (`btrfs rescue super-recover` can help)"
-        })?;
+        ensure(
+            checksum.is_right(bytes),
+            || "the checksum of its superblock is wrong (`btrfs rescue super-recover` can help)",
+        )?;
         let (fsid, incompat) = (uuid(&raw, 0x20)?, raw.le64(0xBC)?);
         let tree_uuid = if incompat & super::features::METADATA_UUID != 0 {
             uuid(&raw, 0x23B)?
@@ -190,7 +194,10 @@ fn system_chunks(raw: &Raw<'_>) -> Result<Vec<(u64, Chunk)>, Doubt> {
     while !rest.bytes().is_empty() {
         let key = Key::decode(&rest, 0)?;
         ensure(key.kind == Key::CHUNK_ITEM, || {
-            format!("its array of system chunks holds an item of type {}", key.kind)
+            format!(
+                "its array of system chunks holds an item of type {}",
+                key.kind
+            )
         })?;
         let (chunk, len) = Chunk::decode(&rest.from(KEY_LEN)?)?;
         chunks.push((key.offset, chunk));
@@ -335,7 +342,9 @@ pub(super) struct BlockGroup {
 impl BlockGroup {
     pub(super) fn decode(raw: &Raw<'_>) -> Result<BlockGroup, Doubt> {
         let len = to_u64(raw.bytes().len());
-        ensure(len == 24, || format!("a block group item is {len} bytes long"))?;
+        ensure(len == 24, || {
+            format!("a block group item is {len} bytes long")
+        })?;
         Ok(BlockGroup {
             used: raw.le64(0)?,
             kind: raw.le64(16)?,

@@ -29,17 +29,15 @@ impl Groups {
     ///
     /// # Errors
     /// A doubt when there is no such chunk, or it is of another kind.
-    pub(super) fn met(
-        &mut self,
-        chunks: &Chunks,
-        key: Key,
-        item: BlockGroup,
-    ) -> Result<(), Doubt> {
+    pub(super) fn met(&mut self, chunks: &Chunks, key: Key, item: BlockGroup) -> Result<(), Doubt> {
         let (start, len) = (key.objectid, key.offset);
         let index = chunks.places().partition_point(|p| p.start < start);
         let place = chunks.places().get(index);
         let this = place.is_some_and(|p| p.start == start && p.len == len && p.kind == item.kind);
-        let group = self.groups.get_mut(index).filter(|g| this && g.said.is_none());
+        let group = self
+            .groups
+            .get_mut(index)
+            .filter(|g| this && g.said.is_none());
         let group = group.ok_or_else(|| {
             Doubt::new(format!(
                 "its block group at {start}, {len} bytes of type {:#x}, is no chunk or is there twice",

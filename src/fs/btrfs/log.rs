@@ -53,12 +53,7 @@ pub(super) fn keep(
 }
 
 /// Keeps `len` logical bytes from `at` in all their copies.
-fn keep_all(
-    trees: &Trees<'_, '_>,
-    map: &mut MapBuilder,
-    at: u64,
-    len: u64,
-) -> Result<(), Doubt> {
+fn keep_all(trees: &Trees<'_, '_>, map: &mut MapBuilder, at: u64, len: u64) -> Result<(), Doubt> {
     let place = trees.chunks().find(at, len)?;
     for copy in place.copies_of(at) {
         map.keep(copy..copy.saturating_add(len));

@@ -37,7 +37,10 @@ impl Reader for Btrfs {
     fn used(&self, volume: &Volume<'_>) -> Result<Used, Doubt> {
         let superblock = Superblock::decode(&volume.read(SUPERBLOCK_AT, SUPERBLOCK_LEN)?)?;
         ensure(superblock.bytenr == SUPERBLOCK_AT, || {
-            format!("its superblock says that it lies at byte {}", superblock.bytenr)
+            format!(
+                "its superblock says that it lies at byte {}",
+                superblock.bytenr
+            )
         })?;
         features::check(&superblock)?;
         walk::check_length(volume, &superblock)?;

@@ -205,7 +205,10 @@ impl<'a, 'v> Trees<'a, 'v> {
         let mut end = to_u64(data.bytes().len());
         for at in (0..count).map(|n| HEADER_LEN + n * ITEM_LEN) {
             let key = Key::decode(node, at)?;
-            let (offset, len) = (u64::from(node.le32(at + 17)?), u64::from(node.le32(at + 21)?));
+            let (offset, len) = (
+                u64::from(node.le32(at + 17)?),
+                u64::from(node.le32(at + 21)?),
+            );
             let ascends = walk.last.is_none_or(|last| last < key);
             // The bytes of items lie back to back, from the end of the block down to the keys.
             let fits = offset + len == end && to_usize(offset) >= count * ITEM_LEN;
@@ -306,9 +309,10 @@ impl<'a, 'v> Trees<'a, 'v> {
         nodes.insert(BlockIndex(at / self.superblock.block()));
         self.met.set(self.met.get() + 1);
         let look = self.met.get().is_multiple_of(LOOK_EVERY);
-        ensure(!look || nodes.memory() <= MAX_NODES_MEMORY, || {
-            "its trees have more blocks than can be checked"
-        })
+        ensure(
+            !look || nodes.memory() <= MAX_NODES_MEMORY,
+            || "its trees have more blocks than can be checked",
+        )
     }
 
     /// Notes that the tree block at `at` was found in use.

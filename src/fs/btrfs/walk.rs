@@ -68,36 +68,41 @@ fn chunk_root(superblock: &Superblock) -> Root {
 fn chunks(system: &Trees<'_, '_>, superblock: &Superblock, root: Root) -> Result<Chunks, Doubt> {
     let mut chunks = Chunks::default();
     let (mut devices, mut listed) = (0u64, 0);
-    system.items(root, Key::FIRST..=Key::LAST, &mut |key, raw| match key.kind {
-        Key::DEV_ITEM => {
-            devices += 1;
-            let device = Device::decode(&raw)?;
-            let this = device == superblock.device && key.offset == device.id;
-            ensure(this, || {
-                format!("its chunk tree describes another device, {}", device.id)
-            })
-        }
-        Key::CHUNK_ITEM => {
-            let (chunk, len) = Chunk::decode(&raw)?;
-            ensure(len == raw.bytes().len(), || {
-                format!("its chunk at {} has an item too long", key.offset)
-            })?;
-            let known = (key.offset, chunk);
-            if superblock.system_chunks.contains(&known) {
-                listed += 1;
+    system.items(
+        root,
+        Key::FIRST..=Key::LAST,
+        &mut |key, raw| match key.kind {
+            Key::DEV_ITEM => {
+                devices += 1;
+                let device = Device::decode(&raw)?;
+                let this = device == superblock.device && key.offset == device.id;
+                ensure(this, || {
+                    format!("its chunk tree describes another device, {}", device.id)
+                })
             }
-            chunks.add(superblock, known.0, &known.1)
-        }
-        kind => Err(Doubt::new(format!(
-            "its chunk tree holds an item of the unknown type {kind}"
-        ))),
-    })?;
+            Key::CHUNK_ITEM => {
+                let (chunk, len) = Chunk::decode(&raw)?;
+                ensure(len == raw.bytes().len(), || {
+                    format!("its chunk at {} has an item too long", key.offset)
+                })?;
+                let known = (key.offset, chunk);
+                if superblock.system_chunks.contains(&known) {
+                    listed += 1;
+                }
+                chunks.add(superblock, known.0, &known.1)
+            }
+            kind => Err(Doubt::new(format!(
+                "its chunk tree holds an item of the unknown type {kind}"
+            ))),
+        },
+    )?;
     ensure(devices == 1, || {
         format!("its chunk tree describes {devices} devices instead of 1")
     })?;
-    ensure(listed == superblock.system_chunks.len(), || {
-        "its superblock lists system chunks that its chunk tree does not have"
-    })?;
+    ensure(
+        listed == superblock.system_chunks.len(),
+        || "its superblock lists system chunks that its chunk tree does not have",
+    )?;
     Ok(chunks)
 }
 
@@ -145,9 +150,10 @@ fn check_device_tree(
         }
         _ => Ok(()),
     })?;
-    ensure(expected.next().is_none(), || {
-        "its chunk tree has chunks that its device tree does not have"
-    })
+    ensure(
+        expected.next().is_none(),
+        || "its chunk tree has chunks that its device tree does not have",
+    )
 }
 
 /// What no chunk lies on is free.
