@@ -432,8 +432,8 @@ fn what_was_fsynced_before_a_crash_survives() {
         let image = &crashed.volume.image;
         let cycle = Cycle::of(image, dir.path());
         cycle.only().assert_mapped("Btrfs");
-        let reason = cycle.only().reason();
-        assert!(reason.contains("log of recent fsyncs"), "{reason}");
+        let part = cycle.only();
+        assert!(part.reason().contains("log of recent fsyncs"), "{}", part.0);
         assert_recovers(&cycle.restored, dir.path(), &crashed.files);
 
         // Without its log the same file system has less in use, at least by what was fsynced and
