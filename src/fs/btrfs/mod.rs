@@ -11,6 +11,8 @@ mod disk;
 mod features;
 mod groups;
 mod log;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod walk;
 
