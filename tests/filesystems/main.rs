@@ -7,6 +7,7 @@
 mod kit;
 
 mod aged;
+mod btrfs;
 mod cycle;
 mod exclude;
 mod manifest;

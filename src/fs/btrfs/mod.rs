@@ -11,6 +11,8 @@ mod disk;
 mod features;
 mod groups;
 mod log;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod walk;
 
@@ -52,10 +54,9 @@ impl Reader for Btrfs {
                 findings.damaged
             ));
         }
-        if findings.logs > 0 {
-            notes.push("the log of recent fsyncs is included".to_owned());
-        }
+        let with_logs = "in use, the log of recent fsyncs included";
         Ok(Used {
+            basis: (findings.logs > 0).then(|| with_logs.to_owned()),
             notes,
             ..Used::mapped(findings.map)
         })

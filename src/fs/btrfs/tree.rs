@@ -249,7 +249,9 @@ impl<'a, 'v> Trees<'a, 'v> {
                     self.damaged.set(self.damaged.get() + damaged);
                     return Ok(bytes);
                 }
-                Err(Doubt::Unsure(what)) => why = what,
+                // Told is what is wrong with the first.
+                Err(Doubt::Unsure(what)) if why.is_empty() => why = what,
+                Err(Doubt::Unsure(_)) => {}
                 Err(stopped) => return Err(stopped),
             }
             damaged += 1;

@@ -266,7 +266,7 @@ impl<'a> Extents<'a> {
             self.leave_chunk();
         }
         let block = self.superblock.block();
-        let end = start.checked_add(len).unwrap_or(u64::MAX);
+        let end = start.saturating_add(len);
         let whole = start.is_multiple_of(block) && len.is_multiple_of(block) && len > 0;
         let fits = self.place().is_some_and(|p| {
             start >= p.start && start >= self.at && end <= p.end() && holds(p, flags)
