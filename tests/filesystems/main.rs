@@ -10,6 +10,7 @@ mod aged;
 mod cycle;
 mod exclude;
 mod manifest;
+mod ntfs;
 mod probing;
 mod system_disk;
 mod xfs;
