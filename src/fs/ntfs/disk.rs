@@ -195,9 +195,10 @@ impl<'a> Record<'a> {
                 format!("it says that it is record {own}")
             })?;
         }
-        let base = match raw.le64(0x20)? & NUMBER {
+        // A part of file 0 differs from a file's first record in the count of uses alone.
+        let base = match raw.le64(0x20)? {
             0 => number,
-            base => base,
+            base => base & NUMBER,
         };
         Ok(Record {
             raw: Raw::new(raw.slice(0, used)?, "MFT record"),
