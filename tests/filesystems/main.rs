@@ -11,6 +11,7 @@ mod btrfs;
 mod cycle;
 mod exclude;
 mod manifest;
+mod ntfs;
 mod probing;
 mod system_disk;
 mod xfs;

@@ -195,9 +195,10 @@ impl<'a> Record<'a> {
                 format!("it says that it is record {own}")
             })?;
         }
-        let base = match raw.le64(0x20)? & NUMBER {
+        // A part of file 0 differs from a file's first record in the count of uses alone.
+        let base = match raw.le64(0x20)? {
             0 => number,
-            base => base,
+            base => base & NUMBER,
         };
         Ok(Record {
             raw: Raw::new(raw.slice(0, used)?, "MFT record"),
@@ -474,4 +475,183 @@ pub(super) fn in_record(number: u64, doubt: Doubt) -> Doubt {
 /// How many records of `record` bytes lie in `bytes`.
 pub(super) fn whole_records(bytes: usize, record: u64) -> u64 {
     to_u64(bytes) / record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A boot sector with sectors per cluster, total sectors and the places of MFT and mirror.
+    fn boot(per_cluster: u8, sectors: u64, mft: u64, mirror: u64, record: u8) -> Vec<u8> {
+        let mut sector = vec![0; 512];
+        sector[3..11].copy_from_slice(b"NTFS    ");
+        sector[0x0B..0x0E].copy_from_slice(&[0, 2, per_cluster]);
+        sector[0x28..0x30].copy_from_slice(&sectors.to_le_bytes());
+        sector[0x30..0x38].copy_from_slice(&mft.to_le_bytes());
+        sector[0x38..0x40].copy_from_slice(&mirror.to_le_bytes());
+        sector[0x40] = record;
+        sector
+    }
+
+    fn decoded(sector: &[u8], len: u64) -> Result<Boot, Doubt> {
+        Boot::decode(&Raw::new(sector, "boot sector"), len)
+    }
+
+    #[test]
+    fn boot_sectors_tell_where_things_lie() {
+        let found = decoded(&boot(8, 8191, 4, 512, 0xF6), 8192 * 512).unwrap();
+        let expected = Boot {
+            cluster: 4096,
+            clusters: 1023,
+            mft: 4 * 4096,
+            mirror: 512 * 4096,
+            record: 1024,
+        };
+        assert_eq!(found, expected);
+        // Clusters of 2 MiB and 64 KiB; records of clusters.
+        let large = decoded(&boot(0xF4, 1 << 20, 1, 2, 0xF6), 1 << 30).unwrap();
+        assert_eq!((large.cluster, large.clusters), (2 << 20, 256));
+        let largest = decoded(&boot(0x80, 1 << 20, 1, 2, 1), 1 << 30).unwrap();
+        assert_eq!((largest.cluster, largest.record), (64 << 10, 64 << 10));
+        let small = decoded(&boot(1, 100, 1, 2, 2), 1 << 20).unwrap();
+        assert_eq!((small.cluster, small.record), (512, 1024));
+    }
+
+    #[test]
+    fn hostile_boot_sectors_are_doubts() {
+        let len = 8192 * 512;
+        for sector in [
+            boot(8, 8193, 4, 512, 0xF6),
+            boot(8, u64::MAX, 4, 512, 0xF6),
+            boot(8, 8191, 0, 512, 0xF6),
+            boot(8, 8191, 4, 1023, 0xF6),
+            boot(3, 8191, 4, 512, 0xF6),
+            boot(0, 8191, 4, 512, 0xF6),
+            boot(0xE1, 8191, 4, 512, 0xF6),
+            boot(0x90, 8191, 4, 512, 0xF6),
+            boot(8, 8191, 4, 512, 0x80),
+            boot(8, 8191, 4, 512, 0x7F),
+            boot(8, 8191, 4, 512, 0),
+        ] {
+            assert!(decoded(&sector, len).is_err(), "{:02x?}", &sector[..0x48]);
+        }
+        let mut fat = boot(8, 8191, 4, 512, 0xF6);
+        fat[0x10] = 2;
+        assert!(!is_ntfs(&Raw::new(&fat, "boot sector")).unwrap());
+    }
+
+    fn runs(list: &[u8], clusters: u64) -> Vec<Result<Run, Doubt>> {
+        let clusters = Clusters {
+            first: 0,
+            end: clusters,
+            initialised: 0,
+            size: 0,
+            transformed: false,
+            runs: list,
+        };
+        clusters.runs().collect()
+    }
+
+    #[test]
+    fn runs_are_relative_and_signed() {
+        let list = [
+            0x31, 0x10, 0, 0, 1, 0x01, 0x20, 0x11, 1, 0xFF, 0x22, 0x00, 1, 0, 0x80, 0,
+        ];
+        let found: Vec<Run> = runs(&list, 0x10 + 0x20 + 1 + 0x100)
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        let run = |at, len| Run { at, len };
+        assert_eq!(
+            found,
+            [
+                run(Some(0x1_0000), 0x10),
+                run(None, 0x20),
+                run(Some(0xFFFF), 1),
+                run(Some(0x7FFF), 0x100),
+            ]
+        );
+    }
+
+    #[test]
+    fn hostile_runs_are_doubts() {
+        for (list, clusters) in [
+            (&[0x11, 1, 0x80, 0][..], 1),
+            (&[0x11, 2, 1, 0], 1),
+            (&[0x11, 1, 1, 0], 2),
+            (&[0x11, 1], 1),
+            (&[0x11, 1, 1], 2),
+            (&[0x11, 0, 1, 0], 1),
+            (&[0x10, 1, 0], 1),
+            (&[0xFF, 1, 1, 1], 1),
+            (&[0x11, 0x80, 1, 0], 200),
+        ] {
+            let found = runs(list, clusters);
+            assert!(matches!(found.last(), Some(Err(_))), "{list:02x?}");
+        }
+    }
+
+    /// A record of 1024 bytes with one resident attribute.
+    fn record() -> Vec<u8> {
+        let mut bytes = vec![0; 1024];
+        bytes[..8].copy_from_slice(b"FILE\x30\0\x03\0");
+        bytes[0x12] = 1;
+        bytes[0x14] = 0x38;
+        bytes[0x16] = 1;
+        bytes[0x18..0x20].copy_from_slice(&[0x60, 0, 0, 0, 0, 4, 0, 0]);
+        bytes[0x2C] = 9;
+        bytes[0x30..0x36].copy_from_slice(&[5, 0, 0xAA, 0xBB, 0xCC, 0xDD]);
+        bytes[0x38..0x40].copy_from_slice(&[0x80, 0, 0, 0, 0x20, 0, 0, 0]);
+        bytes[0x48..0x4E].copy_from_slice(&[3, 0, 0, 0, 0x18, 0]);
+        bytes[0x50..0x53].copy_from_slice(b"abc");
+        bytes[0x58..0x5C].copy_from_slice(&[0xFF; 4]);
+        for end in [510, 1022] {
+            bytes[end] = 5;
+        }
+        bytes
+    }
+
+    #[test]
+    fn records_are_put_together_and_taken_apart() {
+        let mut bytes = record();
+        assert_eq!(state(&bytes).unwrap(), State::InUse);
+        fix_up(&mut bytes).unwrap();
+        assert_eq!((bytes[510], bytes[1023]), (0xAA, 0xDD));
+        let found = Record::decode(&bytes, 9).unwrap();
+        assert_eq!((found.base, found.links, found.folder), (9, 1, false));
+        let all: Vec<_> = found.attributes().unwrap().map(Result::unwrap).collect();
+        let [attribute] = all[..] else {
+            panic!("{all:?}")
+        };
+        assert!(attribute.is(DATA, "") && matches!(attribute.value, Value::Resident(b"abc")));
+        assert!(Record::decode(&bytes, 10).is_err());
+        // A part of file 0 is no file of its own.
+        bytes[0x26] = 1;
+        assert_eq!(Record::decode(&bytes, 9).unwrap().base, 0);
+    }
+
+    #[test]
+    fn torn_and_endless_records_are_doubts() {
+        let mut torn = record();
+        torn[1022] = 6;
+        assert!(fix_up(&mut torn).is_err());
+        for (at, byte) in [(4, 0xFF), (6, 4), (6, 0)] {
+            let mut bytes = record();
+            bytes[at] = byte;
+            assert!(fix_up(&mut bytes).is_err(), "{at}");
+        }
+        for (at, byte) in [
+            (0x3C, 0),
+            (0x3C, 0xF8),
+            (0x14, 0xFF),
+            (0x58, 0),
+            (0x48, 0xFF),
+        ] {
+            let mut bytes = record();
+            bytes[at] = byte;
+            let found = Record::decode(&bytes, 9).unwrap();
+            let all: Vec<_> = found.attributes().unwrap().collect();
+            assert!(all.last().is_some_and(Result::is_err), "{at:#x}");
+        }
+    }
 }

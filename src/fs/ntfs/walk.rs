@@ -53,8 +53,8 @@ pub(super) fn used(volume: &Volume<'_>) -> Result<Used, Doubt> {
         let stream = mft.plain(file, DATA, "$MFTMirr or $Boot")?;
         stream.places().for_each(|place| map.keep(place));
     }
-    take_free(&mft, &mut map)?;
-    let candidates = compare_files(&mft, &map)?;
+    let free = take_free(&mft, &mut map)?;
+    let candidates = compare_files(&mft, &map, boot.clusters - free)?;
     let (contents, notes) = set_apart(&mft, candidates)?;
     Ok(finish(map, contents, notes))
 }
@@ -114,8 +114,8 @@ fn check_flags(mft: &Mft<'_>) -> Result<(), Doubt> {
     })
 }
 
-/// Frees what `$Bitmap` says is free.
-fn take_free(mft: &Mft<'_>, map: &mut MapBuilder) -> Result<(), Doubt> {
+/// Frees what `$Bitmap` says is free; the number of those clusters.
+fn take_free(mft: &Mft<'_>, map: &mut MapBuilder) -> Result<u64, Doubt> {
     let bitmap = mft.plain(ALLOCATION, DATA, "$Bitmap")?;
     let Boot {
         clusters, cluster, ..
@@ -127,20 +127,22 @@ fn take_free(mft: &Mft<'_>, map: &mut MapBuilder) -> Result<(), Doubt> {
             bitmap.initialised
         )
     })?;
-    let mut free = FreeRuns::default();
+    let (mut free, mut count) = (FreeRuns::default(), 0);
+    let mut take = |run: std::ops::Range<u64>| {
+        count += run.end - run.start;
+        map.free(run.start * cluster..run.end * cluster);
+    };
     let mut at = 0;
     while at < needed {
         let mut piece = vec![0; to_usize(PIECE.min(needed - at))];
         bitmap.read_into(mft.volume, at, &mut piece)?;
-        free.take(at * 8, &piece, clusters, |run| {
-            map.free(run.start * cluster..run.end * cluster);
-        });
+        free.take(at * 8, &piece, clusters, &mut take);
         at += PIECE;
     }
     if let Some(start) = free.start {
-        map.free(start * cluster..clusters * cluster);
+        take(start..clusters);
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Runs of zeros in a bitmap that comes in pieces.
@@ -229,10 +231,12 @@ fn one_record(
     }
 }
 
-/// Compares the runs of every file with the map, and finds the files whose content a person may
-/// want to leave out.
-fn compare_files(mft: &Mft<'_>, map: &MapBuilder) -> Result<Candidates, Doubt> {
+/// Compares the runs of every file with the map, in which `used` clusters are in use, and finds the
+/// files whose content a person may want to leave out. No cluster belongs to two files, so that all
+/// of them together have no more than that; it bounds the time of this too.
+fn compare_files(mft: &Mft<'_>, map: &MapBuilder, used: u64) -> Result<Candidates, Doubt> {
     let mut candidates = Candidates::default();
+    let mut left = used;
     each_record(mft, |_, record| {
         for attribute in record.attributes()? {
             let attribute = attribute?;
@@ -240,7 +244,12 @@ fn compare_files(mft: &Mft<'_>, map: &MapBuilder) -> Result<Candidates, Doubt> {
                 Value::Clusters(_) if is_list_of_bad_clusters(record, &attribute) => {}
                 Value::Clusters(clusters) => {
                     for run in clusters.runs() {
-                        check_run(mft, map, &attribute, run?)?;
+                        let run = run?;
+                        let taken = run.at.map_or(Some(left), |_| left.checked_sub(run.len));
+                        left = taken.ok_or_else(|| {
+                            Doubt::new("its files have more clusters than are marked used")
+                        })?;
+                        check_run(mft, map, &attribute, run)?;
                     }
                 }
                 Value::Resident(value) => candidates.look_at(record, &attribute, value)?,
