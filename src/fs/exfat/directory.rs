@@ -61,7 +61,10 @@ impl<'v> Entries<'v> {
             self.rest.start += len;
             self.at = 0;
         }
-        let entry = self.part.get(self.at..).and_then(|p| p.first_chunk::<ENTRY>());
+        let entry = self
+            .part
+            .get(self.at..)
+            .and_then(|p| p.first_chunk::<ENTRY>());
         self.at += ENTRY;
         Ok(entry.copied())
     }
@@ -83,7 +86,8 @@ impl<'v> Entries<'v> {
         let mut set = first.to_vec();
         for _ in 0..more {
             let entry = self.next()?;
-            let entry = entry.ok_or_else(|| Doubt::new("a directory ends within a file's entries"))?;
+            let entry =
+                entry.ok_or_else(|| Doubt::new("a directory ends within a file's entries"))?;
             set.extend_from_slice(&entry);
         }
         disk::file(&set)
@@ -156,7 +160,13 @@ impl<'v> Walk<'v> {
     fn directory(&mut self, runs: Vec<Range<u32>>, is_root: bool) -> Result<(), Doubt> {
         for run in &runs {
             self.visit(run)?;
-            in_use(&mut self.bitmap, &mut self.claimed, self.boot, run, "a directory")?;
+            in_use(
+                &mut self.bitmap,
+                &mut self.claimed,
+                self.boot,
+                run,
+                "a directory",
+            )?;
         }
         let mut entries = Entries::new(self.volume, self.boot, runs);
         while let Some((kind, entry)) = entries.next_in_use()? {

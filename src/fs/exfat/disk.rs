@@ -57,7 +57,9 @@ impl Boot {
         let sector = 1u64 << sector;
         let sectors = boot.le64(72)?;
         let len = sectors.checked_mul(sector).ok_or_else(|| {
-            Doubt::new(format!("its boot sector names a length of {sectors} sectors"))
+            Doubt::new(format!(
+                "its boot sector names a length of {sectors} sectors"
+            ))
         })?;
         Ok(Boot {
             sector,
@@ -97,12 +99,14 @@ impl Boot {
             "it is marked as in use, as systems do while it is mounted: unmount it, or run fsck.exfat \
              if it was not put away properly"
         })?;
-        ensure(flags & MEDIUM_FAILS == 0, || {
-            "it is marked as on a medium that fails: run fsck.exfat or chkdsk"
-        })?;
-        ensure(flags & CLEAR_TO_ZERO == 0, || {
-            "it is marked as not put away by its last writer (flag 8): run fsck.exfat or chkdsk"
-        })?;
+        ensure(
+            flags & MEDIUM_FAILS == 0,
+            || "it is marked as on a medium that fails: run fsck.exfat or chkdsk",
+        )?;
+        ensure(
+            flags & CLEAR_TO_ZERO == 0,
+            || "it is marked as not put away by its last writer (flag 8): run fsck.exfat or chkdsk",
+        )?;
         ensure(self.tables == 1, || {
             format!(
                 "it has {} file allocation tables, as TexFAT has, which is not understood",
@@ -120,7 +124,10 @@ impl Boot {
     /// Whether all parts lie behind each other, inside the volume.
     pub(super) fn check_layout(&self, volume_len: u64, disk_sector: u64) -> Result<(), Doubt> {
         ensure(self.len <= volume_len, || {
-            format!("it is {} bytes long, and its partition only {volume_len}", self.len)
+            format!(
+                "it is {} bytes long, and its partition only {volume_len}",
+                self.len
+            )
         })?;
         ensure(self.sector >= disk_sector, || {
             format!(
@@ -134,7 +141,10 @@ impl Boot {
             && self.table_at >= 2 * self.region_len()
             && self.table_len >= needed
             && self.table_at + self.table_len <= self.heap_at
-            && self.heap_at.checked_add(heap_len).is_some_and(|end| end <= self.len)
+            && self
+                .heap_at
+                .checked_add(heap_len)
+                .is_some_and(|end| end <= self.len)
             && self.has(self.root_cluster, 1);
         ensure(fits, || {
             format!(
@@ -155,13 +165,18 @@ impl Boot {
 /// Whether the boot region `region` has its signature and its checksum, and `copy`, the region
 /// behind it, has the same layout.
 pub(super) fn check_regions(boot: &Boot, region: &[u8], copy: &[u8]) -> Result<(), Doubt> {
-    let (region, copy) = (Raw::new(region, "boot region"), Raw::new(copy, "boot region's copy"));
-    ensure(region.slice(510, 2)? == [0x55, 0xAA], || {
-        "its boot sector does not end in 55 AA"
-    })?;
-    ensure(region.slice(11, 53)?.iter().all(|b| *b == 0), || {
-        "the bytes 11 to 63 of its boot sector are not zero"
-    })?;
+    let (region, copy) = (
+        Raw::new(region, "boot region"),
+        Raw::new(copy, "boot region's copy"),
+    );
+    ensure(
+        region.slice(510, 2)? == [0x55, 0xAA],
+        || "its boot sector does not end in 55 AA",
+    )?;
+    ensure(
+        region.slice(11, 53)?.iter().all(|b| *b == 0),
+        || "the bytes 11 to 63 of its boot sector are not zero",
+    )?;
     let sector = to_usize(boot.sector);
     let summed = region.slice(0, sector * 11)?;
     let sum = boot_checksum(summed);
@@ -173,14 +188,18 @@ pub(super) fn check_regions(boot: &Boot, region: &[u8], copy: &[u8]) -> Result<(
     }
     let differs = |at: &usize| region.u8(*at).ok() != copy.u8(*at).ok();
     let mut compared = LAYOUT.filter(|at| !CHANGING.contains(at));
-    ensure(!compared.any(|at| differs(&at)), || {
-        "its boot region and the copy behind it say different things: run fsck.exfat"
-    })
+    ensure(
+        !compared.any(|at| differs(&at)),
+        || "its boot region and the copy behind it say different things: run fsck.exfat",
+    )
 }
 
 /// The checksum over the first eleven sectors.
 fn boot_checksum(bytes: &[u8]) -> u32 {
-    let counted = bytes.iter().enumerate().filter(|(at, _)| !CHANGING.contains(at));
+    let counted = bytes
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !CHANGING.contains(at));
     counted.fold(0, |sum, (_, byte)| turn(sum, *byte))
 }
 
@@ -196,7 +215,10 @@ pub(super) fn table_checksum(sum: u32, bytes: &[u8]) -> u32 {
 
 /// The checksum of a set of directory entries, without the two bytes that store it.
 fn set_checksum(set: &[u8]) -> u16 {
-    let counted = set.iter().enumerate().filter(|(at, _)| !(2..4).contains(at));
+    let counted = set
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !(2..4).contains(at));
     counted.fold(0u16, |sum, (_, byte)| {
         sum.rotate_right(1).wrapping_add(u16::from(*byte))
     })
@@ -222,12 +244,20 @@ pub(super) enum Kind {
     EndOfDirectory,
     /// Deleted, or never used.
     Unused,
-    Bitmap { second: bool, stream: Stream },
-    UpCase { sum: u32, stream: Stream },
+    Bitmap {
+        second: bool,
+        stream: Stream,
+    },
+    UpCase {
+        sum: u32,
+        stream: Stream,
+    },
     Label,
     VolumeId,
     /// A file or directory, and how many entries of its set follow.
-    File { more: u8 },
+    File {
+        more: u8,
+    },
     Unknown(u8),
 }
 
@@ -299,9 +329,10 @@ pub(super) fn file(set: &[u8]) -> Result<File, Doubt> {
             });
         }
     }
-    ensure(!streams.is_empty(), || {
-        "a file's directory entry stands alone"
-    })?;
+    ensure(
+        !streams.is_empty(),
+        || "a file's directory entry stands alone",
+    )?;
     Ok(File {
         is_directory: raw.le16(4)? & DIRECTORY != 0,
         streams,

@@ -103,9 +103,10 @@ impl Tables {
                 Kind::UpCase { sum, stream } => up_cases.push((sum, stream)),
                 _ => {}
             }
-            ensure(bitmaps.len() <= 1 && up_cases.len() <= 1, || {
-                "its root directory names more than one allocation bitmap or up-case table"
-            })?;
+            ensure(
+                bitmaps.len() <= 1 && up_cases.len() <= 1,
+                || "its root directory names more than one allocation bitmap or up-case table",
+            )?;
         }
         let ([(false, bitmap)], [(up_case_sum, up_case)]) =
             (bitmaps.as_slice(), up_cases.as_slice())
@@ -183,7 +184,7 @@ impl<'a> Free<'a> {
     fn all(&mut self, bits: &Volume<'_>) -> Result<(), Doubt> {
         let needed = u64::from(self.boot.clusters).div_ceil(8);
         let last = self.boot.clusters + 2;
-        let mut cluster = 2;
+        let mut cluster = 2u32;
         let mut bytes = vec![0; to_usize(needed.min(CHUNK))];
         for at in (0..needed).step_by(to_usize(CHUNK)) {
             bytes.truncate(to_usize(CHUNK.min(needed - at)));

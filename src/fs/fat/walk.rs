@@ -64,9 +64,10 @@ pub(super) fn used(volume: &Volume<'_>) -> Result<Used, Doubt> {
     let boot = Boot::decode(&raw)?;
     boot.check(volume.len(), volume.sector())?;
     check_state(&boot)?;
-    ensure(disk::is_signed(&raw)?, || {
-        "its boot sector does not end in 55 AA"
-    })?;
+    ensure(
+        disk::is_signed(&raw)?,
+        || "its boot sector does not end in 55 AA",
+    )?;
     check_backup(volume, &boot, &raw)?;
     check_first_entries(volume, &boot)?;
     let mut scan = Scan::new(volume, &boot);
