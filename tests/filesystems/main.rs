@@ -8,4 +8,6 @@ mod kit;
 
 mod aged;
 mod cycle;
+mod exfat;
+mod fat;
 mod manifest;
