@@ -306,6 +306,10 @@ impl Boot {
         })?;
         if self.width == Width::ThirtyTwo {
             self.check_32()?;
+        } else {
+            ensure(self.root_len > 0, || {
+                format!("it is {kind} without room for a root directory")
+            })?;
         }
         ensure(
             self.width == Width::ThirtyTwo

@@ -319,6 +319,22 @@ fn the_root_directory_proves_where_clusters_are() {
 }
 
 #[test]
+fn an_empty_root_directory_behind_a_single_table_is_a_doubt() {
+    let mut disk = Disk::new(Width::Sixteen, 4200);
+    disk.bytes[16] = 1;
+    let table = disk.table;
+    disk.bytes
+        .drain((1 + table) * SECTOR..(1 + 2 * table) * SECTOR);
+    disk.put16(19, disk.bytes.len() / SECTOR);
+    assert_eq!(disk.used(), [0; 0]);
+    let at = SECTOR + 9 * 2;
+    disk.bytes[at..at + 2].fill(0xFF);
+    disk.assert_doubt("is empty, and 1 of its clusters are in use");
+    disk.name(0, b"FILE    TXT", 0x20, 9);
+    assert_eq!(disk.used(), [9]);
+}
+
+#[test]
 fn damaged_boot_sectors_are_doubts() {
     let with = |at: usize, value: usize| {
         let mut disk = Disk::new(Width::ThirtyTwo, 300);
@@ -336,6 +352,8 @@ fn damaged_boot_sectors_are_doubts() {
     with(42, 1).assert_doubt("unknown version");
     with(510, 0).assert_doubt("55 AA");
     let mut disk = Disk::new(Width::Sixteen, 4200);
+    disk.put16(17, 0);
+    disk.assert_doubt("without room for a root directory");
     disk.put16(17, 10);
     disk.assert_doubt("ends within a sector");
 }
