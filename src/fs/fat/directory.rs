@@ -55,20 +55,26 @@ fn named(entries: &[u8], width: Width) -> Result<Vec<Named>, Doubt> {
     Ok(found)
 }
 
-/// Looks at the root directory.
+/// Looks at the root directory of a volume whose files and directories have `taken` clusters.
 ///
 /// # Errors
 /// A doubt when it leads to clusters that are free, or to directories that are not there.
-pub(super) fn check_root(volume: &Volume<'_>, boot: &Boot) -> Result<(), Doubt> {
+pub(super) fn check_root(volume: &Volume<'_>, boot: &Boot, taken: u64) -> Result<(), Doubt> {
     let (at, len) = match boot.width {
         Width::ThirtyTwo => (boot.cluster_at(boot.root_cluster.into()), boot.cluster),
         Width::Twelve | Width::Sixteen => (boot.root_at, boot.root_len),
     };
     let entries = volume.read(at, len.min(MOST_READ))?;
-    for entry in named(&entries, boot.width)? {
-        check(volume, boot, &entry)?;
-    }
-    Ok(())
+    let all = named(&entries, boot.width)?;
+    // Two tables show by themselves where they end; behind a single one the directory has to.
+    let is_proof = boot.copies > 1 || boot.width == Width::ThirtyTwo;
+    ensure(is_proof || taken == 0 || !all.is_empty(), || {
+        format!(
+            "its root directory at byte {at} is empty, and {taken} of its clusters are in use: run \
+             fsck.fat"
+        )
+    })?;
+    all.iter().try_for_each(|entry| check(volume, boot, entry))
 }
 
 fn check(volume: &Volume<'_>, boot: &Boot, entry: &Named) -> Result<(), Doubt> {

@@ -123,6 +123,8 @@ pub(super) struct Boot {
     pub(super) data_at: u64,
     pub(super) clusters: u64,
     pub(super) media: u8,
+    /// Of FAT32, of which there is one.
+    version: u16,
     /// A copy of the boot sector.
     pub(super) backup_at: Option<u64>,
     /// Offset and value of the byte that systems mark while they use the volume.
@@ -208,19 +210,13 @@ impl Boot {
         let cluster = sector * u64::from(per_cluster);
         let table_at = reserved * sector;
         let root_len = u64::from(boot.le16(17)?) * 32;
-        ensure(root_len.is_multiple_of(sector), || {
-            format!(
-                "its root directory of {root_len} bytes ends within a sector of {sector}, and systems \
-                 do not agree where its files begin then"
-            )
-        })?;
         let table_16 = boot.le16(22)?;
         let table_len = match table_16 {
             0 => u64::from(boot.le32(36)?) * sector,
             n => u64::from(n) * sector,
         };
         let root_at = table_at + u64::from(copies) * table_len;
-        let data_at = root_at + root_len;
+        let data_at = root_at + root_len.next_multiple_of(sector);
         let len = total(boot)? * sector;
         ensure(table_len > 0 && data_at + cluster <= len, || {
             format!(
@@ -245,6 +241,7 @@ impl Boot {
             clusters,
             media,
             backup_at: None,
+            version: 0,
             state: (65, boot.u8(65)?),
             claims: claimed(boot)?,
         };
@@ -259,29 +256,30 @@ impl Boot {
     }
 
     fn decode_32(&mut self, boot: &Raw<'_>) -> Result<(), Doubt> {
-        let version = boot.le16(42)?;
-        ensure(version == 0, || {
-            format!("it is FAT32 of the unknown version {version:#06x}")
+        self.version = boot.le16(42)?;
+        let flags = boot.u8(40)?;
+        self.only_copy = Some(flags & 0x0F).filter(|_| flags & 0x80 != 0);
+        self.root_cluster = boot.le32(44)?;
+        let backup = u64::from(boot.le16(50)?) * self.sector;
+        self.backup_at = Some(backup).filter(|at| (1..=self.table_at - self.sector).contains(at));
+        Ok(())
+    }
+
+    fn check_32(&self) -> Result<(), Doubt> {
+        ensure(self.version == 0, || {
+            format!("it is FAT32 of the unknown version {:#06x}", self.version)
         })?;
         ensure(
             self.root_len == 0,
             || "it is FAT32 with a root directory as FAT16 has it",
         )?;
-        let flags = boot.le16(40)?;
-        if flags & 0x80 != 0 {
-            let only = boot.u8(40)? & 0x0F;
-            ensure(only < self.copies, || {
-                format!(
-                    "only its file allocation table {only} is valid, and there are {}",
-                    self.copies
-                )
-            })?;
-            self.only_copy = Some(only);
-        }
-        self.root_cluster = boot.le32(44)?;
-        let backup = u64::from(boot.le16(50)?) * self.sector;
-        self.backup_at = Some(backup).filter(|at| (1..=self.table_at - self.sector).contains(at));
-        Ok(())
+        let only = self.only_copy.unwrap_or(0);
+        ensure(only < self.copies, || {
+            format!(
+                "only its file allocation table {only} is valid, and there are {}",
+                self.copies
+            )
+        })
     }
 
     /// What must hold for the table to be read in one way only.
@@ -299,6 +297,20 @@ impl Boot {
                 self.sector
             )
         })?;
+        ensure(self.root_len.is_multiple_of(self.sector), || {
+            format!(
+                "its root directory of {} bytes ends within a sector, and systems do not agree where \
+                 its files begin then",
+                self.root_len
+            )
+        })?;
+        if self.width == Width::ThirtyTwo {
+            self.check_32()?;
+        } else {
+            ensure(self.root_len > 0, || {
+                format!("it is {kind} without room for a root directory")
+            })?;
+        }
         ensure(
             self.width == Width::ThirtyTwo
                 || !(FAT16_FROM..FAT16_FROM_ON_WINDOWS).contains(&clusters),

@@ -12,6 +12,8 @@
 mod chains;
 mod directory;
 mod disk;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use super::doubt::Doubt;

@@ -72,9 +72,8 @@ pub(super) fn used(volume: &Volume<'_>) -> Result<Used, Doubt> {
     check_first_entries(volume, &boot)?;
     let mut scan = Scan::new(volume, &boot);
     scan.tables()?;
-    let used = scan.finish()?;
-    check_root(volume, &boot)?;
-    Ok(used)
+    check_root(volume, &boot, scan.taken)?;
+    scan.finish()
 }
 
 /// Both systems that matter set a bit of the boot sector while they use a volume.
@@ -150,7 +149,7 @@ fn check_first_entries(volume: &Volume<'_>, boot: &Boot) -> Result<(), Doubt> {
     Ok(())
 }
 
-fn check_root(volume: &Volume<'_>, boot: &Boot) -> Result<(), Doubt> {
+fn check_root(volume: &Volume<'_>, boot: &Boot, taken: u64) -> Result<(), Doubt> {
     if boot.width == Width::ThirtyTwo {
         let root = boot.root_cluster;
         let there = boot.has(root) && !is_free(volume, boot, root)?;
@@ -158,7 +157,7 @@ fn check_root(volume: &Volume<'_>, boot: &Boot) -> Result<(), Doubt> {
             format!("its root directory in cluster {root} is free or does not exist: run fsck.fat")
         })?;
     }
-    directory::check_root(volume, boot)
+    directory::check_root(volume, boot, taken)
 }
 
 /// The first byte of table `copy`.
@@ -195,6 +194,8 @@ struct Scan<'a> {
     /// The first of the free clusters before the one that is looked at.
     free_from: Option<u64>,
     bad: u64,
+    /// Clusters in use, but for bad ones.
+    taken: u64,
     /// Clusters of which the tables say different things.
     differing: usize,
     /// Where those go on in tables that are not followed.
@@ -214,6 +215,7 @@ impl<'a> Scan<'a> {
             chains: Chains::new(boot),
             free_from: None,
             bad: 0,
+            taken: 0,
             differing: 0,
             led_to: Vec::new(),
         }
@@ -291,13 +293,14 @@ impl<'a> Scan<'a> {
         }
         self.end_of_free(cluster);
         match Entry::of(self.boot, cluster, value)? {
-            Entry::Next(next) => self.chains.next(cluster, next),
-            Entry::Bad => {
-                self.bad += 1;
-                Ok(())
+            Entry::Bad => self.bad += 1,
+            Entry::Next(next) => {
+                self.taken += 1;
+                self.chains.next(cluster, next)?;
             }
-            Entry::Free | Entry::End => Ok(()),
+            Entry::Free | Entry::End => self.taken += 1,
         }
+        Ok(())
     }
 
     /// The free clusters before `cluster`, if any, end there.
