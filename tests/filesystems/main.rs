@@ -8,4 +8,6 @@ mod kit;
 
 mod aged;
 mod cycle;
+mod f2fs;
 mod manifest;
+mod swap;
