@@ -159,7 +159,11 @@ impl Vm {
         );
         let end = said.rsplit_once("--end-- ");
         let status = end.and_then(|(_, after)| after.lines().next()?.parse().ok());
-        let output = end.map_or(said, |(before, _)| before).to_owned();
+        let output = end.map_or(said, |(before, _)| before);
+        // What the kernel says on the console, such as on a power cut, is no output of the script.
+        let of_kernel = |line: &str| line.starts_with("[ ") && line.contains("] ");
+        let lines = output.split_inclusive('\n').filter(|l| !of_kernel(l));
+        let output = lines.collect();
         Outcome { output, status }
     }
 

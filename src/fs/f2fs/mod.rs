@@ -2,11 +2,14 @@
 //! information table.
 //!
 //! Certain when the file system was unmounted, no file waits to be recovered, both superblocks
-//! agree, every segment's count is that of its map, and their sum is the checkpoint's. Everything
+//! agree, every segment's count is that of its map, and their sum is the checkpoint's or, where files
+//! have reserved blocks that they have not written, that of the nodes and data of all files. Everything
 //! before the main area and the six segments that are written to stay whole. Formats as in
 //! "include/linux/f2fs_fs.h", rules as in "fs/f2fs/checkpoint.c", "segment.c" and "recovery.c".
 
+mod count;
 mod disk;
+mod node;
 mod walk;
 
 use super::doubt::Doubt;
