@@ -14,6 +14,7 @@ pub(crate) mod privileged;
 pub(crate) mod run;
 pub(crate) mod store;
 pub(crate) mod tools;
+pub(crate) mod vm;
 
 pub(crate) const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;

@@ -16,7 +16,7 @@ pub(crate) fn privileged_with_fs(name: &str, what: &str) -> bool {
     privileged(what) && available(&format!("the kernel's {name}"), what, kernel_knows(name))
 }
 
-fn available(needed: &str, what: &str, there: bool) -> bool {
+pub(super) fn available(needed: &str, what: &str, there: bool) -> bool {
     if there {
         return true;
     }

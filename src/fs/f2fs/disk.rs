@@ -33,6 +33,7 @@ const MAX_PAYLOAD: u32 = 500;
 /// verity, superblock checksum, case folding, compression.
 const KNOWN_FEATURES: u32 = 0x3FF9;
 const FEATURE_ZONED: u32 = 0x2;
+const FEATURE_FLEXIBLE_XATTR: u32 = 0x40;
 const FEATURE_SB_CHECKSUM: u32 = 0x800;
 const FEATURE_READ_ONLY: u32 = 0x4000;
 
@@ -57,6 +58,10 @@ pub(super) struct Superblock {
     pub(super) main_segments: u64,
     /// Blocks of version bitmap behind the first block of a checkpoint.
     pub(super) payload: u64,
+    /// First block of the node addresses.
+    pub(super) nat: u64,
+    /// Whether inodes say how much room their attributes take.
+    pub(super) flexible: bool,
     /// Errors that the kernel has met.
     errors: [u8; 16],
     uuid: [u8; 16],
@@ -108,6 +113,8 @@ impl Superblock {
             nat_segments: number(60)?,
             main_segments: number(68)?,
             payload: number(1664)?,
+            nat: number(84)?,
+            flexible: features & FEATURE_FLEXIBLE_XATTR != 0,
             errors: copy(2794)?,
             uuid: copy(108)?,
         };
@@ -298,19 +305,41 @@ impl Checkpoint {
         start..start + u64::from(self.sit_bitmap)
     }
 
+    /// Where the version bitmap of the node addresses lies, in bytes from the pack's start.
+    pub(super) fn nat_bitmap_at(&self, payload: u64) -> Range<u64> {
+        let before = if self.has(flag::LARGE_NAT_BITMAP) {
+            4
+        } else if payload > 0 {
+            0
+        } else {
+            u64::from(self.sit_bitmap)
+        };
+        let start = to_u64(VERSION_BITMAPS) + before;
+        start..start + u64::from(self.nat_bitmap)
+    }
+
     /// Where the journal of the segment information lies: block of the pack, and byte in it.
     pub(super) fn sit_journal_at(&self) -> Option<(u64, usize)> {
+        // Of the summaries of data, that of cold data has it. Compact ones follow each other.
+        self.journal_at(2, JOURNAL)
+    }
+
+    /// Where the journal of the node addresses lies.
+    pub(super) fn nat_journal_at(&self) -> Option<(u64, usize)> {
+        self.journal_at(0, 0)
+    }
+
+    fn journal_at(&self, summary: u64, compact: usize) -> Option<(u64, usize)> {
         if self.has(flag::COMPACT_SUM) {
-            // Behind the journal of node addresses.
-            return Some((self.summaries, JOURNAL));
+            return Some((self.summaries, compact));
         }
+        // All summaries are there, or those of data only; the last block ends the pack.
         let kinds = if self.has(flag::UMOUNT | flag::FASTBOOT) {
             6
         } else {
             3
         };
-        // The third of the summaries before the last block.
-        let block = self.pack_blocks.checked_sub(kinds + 1)? + 2;
+        let block = self.pack_blocks.checked_sub(kinds + 1)? + summary;
         Some((block, SUMMARY_JOURNAL))
     }
 }

@@ -5,6 +5,7 @@ use super::super::Used;
 use super::super::doubt::{Doubt, ensure};
 use super::super::map::MapBuilder;
 use super::super::volume::Volume;
+use super::count;
 use super::disk::{
     BLOCK, Checkpoint, SEGMENT, SIT_PER_BLOCK, SUPERBLOCK, SUPERBLOCK_LEN, Segment, Superblock,
     bit, flag, follows, journal,
@@ -38,8 +39,25 @@ pub(super) fn used(volume: &Volume<'_>) -> Result<Used, Doubt> {
         .ok_or_else(|| Doubt::new(format!("its checkpoint has no room for summaries; {CHECK}")))?;
     let summary = volume.read((start + block) * BLOCK, BLOCK)?;
     let journal = entries_by_segment(&superblock, journal(&summary, at)?)?;
-    let map = build(volume, &superblock, &checkpoint, &versions, &journal)?;
-    Ok(Used::mapped(map))
+    let (map, counted) = build(volume, &superblock, &checkpoint, &versions, &journal)?;
+    let claimed = checkpoint.valid_blocks;
+    ensure(counted <= claimed, || {
+        format!(
+            "its segments have {counted} blocks in use, and its checkpoint says {claimed}; {CHECK}"
+        )
+    })?;
+    let mut used = Used::mapped(map);
+    if counted < claimed {
+        let again = count::in_use(volume, &superblock, start, &checkpoint)?;
+        ensure(again == counted, || {
+            format!("its segments have {counted} blocks in use, and its files {again}; {CHECK}")
+        })?;
+        used.notes.push(format!(
+            "{} blocks are reserved for files and not written yet",
+            claimed - counted
+        ));
+    }
+    Ok(used)
 }
 
 fn read(volume: &Volume<'_>, base: u64, range: std::ops::Range<u64>) -> Result<Vec<u8>, Doubt> {
@@ -192,14 +210,15 @@ fn entries_by_segment(
     Ok(by_segment)
 }
 
-/// Reads all segment information; entries of `journal` are newer.
+/// Reads all segment information, of which entries of `journal` are newer: the map, and how many
+/// blocks are in use.
 fn build(
     volume: &Volume<'_>,
     superblock: &Superblock,
     checkpoint: &Checkpoint,
     versions: &[u8],
     journal: &BTreeMap<u64, Segment>,
-) -> Result<MapBuilder, Doubt> {
+) -> Result<(MapBuilder, u64), Doubt> {
     // Only blocks of the main area are ever freed: all areas before it and what lies behind stay.
     let mut map = MapBuilder::new(volume.len(), BLOCK);
     let mut counted = 0u64;
@@ -233,13 +252,7 @@ fn build(
         let first = superblock.segment(segment);
         map.keep(first * BLOCK..(first + SEGMENT) * BLOCK);
     }
-    ensure(counted == checkpoint.valid_blocks, || {
-        format!(
-            "its segments have {counted} blocks in use, and its checkpoint says {}; {CHECK}",
-            checkpoint.valid_blocks
-        )
-    })?;
-    Ok(map)
+    Ok((map, counted))
 }
 
 fn free(map: &mut MapBuilder, first: u64, segment: &Segment) {
