@@ -12,10 +12,14 @@
 mod checksum;
 mod doubt;
 mod layer;
+mod luks;
 mod lvm;
 mod map;
+mod md;
+mod named;
 mod probe;
 mod raw;
+mod readonly;
 mod report;
 mod volume;
 
@@ -104,7 +108,17 @@ trait Reader: Sync {
 }
 
 /// Every format, containers first.
-const READERS: &[&dyn Reader] = &[&lvm::Lvm2];
+const READERS: &[&dyn Reader] = &[
+    &md::AtEnd,
+    &md::AtStart,
+    &named::Drbd,
+    &luks::Luks,
+    &lvm::Lvm2,
+    &named::Named,
+    &readonly::Erofs,
+    &readonly::Iso9660,
+    &readonly::Squashfs,
+];
 
 /// What is in use in `partition`.
 ///
