@@ -8,4 +8,9 @@ mod kit;
 
 mod aged;
 mod cycle;
+mod luks;
+mod lvm;
 mod manifest;
+mod md;
+mod named;
+mod readonly;
