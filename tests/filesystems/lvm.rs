@@ -14,6 +14,8 @@ const EXTENT: u64 = 4 * MIB;
 /// A disk that is the only one that LVM sees.
 struct Disk {
     device: Loop,
+    /// Another that it sees.
+    other: Option<Loop>,
     file: PathBuf,
     /// First byte of its extents.
     start: u64,
@@ -23,6 +25,7 @@ impl Disk {
     fn new(file: &Path) -> Disk {
         Disk {
             device: Loop::new(file),
+            other: None,
             file: file.to_owned(),
             start: MIB,
         }
@@ -33,12 +36,14 @@ impl Disk {
     }
 
     fn try_lvm(&self, tool: &str, args: &[&str]) -> Output {
+        let other = self.other.as_ref().unwrap_or(&self.device);
         let filter = format!(
-            "devices {{ filter = [\"a|^{}$|\", \"r|.*|\"] use_devicesfile = 0 \
+            "devices {{ filter = [\"a|^{}$|\", \"a|^{}$|\", \"r|.*|\"] use_devicesfile = 0 \
              obtain_device_list_from_udev = 0 }} global {{ use_lvmlockd = 0 use_lvmpolld = 0 \
              event_activation = 0 }} activation {{ udev_sync = 0 udev_rules = 0 monitoring = 0 }} \
              backup {{ backup = 0 archive = 0 }}",
-            self.path()
+            self.path(),
+            other.path().display()
         );
         let mut all = vec!["--config", &filter, "--driverloaded", "n"];
         all.extend(args);
@@ -287,10 +292,44 @@ fn disks_that_do_not_describe_their_group_are_taken_whole() {
     whole("orphan", "belongs to no volume group");
     disk.make_group(&[]);
     disk.make_volume("root", 2);
-    disk.lvm("pvchange", &["--metadataignore", "y", disk.path()]);
-    whole("ignored", "only on other physical volumes");
-    disk.lvm("pvchange", &["--metadataignore", "n", disk.path()]);
     drop(disk);
     bytes::flip(&file, 4096 + 40);
     whole("damaged", "checksum");
+}
+
+#[test]
+fn groups_of_two_disks_are_taken_by_what_each_disk_knows() {
+    if !privileged("LVM2 on two disks") {
+        return;
+    }
+    let dir = scratch();
+    let file = dir.path().join("pv");
+    let file_2 = dir.path().join("pv-2");
+    for file in [&file, &file_2] {
+        bytes::create_sparse(file, 41 * MIB);
+    }
+    let mut disk = Disk::new(&file);
+    let other = Loop::new(&file_2);
+    let second = other.path().to_str().unwrap().to_owned();
+    disk.other = Some(other);
+    disk.make_group(&[]);
+    disk.lvm("vgextend", &["vg0", &second]);
+    let off = ["-an", "-Zn", "-Wn"];
+    let striped = ["-i", "2", "-I", "64k", "-l", "4", "-n", "wide", "vg0"];
+    disk.lvm("lvcreate", &[&off[..], &striped].concat());
+    let plain = ["-l", "3", "-n", "far", "vg0", &second];
+    disk.lvm("lvcreate", &[&off[..], &plain].concat());
+    // Of two areas of four extents one half is here; the other volume is elsewhere.
+    let cycle = Cycle::of(&file, dir.path());
+    cycle.only().assert_mapped("LVM2");
+    assert_eq!(cycle.only().free(), (10 - 2) * EXTENT);
+    let cycle = Cycle::of(&file_2, dir.path());
+    assert_eq!(cycle.only().free(), (10 - 5) * EXTENT);
+    // What it holds from now on is out of date.
+    disk.lvm("pvchange", &["--metadataignore", "y", disk.path()]);
+    let copy = dir.path().join("ignored");
+    std::fs::copy(&file, &copy).unwrap();
+    let cycle = Cycle::of(&copy, dir.path());
+    let why = "only on other physical volumes";
+    cycle.only().assert_whole("LVM2", why);
 }
