@@ -287,7 +287,7 @@ fn segment<'t>(
         let stripes = section.number("stripe_count")?;
         let right = stripes > 0
             && stripes == crate::base::to_u64(segment.areas.len())
-            && count % stripes == 0;
+            && count.is_multiple_of(stripes);
         ensure(right, || {
             format!("the stripes of its logical volume {volume} do not add up")
         })?;

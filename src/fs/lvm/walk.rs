@@ -213,7 +213,7 @@ fn pieces(logical: &Logical<'_>, group: &Group<'_>) -> Result<Option<Vec<Piece>>
         } else {
             segment.stripe
         };
-        ensure(chunk > 0 && area_len % chunk == 0, || {
+        ensure(chunk > 0 && area_len.is_multiple_of(chunk), || {
             format!(
                 "the stripes of its logical volume {} do not add up",
                 logical.name
