@@ -8,4 +8,5 @@ mod kit;
 
 mod aged;
 mod cycle;
+mod foreign;
 mod manifest;
