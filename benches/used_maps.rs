@@ -220,15 +220,11 @@ fn domain(rival: &str, image: &Path) -> Any<()> {
         "--domain",
         "--offset_domain=0",
         "--quiet",
-        "--force",
         "--logfile=/dev/null",
     ];
     let mut command = Command::new(rival);
-    run(command
-        .args(options)
-        .arg("--source")
-        .arg(image)
-        .args(["--output", "/dev/null"]))?;
+    let command = command.args(options).arg("--source").arg(image);
+    run(command.args(["--overwrite", "/dev/null"]))?;
     Ok(())
 }
 
