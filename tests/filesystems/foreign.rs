@@ -225,9 +225,24 @@ fn files(kind: &str, dir: &Path, copy: &Path) -> Option<Manifest> {
                 return None;
             }
             let device = Loop::new(copy);
+            if !mounts(device.path(), &at) {
+                println!("{kind} at {} cannot be mounted", copy.display());
+                return None;
+            }
             let mount = Mount::new(device.path(), &at);
             Some(Manifest::of(mount.path()))
         }
         _ => None,
     }
+}
+
+/// Whether the system can mount `device`; samples of damage are among the disks.
+fn mounts(device: &Path, at: &Path) -> bool {
+    fs::create_dir(at).unwrap();
+    let mounted = tools::try_run("mount", &[device, at]).status.success();
+    if mounted {
+        tools::run("umount", &[at]);
+    }
+    fs::remove_dir(at).unwrap();
+    mounted
 }
