@@ -4,8 +4,7 @@
 //!
 //! Makes file systems of 100 GiB with N files (20,000; `--full`: a million) in some hundred folders, of
 //! which every tenth is gone again, and asks `fs::used` what is in use; Partclone's domain mode, which
-//! answers the same question (and takes whole seconds, at least one, since it waits for the thread
-//! that shows its progress), runs beside it on the same file where it is installed. NTFS gets a fifth
+//! answers the same question, runs beside it on the same file where it is installed. NTFS gets a fifth
 //! of the files, because `ntfs-3g` takes long to make them, or what `--ntfs-files` says. `huge` makes
 //! empty ext4 and XFS of 16 TiB; memory for their maps must stay below 64 MiB. Everything is measured
 //! with a warm page cache, in turns, and the table shows medians of three.
