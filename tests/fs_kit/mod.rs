@@ -2,7 +2,7 @@
 //! `fixtures/fs`, damage to them, and a run of `fs::used` that is watched.
 
 // Each of them uses its own part.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub(crate) mod capsules;
 pub(crate) mod damage;
