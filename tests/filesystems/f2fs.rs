@@ -154,7 +154,7 @@ const AGE: &str = "
 mount -t f2fs -o compress_extension=txt $1 $2 2>/dev/null || mount -t f2fs $1 $2
 age $2; umount $2
 mount -t f2fs $1 $2; manifest $2; umount $2";
-const READ: &str = "mount -t f2fs -o ro $1 $2; manifest $2; umount $2";
+const READ: &str = "mount -t f2fs $1 $2; manifest $2; umount $2";
 
 #[test]
 fn aged_file_systems_come_back() {
