@@ -86,7 +86,7 @@ impl Volume {
 fn mounted<T>(image: &Path, dir: &Path, options: &str, work: impl FnOnce(&Path) -> T) -> T {
     let device = Loop::new(image);
     let at = dir.join("mounted");
-    let mount = Mount::with_options(device.path(), options, &at);
+    let mount = Mount::with_options(device.path(), &at, options);
     let result = work(mount.path());
     drop(mount);
     fs::remove_dir(&at).unwrap();

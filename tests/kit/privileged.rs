@@ -104,7 +104,6 @@ impl Mount {
         Mount::with(&[device.to_str().unwrap()], at)
     }
 
-<<<<<<< HEAD
     /// Mounts `device` so that nothing is written to it.
     pub(crate) fn read_only(device: &Path, at: &Path) -> Mount {
         Mount::with_options(device, at, "ro")
@@ -117,10 +116,6 @@ impl Mount {
 
     /// Mounts `device` with `-o options`.
     pub(crate) fn with_options(device: &Path, at: &Path, options: &str) -> Mount {
-=======
-    /// With mount options ("ro,noatime").
-    pub(crate) fn with_options(device: &Path, options: &str, at: &Path) -> Mount {
->>>>>>> btrfs
         Mount::with(&["-o", options, device.to_str().unwrap()], at)
     }
 
