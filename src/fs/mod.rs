@@ -18,11 +18,15 @@ mod ext;
 mod f2fs;
 mod fat;
 mod layer;
+mod luks;
 mod lvm;
 mod map;
+mod md;
+mod named;
 mod ntfs;
 mod probe;
 mod raw;
+mod readonly;
 mod report;
 mod swap;
 mod volume;
@@ -114,6 +118,10 @@ trait Reader: Sync {
 
 /// Every format, containers first.
 const READERS: &[&dyn Reader] = &[
+    &md::AtEnd,
+    &md::AtStart,
+    &named::Drbd,
+    &luks::Luks,
     &bitlocker::BitLocker,
     &lvm::Lvm2,
     &btrfs::Btrfs,
@@ -121,7 +129,11 @@ const READERS: &[&dyn Reader] = &[
     &ext::Ext,
     &f2fs::F2fs,
     &fat::Fat,
+    &named::Named,
     &ntfs::Ntfs,
+    &readonly::Erofs,
+    &readonly::Iso9660,
+    &readonly::Squashfs,
     &swap::Swap,
     &xfs::Xfs,
 ];

@@ -11,11 +11,12 @@ use super::map::MapBuilder;
 use super::raw::{Raw, label};
 use super::volume::Volume;
 use super::{Content, ContentKind, Found, Reader, Used};
-use crate::base::{ByteLen, ByteOffset, Extent, to_u64, to_usize};
+use crate::base::{ByteOffset, Extent, to_u64, to_usize};
+use std::ops::Range;
 
 /// The pages that machines with Linux have had, in bytes.
 const PAGES: [u64; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
-/// Kept at the beginning whatever the page: boot sectors and the header.
+/// What is looked at for a signature: the largest page.
 const HEAD: u64 = 64 << 10;
 /// Where the signature begins, counted from the end of the page.
 const SIGNATURE: u64 = 10;
@@ -61,7 +62,7 @@ impl Reader for Swap {
         let head = read_head(volume)?;
         let found = signature(&head).ok_or_else(|| Doubt::new("its signature is gone"))?;
         match (found.state, found.page) {
-            (State::Suspended(by), _) => Ok(suspended(volume, by)),
+            (State::Suspended(by), page) => Ok(suspended(volume, by, page.unwrap_or(HEAD))),
             (State::Area, Some(page)) => area(volume, &Header::decode(&head, page)?),
             _ => Err(Doubt::new(
                 "it has the signature of swap areas of version 0, which no kernel has used since 2008",
@@ -201,34 +202,35 @@ fn area(volume: &Volume<'_>, header: &Header) -> Result<Used, Doubt> {
         )
     })?;
     let mut map = MapBuilder::new(volume.len(), PAGES[0]);
-    map.free(HEAD..end.max(HEAD));
+    map.free(header.page..end);
     for page in &header.bad {
         map.keep(page * header.page..(page + 1) * header.page);
     }
     let mut used = Used::mapped(map);
     used.basis = Some("its header; pages of swap are not needed".to_owned());
-    used.contents = contents(ContentKind::Swap, end);
+    used.contents = contents(ContentKind::Swap, header.page..end);
     Ok(used)
 }
 
-/// An area that a system is suspended into by `by`.
-fn suspended(volume: &Volume<'_>, by: &str) -> Used {
+/// An area that a system is suspended into by `by`, behind `head` bytes of header.
+fn suspended(volume: &Volume<'_>, by: &str, head: u64) -> Used {
     let mut used = Used::whole(volume, "a suspended system: all of it is in use");
     used.notes.push(format!(
         "A SYSTEM IS SUSPENDED TO DISK HERE (by {by}): every file system that it had mounted still \
          is, as far as it knows. Resume it only if none of them has changed since; to make a clean \
          image, boot it and shut it down"
     ));
-    used.contents = contents(ContentKind::Hibernation, volume.len());
+    used.contents = contents(ContentKind::Hibernation, head..volume.len());
     used
 }
 
-fn contents(kind: ContentKind, end: u64) -> Vec<Content> {
-    let len = ByteLen(end.saturating_sub(HEAD));
-    let start = ByteOffset(HEAD);
-    let extents = vec![Extent { start, len }];
-    let content = Content { kind, extents };
-    if len.0 > 0 { vec![content] } else { Vec::new() }
+fn contents(kind: ContentKind, pages: Range<u64>) -> Vec<Content> {
+    let extent = Extent::between(ByteOffset(pages.start), ByteOffset(pages.end));
+    let extents: Vec<Extent> = extent.into_iter().filter(|e| !e.is_empty()).collect();
+    if extents.is_empty() {
+        return Vec::new();
+    }
+    vec![Content { kind, extents }]
 }
 
 #[cfg(test)]
