@@ -238,7 +238,7 @@ mod tests {
     use super::super::probe::look_into;
     use super::super::{Certainty, UsedReport};
     use super::*;
-    use crate::base::Cancel;
+    use crate::base::{ByteLen, Cancel};
     use crate::block::MemorySource;
 
     const LEN: usize = 1 << 20;
@@ -267,9 +267,9 @@ mod tests {
         look_into(&Volume::new(&source, &cancel), &[&Swap]).unwrap()
     }
 
-    fn runs(report: &UsedReport) -> Vec<(u64, u64)> {
+    fn runs(report: &UsedReport) -> Vec<Range<u64>> {
         let runs = report.used.runs();
-        runs.map(|r| (r.start * report.unit.0, r.end * report.unit.0))
+        runs.map(|r| r.start * report.unit.0..r.end * report.unit.0)
             .collect()
     }
 
@@ -294,13 +294,7 @@ mod tests {
                 assert_eq!(report.certainty, Certainty::Certain);
                 assert_eq!(report.kind, "swap");
                 assert_eq!(report.label.as_deref(), Some("pool"));
-                let end = (page * 10).max(HEAD);
-                let kept = [(0, HEAD), (end, to_u64(LEN))];
-                let expected = if end == HEAD {
-                    vec![(0, to_u64(LEN))]
-                } else {
-                    kept.to_vec()
-                };
+                let expected = [0..page, page * 10..to_u64(LEN)];
                 assert_eq!(runs(&report), expected, "{page} {order:?}");
             }
         }
@@ -316,7 +310,7 @@ mod tests {
         let (page, len) = (8192, to_u64(LEN));
         assert_eq!(
             runs(&report),
-            [(0, HEAD), (20 * page, 21 * page), (len - page, len)]
+            [0..page, 20 * page..21 * page, len - page..len]
         );
     }
 
@@ -336,7 +330,7 @@ mod tests {
                 let report = look(bytes);
                 assert_eq!(report.certainty, Certainty::Certain);
                 assert_eq!(report.kind, "swap, hibernated");
-                assert_eq!(runs(&report), [(0, to_u64(LEN))]);
+                assert_eq!(runs(&report), vec![0..to_u64(LEN)]);
                 assert!(report.notes[0].contains("SUSPENDED"));
                 assert_eq!(report.contents[0].kind, ContentKind::Hibernation);
             }
@@ -345,7 +339,7 @@ mod tests {
         bytes[..8].copy_from_slice(&TUX_ON_ICE);
         let report = look(bytes);
         assert_eq!(report.kind, "swap, hibernated");
-        assert_eq!(runs(&report), [(0, to_u64(LEN))]);
+        assert_eq!(runs(&report), vec![0..to_u64(LEN)]);
     }
 
     #[test]
@@ -353,7 +347,7 @@ mod tests {
         let mut bytes = made(4096, Order::Little);
         put(&mut bytes, LAST_PAGE, 99, Order::Little);
         bytes[65526..65536].copy_from_slice(b"SWAPSPACE2");
-        assert_eq!(runs(&look(bytes)), [(0, HEAD), (409_600, to_u64(LEN))]);
+        assert_eq!(runs(&look(bytes)), [0..4096, 409_600..to_u64(LEN)]);
     }
 
     #[test]
