@@ -157,7 +157,7 @@ fn an_mft_in_many_fragments() {
         return;
     }
     let dir = scratch();
-    let image = volume(dir.path(), 5 * MIB, 512, &["-c", "512"]);
+    let image = volume(dir.path(), 16 * MIB, 512, &["-c", "512"]);
     let before = filled(&image, 512, "rw", fragment_mft);
     // So many that they need an attribute list and more records.
     let list = Attribute::of(&image, 0, 0x20);
