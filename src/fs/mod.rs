@@ -5,9 +5,9 @@
 //! know: where a partition lies on its disk, images, change detection.
 //!
 //! Each format is a folder: `disk.rs` decodes bytes, `walk.rs` builds the map, `mod.rs` is its
-//! [`Reader`]. [`probe`] decides which reader is asked. Everything is in use until a reader has
-//! proven it free ([`map::MapBuilder`]); whatever a reader does not understand it answers with a
-//! [`doubt::Doubt`], and then everything is taken.
+//! `Reader`. `probe` decides which reader is asked. Everything is in use until a reader has
+//! proven it free (`map::MapBuilder`); whatever a reader does not understand it answers with a
+//! `doubt::Doubt`, and then everything is taken.
 
 mod bitlocker;
 mod btrfs;

@@ -127,6 +127,7 @@ pub(super) fn take(
 }
 
 /// One place where a file system may be.
+#[derive(Debug, Clone, Copy)]
 struct Part {
     number: u32,
     extent: Extent,

@@ -98,7 +98,8 @@ fn unpacked(package: &str) -> Option<PathBuf> {
         apt.output().is_ok_and(|output| output.status.success())
     };
     let update = || tools::tool("apt-get").args(["update", "--quiet"]).output();
-    if !download() && !(update().is_ok() && download()) {
+    let there = download() || (update().is_ok() && download());
+    if !there {
         let required = std::env::var_os("STRATA_REQUIRE_FOREIGN").is_some_and(|v| v == "1");
         assert!(
             !required,

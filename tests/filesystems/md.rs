@@ -99,9 +99,14 @@ fn a_clean_mirror_is_looked_into() {
     if !privileged_with_fs("ext4", "ext4 on members of a mirror") {
         return;
     }
-    for (version, place, data) in [("1.0", LEN - 8192, 0), ("1.2", 4096, DATA)] {
+    for (version, data) in [("0.90", 0), ("1.0", 0), ("1.2", DATA)] {
         let dir = scratch();
-        let file = member(&dir.path().join("member"), 1, place, data);
+        let path = dir.path().join("member");
+        let file = match version {
+            "0.90" => old_member(&path),
+            "1.0" => member(&path, 1, LEN - 8192, data),
+            _ => member(&path, 1, 4096, data),
+        };
         let found = examined(&file);
         for part in [
             &format!("Version : {version}"),

@@ -516,7 +516,7 @@ fn damage_is_taken_whole() {
     let dir = scratch();
     let image = small(dir.path());
     assert_mapped(&image, dir.path());
-    let mut damage = |at: u64, byte: u8, why: &str| {
+    let damage = |at: u64, byte: u8, why: &str| {
         let before = bytes::read(&image, at, 1);
         bytes::write(&image, at, &[byte]);
         assert_whole(&image, dir.path(), why);

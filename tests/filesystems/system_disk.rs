@@ -56,7 +56,7 @@ fn manifests(disk: &Path, dir: &Path) -> Vec<Manifest> {
         let mount = dir.join(format!("mount-{index}"));
         match kind.as_str() {
             "ext4" | "btrfs" => {
-                found.push(Manifest::of(Mount::read_only(device.path(), &mount).path()))
+                found.push(Manifest::of(Mount::read_only(device.path(), &mount).path()));
             }
             "xfs" => {
                 let mount = Mount::with_options(device.path(), &mount, "ro,nouuid");

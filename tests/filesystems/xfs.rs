@@ -234,6 +234,7 @@ fn grown() {
     let groups = of_superblock(&image, "agcount");
     let file = File::options().write(true).open(&image).unwrap();
     file.set_len(150 * MIB + 3 * KIB).unwrap();
+    drop(file);
     mounted(&image, &mount, |root| {
         tools::run("xfs_growfs", &[root]);
         let more = root.join("more");

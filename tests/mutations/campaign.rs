@@ -262,7 +262,8 @@ mod tests {
         };
         assert_eq!(missing(512, &[1..2, 16..24, 31..32]), None);
         assert_eq!(missing(4096, &[0..1, 2..4]), None);
-        assert_eq!(missing(1024, &[1..16]), Some(512..1024));
+        let from_the_second = vec![1..16; 1];
+        assert_eq!(missing(1024, &from_the_second), Some(512..1024));
         assert_eq!(missing(4096, &[0..1, 3..4]), Some(8192..12_288));
         assert_eq!(missing(512, &[1..2, 16..24]), Some(15_872..16_384));
         assert_eq!(missing(512, &[]), Some(512..1024));

@@ -43,7 +43,7 @@ fn label(volume: &Volume<'_>, raw: &Raw<'_>) -> Result<Option<String>, Doubt> {
     let boot = Boot::decode(raw)?;
     boot.check_layout(volume.len(), volume.sector())?;
     let root = boot.root_cluster;
-    let mut entries = Entries::new(volume, &boot, vec![root..root + 1]);
+    let mut entries = Entries::new(volume, &boot, std::iter::once(root..root + 1).collect());
     while let Some((kind, entry)) = entries.next_in_use()? {
         match kind {
             Kind::Label => return disk::label(&Raw::new(&entry, "label")),

@@ -6,7 +6,7 @@
 
 use super::super::doubt::{Doubt, ensure};
 use super::inode::Blocks;
-use super::log::{Entry, LogSuperblock, Tag};
+use super::log::{self, Entry, LogSuperblock, Tag};
 use super::view::{Newer, Overlay, View};
 use std::collections::BTreeMap;
 
@@ -75,7 +75,10 @@ impl Replay<'_> {
         let at = self.next_block()?;
         let bytes = self.view.read_old(at, 1)?;
         match self.log.form.entry(&bytes, self.sequence)? {
-            None => return Ok(false),
+            None => {
+                self.check_end(&bytes)?;
+                return Ok(false);
+            }
             Some(Entry::Descriptor(tags)) => {
                 for tag in tags {
                     let inside = tag.block < self.limit;
@@ -95,6 +98,32 @@ impl Replay<'_> {
         let most = self.open.copies.len().max(self.open.revoked.len());
         self.check_size(most)?;
         Ok(true)
+    }
+
+    /// Doubts unless the log really ends with `block`, and not at a block that was damaged: nothing
+    /// behind it may belong to the expected transaction or a later one, and no transaction may have
+    /// begun. What a mount would give up here may hold files that were safe before the damage.
+    fn check_end(&mut self, block: &[u8]) -> Result<(), Doubt> {
+        let begun = !self.open.copies.is_empty() || !self.open.revoked.is_empty();
+        let mut goes_on = begun || self.is_newer(block);
+        while self.left > 0 && !goes_on {
+            let at = self.next_block()?;
+            goes_on = self.is_newer(&self.view.read_old(at, 1)?);
+        }
+        ensure(!goes_on, || {
+            format!(
+                "its journal breaks off in transaction {}, as when it is being written or is \
+                 damaged: mount it once and unmount it cleanly",
+                self.sequence
+            )
+        })
+    }
+
+    /// Whether a block of the log has the header of the expected transaction or of a later one.
+    fn is_newer(&self, block: &[u8]) -> bool {
+        let found = log::sequence_of(block);
+        // Sequence numbers begin again after the last: half of them are later than any.
+        found.is_some_and(|found| found.wrapping_sub(self.sequence) < 1 << 31)
     }
 
     /// Where the next block of the log lies.
@@ -219,10 +248,10 @@ mod tests {
             log.push(writer.revoke(0, &[2, 3]));
             log.extend(writer.copies(0, &[(4, magic.clone()), (5, content(5))]));
             log.push(writer.commit(0));
-            // Newer than its revoke; and a transaction that was never finished.
+            // Newer than its revoke; and what an older turn of the log has left.
             log.extend(writer.copies(1, &[(3, content(33))]));
             log.push(writer.commit(1));
-            log.extend(writer.copies(2, &[(6, content(6))]));
+            log.extend(writer.copies(u32::MAX - 9, &[(6, content(6))]));
             log.resize(40, content(0));
             let expected = [
                 (1, content(1)),
@@ -251,6 +280,28 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_breaks_off_is_a_doubt() {
+        for writer in forms() {
+            let mut log = vec![writer.superblock(20, 1, 1, 9)];
+            log.extend(writer.copies(9, &[(1, content(1))]));
+            log.push(writer.commit(9));
+            let whole = log.len();
+            log.extend(writer.copies(10, &[(2, content(2))]));
+            let begun = log.len();
+            log.push(writer.commit(10));
+            log.resize(20, content(0));
+            assert_eq!(replayed(&log).unwrap().len(), 2);
+            // A transaction that was never finished; one whose beginning is gone; a gap before one.
+            for gone in [begun..begun + 1, whole..whole + 1, 1..2, whole - 1..whole] {
+                let mut log = log.clone();
+                log[gone.clone()].fill(content(0));
+                let doubt = format!("{:?}", replayed(&log).unwrap_err());
+                assert!(doubt.contains("breaks off"), "{writer:?} {gone:?}: {doubt}");
+            }
+        }
+    }
+
+    #[test]
     fn every_damaged_byte_under_a_checksum_is_a_doubt() {
         for writer in forms().filter(|w| w.sums > 0) {
             let mut log = vec![writer.superblock(10, 1, 1, 9)];
@@ -259,9 +310,8 @@ mod tests {
             log.push(writer.commit(9));
             log.resize(10, content(0));
             assert_eq!(replayed(&log).unwrap().len(), 1);
-            // Behind the header, which tells where the log ends.
             for number in 1..5 {
-                for at in [13, 20, 500, 1023] {
+                for at in [0, 5, 11, 13, 20, 500, 1023] {
                     let mut damaged = log.clone();
                     damaged[number][at] ^= 0x10;
                     assert!(replayed(&damaged).is_err(), "{writer:?} {number} {at}");

@@ -52,6 +52,14 @@ pub(super) struct Form {
     seed: u32,
 }
 
+/// The transaction that a block of the log names in its header, if it has one. Copies of blocks that
+/// begin like a header are stored with their first word cleared.
+pub(super) fn sequence_of(block: &[u8]) -> Option<u32> {
+    let raw = Raw::new(block, "journal block");
+    let header = raw.be32(0).is_ok_and(|magic| magic == MAGIC);
+    raw.be32(8).ok().filter(|_| header)
+}
+
 impl LogSuperblock {
     /// The superblock in `bytes`, the journal's first block.
     ///
