@@ -20,10 +20,10 @@ const PARTS: [(u64, u64); 4] = [
 ];
 
 /// A disk of 96 MiB that has seen use: every byte that nobody wrote since says so.
-fn used_disk(dir: &Path, name: &str, old: &[u8; 16]) -> PathBuf {
-    let path = dir.join(name);
+fn used_disk(dir: &Path) -> PathBuf {
+    let path = dir.join("disk");
     bytes::create_sparse(&path, 96 * MIB);
-    let pattern = old.repeat(64 * 1024);
+    let pattern = OLD.repeat(64 * 1024);
     for at in (0..96 * MIB).step_by(1 << 20) {
         bytes::write(&path, at, &pattern);
     }
@@ -110,7 +110,7 @@ fn exported(store: &Store, dir: &Path, name: &str) -> PathBuf {
 #[test]
 fn free_space_is_not_in_the_image() {
     let dir = scratch();
-    let disk = used_disk(dir.path(), "disk", OLD);
+    let disk = used_disk(dir.path());
     let store = Store::new(dir.path(), "store");
     let planned = plan(&store, &disk, &[]);
     let (ext4, swap) = (part(&planned, 1), part(&planned, 2));
@@ -151,13 +151,18 @@ fn extracted(disk: &Path, dir: &Path) -> PathBuf {
 #[test]
 fn other_bytes_in_free_space_make_no_difference() {
     let dir = scratch();
-    let disk = used_disk(dir.path(), "disk", OLD);
+    let disk = used_disk(dir.path());
     let store = Store::new(dir.path(), "store");
     store.backed_up(&disk);
-    let other = used_disk(dir.path(), "other", b"other old bytes.");
-    // The parts without a file system, the BIOS boot area among them, are all content.
-    let content = bytes::read(&disk, PARTS[2].0, PARTS[2].1 + PARTS[3].1);
-    bytes::write(&other, PARTS[2].0, &content);
+    // The same disk, with other old bytes in the free space of its first two partitions.
+    let other = dir.path().join("other");
+    std::fs::copy(&disk, &other).unwrap();
+    for (start, len) in &PARTS[..2] {
+        let mut content = bytes::read(&other, *start, *len);
+        let old = content.chunks_mut(OLD.len()).filter(|c| c == OLD);
+        old.for_each(|c| c.copy_from_slice(b"other old bytes."));
+        bytes::write(&other, *start, &content);
+    }
     let against = |path: &Path| store.verify(&["latest", "--against", text(path)]);
     against(&disk).expect(0);
     against(&other).expect(0);
@@ -174,7 +179,7 @@ fn other_bytes_in_free_space_make_no_difference() {
 #[test]
 fn all_blocks_are_all_bytes() {
     let dir = scratch();
-    let disk = used_disk(dir.path(), "disk", OLD);
+    let disk = used_disk(dir.path());
     let store = Store::new(dir.path(), "store");
     let planned = plan(&store, &disk, &["--all-blocks"]);
     assert_eq!(part(&planned, 1)["taken"], part(&planned, 1)["length"]);
@@ -196,7 +201,7 @@ fn all_blocks_are_all_bytes() {
 #[test]
 fn one_partition_of_many() {
     let dir = scratch();
-    let disk = used_disk(dir.path(), "disk", OLD);
+    let disk = used_disk(dir.path());
     let store = Store::new(dir.path(), "store");
     let backup = store.backup(&disk).args(["--partition", "3,4"]);
     backup.run().expect(0);
@@ -232,7 +237,7 @@ fn one_partition_of_many() {
 #[test]
 fn strict_runs_fail_where_others_take_everything() {
     let dir = scratch();
-    let disk = used_disk(dir.path(), "disk", OLD);
+    let disk = used_disk(dir.path());
     let store = Store::new(dir.path(), "store");
     let strict = || -> Outcome { store.backup(&disk).arg("--strict").run() };
     strict().expect(5).expect_says("partition 3");
@@ -256,7 +261,7 @@ fn strict_runs_fail_where_others_take_everything() {
 #[test]
 fn what_is_left_out_on_request_reads_as_zeros() {
     let dir = scratch();
-    let disk = used_disk(dir.path(), "disk", OLD);
+    let disk = used_disk(dir.path());
     let store = Store::new(dir.path(), "store");
     let report = store.backup(&disk).args(["--exclude", "swap", "--json"]);
     let report = report.run().expect(0).json();
@@ -292,7 +297,7 @@ fn what_is_left_out_on_request_reads_as_zeros() {
 #[test]
 fn ends_of_partitions_hold_no_old_bytes() {
     let dir = scratch();
-    let disk = used_disk(dir.path(), "disk", OLD);
+    let disk = used_disk(dir.path());
     let store = Store::new(dir.path(), "store");
     store.backed_up(&disk);
     let target = dir.path().join("target");
@@ -311,7 +316,7 @@ fn what_is_mounted_for_writing_is_taken_whole() {
         return;
     }
     let dir = scratch();
-    let disk = used_disk(dir.path(), "disk", OLD);
+    let disk = used_disk(dir.path());
     let alone = extracted(&disk, dir.path());
     let device = Loop::new(&alone);
     let store = Store::new(dir.path(), "store");
@@ -341,7 +346,7 @@ fn disks_show_what_is_used_free_and_taken() {
         return;
     }
     let dir = scratch();
-    let disk = used_disk(dir.path(), "disk", OLD);
+    let disk = used_disk(dir.path());
     let device = Loop::read_only(&disk);
     let planned = plan(&Store::new(dir.path(), "store"), &disk, &[]);
     let listed = crate::kit::run::strata("disks")

@@ -99,8 +99,8 @@ fn field(dump: &str, name: &str) -> u64 {
 }
 
 /// What is in use by the count of `dump.f2fs`: all before the main area and behind it, the segments
-/// that are written to, and the blocks in use of the others. The checkpoint counts `reserved` blocks
-/// more, which files have but were never written.
+/// that are written to, and the blocks in use of the others. The checkpoint may count up to `reserved`
+/// blocks more, which files have but were never written.
 #[track_caller]
 fn expected_used(image: &Path, dir: &Path, reserved: u64) -> u64 {
     let image_text = image.to_str().unwrap();
@@ -133,7 +133,10 @@ fn expected_used(image: &Path, dir: &Path, reserved: u64) -> u64 {
     }
     assert_eq!(listed, segments, "{list}");
     let counted = field(&dump, "valid_block_count");
-    assert_eq!(valid + reserved, counted, "{dump}");
+    assert!(
+        (valid..=valid + reserved).contains(&counted),
+        "{valid}: {dump}"
+    );
     bytes::length(image) - free * BLOCK
 }
 
