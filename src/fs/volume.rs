@@ -104,6 +104,22 @@ impl<'a> Volume<'a> {
         u64::from(self.source.geometry().logical_sector.bytes())
     }
 
+    /// Doubts unless a file system of `len` bytes in sectors of `sector` bytes can lie here.
+    pub(super) fn must_hold(&self, len: u64, sector: u64) -> Result<(), Doubt> {
+        ensure(len <= self.len, || {
+            format!(
+                "it is {len} bytes long, and its partition only {}",
+                self.len
+            )
+        })?;
+        ensure(sector >= self.sector(), || {
+            format!(
+                "its sectors of {sector} bytes are smaller than the disk's of {}",
+                self.sector()
+            )
+        })
+    }
+
     /// `len` bytes from `at`.
     ///
     /// # Errors

@@ -1,9 +1,12 @@
-//! What was found in the partitions of a disk, and how much of it is taken, as a table.
+//! What was found in the partitions of a disk, and how much of it is taken, as a table with reasons below.
 
 use super::{clean, lines_of, right, table};
 use crate::base::ByteLen;
 use crate::ops::backup::PartitionInfo;
 use comfy_table::Cell;
+
+/// The reason that needs no words.
+const PLAIN: &str = "in use";
 
 /// One row a partition and one for each volume inside, reasons included. `name_of` adds what the
 /// partition table calls it.
@@ -50,7 +53,6 @@ pub(super) fn partitions(
             right(ByteLen(part.taken)),
             Cell::new(clean(&part.filesystem)),
             Cell::new(clean(&names.join(", "))),
-            Cell::new(clean(&why(part))),
         ]);
         for volume in &part.inside {
             out.add_row(vec![
@@ -61,11 +63,29 @@ pub(super) fn partitions(
                 Cell::new(""),
                 Cell::new(clean(&format!("  {}", volume.filesystem))),
                 Cell::new(clean(&volume.name)),
-                Cell::new(clean(&volume.reason)),
             ]);
         }
     }
-    lines_of(&out)
+    let reasons = parts.iter().flat_map(reasons);
+    let reasons = reasons.map(|line| format!("{}\n", clean(&line)));
+    lines_of(&out) + &reasons.collect::<String>()
+}
+
+/// Why so much of a partition was taken, and of the volumes inside, where that does not go without
+/// saying.
+fn reasons(part: &PartitionInfo) -> Vec<String> {
+    let number = match part.number {
+        0 => "disk".to_owned(),
+        number => number.to_string(),
+    };
+    let mut lines = Vec::new();
+    let own = why(part);
+    if own != PLAIN {
+        lines.push(format!("{number}: {own}"));
+    }
+    let inside = part.inside.iter().filter(|v| v.reason != PLAIN);
+    lines.extend(inside.map(|v| format!("{number}, {}: {}", v.name, v.reason)));
+    lines
 }
 
 fn why(part: &PartitionInfo) -> String {

@@ -41,7 +41,8 @@ pub(super) fn recognise(volume: &Volume<'_>) -> Result<Option<Found>, Doubt> {
 /// The label, if its entry is in the first cluster of the root directory, where formatters put it.
 fn label(volume: &Volume<'_>, raw: &Raw<'_>) -> Result<Option<String>, Doubt> {
     let boot = Boot::decode(raw)?;
-    boot.check_layout(volume.len(), volume.sector())?;
+    volume.must_hold(boot.len, boot.sector)?;
+    boot.check_layout()?;
     let root = boot.root_cluster;
     let mut entries = Entries::new(volume, &boot, std::iter::once(root..root + 1).collect());
     while let Some((kind, entry)) = entries.next_in_use()? {
@@ -61,7 +62,8 @@ pub(super) fn used(volume: &Volume<'_>) -> Result<Used, Doubt> {
     let len = boot.region_len();
     disk::check_regions(&boot, &volume.read(0, len)?, &volume.read(len, len)?)?;
     boot.check_state()?;
-    boot.check_layout(volume.len(), volume.sector())?;
+    volume.must_hold(boot.len, boot.sector)?;
+    boot.check_layout()?;
 
     let mut table = Table::open(volume, &boot)?;
     let tables = Tables::find(volume, &boot, &mut table)?;

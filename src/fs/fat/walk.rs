@@ -62,7 +62,8 @@ pub(super) fn used(volume: &Volume<'_>) -> Result<Used, Doubt> {
     let bytes = volume.read(0, BOOT_LEN)?;
     let raw = Raw::new(&bytes, "boot sector");
     let boot = Boot::decode(&raw)?;
-    boot.check(volume.len(), volume.sector())?;
+    volume.must_hold(boot.len, boot.sector)?;
+    boot.check()?;
     check_state(&boot)?;
     ensure(
         disk::is_signed(&raw)?,

@@ -21,6 +21,7 @@
 //! Memory: 1 MiB of the MFT or the bitmap at a time, the runs of at most a few files (3 MiB each);
 //! clusters of files are compared with the map in the making, not with the bitmap.
 
+mod boot;
 mod contents;
 mod disk;
 mod log;
@@ -31,7 +32,8 @@ use super::doubt::Doubt;
 use super::raw::Raw;
 use super::volume::Volume;
 use super::{Found, Reader, Used};
-use disk::{Boot, VOLUME_NAME, text};
+use boot::Boot;
+use disk::{VOLUME_NAME, text};
 use stream::{Content, Mft, boot_sector};
 
 /// Reads NTFS volumes.

@@ -3,8 +3,9 @@
 use super::super::doubt::{Doubt, ensure};
 use super::super::raw::Raw;
 use super::super::volume::Volume;
+use super::boot::Boot;
 use super::disk::{
-    ATTRIBUTE_LIST, Attribute, Boot, Clusters, DATA, Record, Run, State, Value, fix_up, in_record,
+    ATTRIBUTE_LIST, Attribute, Clusters, DATA, Record, Run, State, Value, fix_up, in_record,
     list_entries, state,
 };
 use crate::base::{to_u64, to_usize};
@@ -310,6 +311,6 @@ pub(super) fn boot_sector(volume: &Volume<'_>) -> Result<Option<Vec<u8>>, Doubt>
         return Ok(None);
     }
     let bytes = volume.read(0, 512)?;
-    let ours = super::disk::is_ntfs(&Raw::new(&bytes, "boot sector"))?;
+    let ours = super::boot::is_ntfs(&Raw::new(&bytes, "boot sector"))?;
     Ok(ours.then_some(bytes))
 }

@@ -5,10 +5,11 @@ use super::super::map::MapBuilder;
 use super::super::raw::Raw;
 use super::super::volume::Volume;
 use super::super::{Content as Left, Used};
+use super::boot::Boot;
 use super::contents::{Candidates, set_apart};
 use super::disk::{
-    Attribute, BITMAP, Boot, DATA, Record, Run, State, VOLUME_INFORMATION, Value, fix_up,
-    in_record, state, whole_records,
+    Attribute, BITMAP, DATA, Record, Run, State, VOLUME_INFORMATION, Value, fix_up, in_record,
+    state, whole_records,
 };
 use super::log::{ADVICE, ensure_clean};
 use super::stream::{Content, Mft, boot_sector};
