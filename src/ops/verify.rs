@@ -192,9 +192,11 @@ fn compare(
         common.0 / header.block_size.bytes()
     };
     let read = |at, buf: &mut [u8]| masked.read_at(at, buf);
+    let read_whole = |at, buf: &mut [u8]| disk.read_at(at, buf);
     let mapping = |at| masked.mapping(at);
     let blocks = ReadBlocks {
         read: &read,
+        read_whole: Some(&read_whole),
         mapping: &mapping,
     };
     let what = Compared {

@@ -343,6 +343,7 @@ fn compare_names_exactly_the_blocks_that_differ() {
         let mapping = |at| source.mapping(at);
         let disk = ReadBlocks {
             read: &read,
+            read_whole: None,
             mapping: &mapping,
         };
         compare(&image, &disk, &what, resources(&cancel)).unwrap()

@@ -305,6 +305,7 @@ impl Run<'_> {
         let mapping = |at| self.target.mapping(on_target(at));
         let disk = ReadBlocks {
             read: &read,
+            read_whole: None,
             mapping: &mapping,
         };
         let what = Compared {
