@@ -11,13 +11,16 @@ use crate::image::{BlockState, ImageReader, Leaf, Piece, is_zero};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Fills a buffer from an offset of a disk.
+pub type Read<'a> = &'a (dyn Fn(ByteOffset, &mut [u8]) -> Result<()> + Sync);
+
 /// The disk to compare with, addressed as the imaged disk was.
 pub struct ReadBlocks<'a> {
     /// Fills the buffer from an offset of the imaged disk.
-    pub read: &'a (dyn Fn(ByteOffset, &mut [u8]) -> Result<()> + Sync),
+    pub read: Read<'a>,
     /// Where `read` shows unused bytes as zeros: the bytes as they are. A block that was imaged whole
     /// is the same when these are.
-    pub read_whole: Option<&'a (dyn Fn(ByteOffset, &mut [u8]) -> Result<()> + Sync)>,
+    pub read_whole: Option<Read<'a>>,
     /// What lies at an offset; saves reading holes.
     pub mapping: &'a (dyn Fn(ByteOffset) -> Result<Mapping> + Sync),
 }

@@ -15,7 +15,7 @@ mod tests;
 mod verify;
 
 pub use backup::{BackupTotals, write_blocks};
-pub use compare::{Compared, ReadBlocks, compare};
+pub use compare::{Compared, Read, ReadBlocks, compare};
 pub use extract::{Extracted, Window, extract};
 pub use mask::Masked;
 pub use select::{Selection, Used, select};
