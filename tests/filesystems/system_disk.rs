@@ -49,7 +49,7 @@ fn manifests(disk: &Path, dir: &Path) -> Vec<Manifest> {
     let mut found = Vec::new();
     for (index, partition) in table["partitions"].as_array().unwrap().iter().enumerate() {
         let at = |key: &str| partition[key].as_u64().unwrap() * sector;
-        let device = Loop::of_range(disk, at("start"), at("size"));
+        let device = Loop::of_range_read_only(disk, at("start"), at("size"));
         let probe = ["-p", "-o", "value", "-s", "TYPE", text(device.path())];
         let said = tools::try_run("blkid", &probe);
         let kind = String::from_utf8_lossy(&said.stdout).trim().to_owned();
@@ -117,7 +117,9 @@ fn comes_back_with_sound_file_systems() {
     let larger = dir.path().join("larger.img");
     bytes::create_sparse(&larger, bytes::length(&disk) + GIB);
     store.restore("latest", &larger).run().expect(0);
-    tools::assert_gpt_sound(&larger);
+    // A partition off the usual boundaries, which the imaged disk had too, is no problem.
+    let said = tools::run("sgdisk", &["-v", text(&larger)]);
+    assert!(said.contains("No problems found"), "{said}");
     assert_eq!(checked(&larger), kinds);
     assert_eq!(fingerprint(&disk), before, "the source");
 }

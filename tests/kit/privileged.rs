@@ -71,6 +71,15 @@ impl Loop {
         Loop::with(file, &["--read-only"])
     }
 
+    /// Over a part of the file that not even a mount may change.
+    pub(crate) fn of_range_read_only(file: &Path, start: u64, len: u64) -> Loop {
+        let (start, len) = (start.to_string(), len.to_string());
+        Loop::with(
+            file,
+            &["--read-only", "--offset", &start, "--sizelimit", &len],
+        )
+    }
+
     fn with(file: &Path, options: &[&str]) -> Loop {
         let mut args = vec!["--find", "--show"];
         args.extend(options);
