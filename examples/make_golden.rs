@@ -5,7 +5,7 @@
 
 use diskstrata::base::{BlockSize, ByteLen, ByteOffset, Error, to_u64};
 use diskstrata::image::{
-    BlockState, ByteRange, Compression, Encoder, Header, ImageWriter, Info, Kind, SourceInfo,
+    Base, BlockState, ByteRange, Compression, Encoder, Header, ImageWriter, Info, Kind, SourceInfo,
     Summary, encode_window,
 };
 use std::fs;
@@ -38,6 +38,7 @@ fn write(path: &Path, id: u128, compression: Compression) -> Result<(), Error> {
     let header = Header {
         id: Uuid::from_u128(id),
         set: Uuid::from_u128(0x5e7),
+        sequence: 1,
         parent: None,
         kind: Kind::Full,
         disk_len: ByteLen(to_u64(disk.len())),
@@ -48,7 +49,6 @@ fn write(path: &Path, id: u128, compression: Compression) -> Result<(), Error> {
         tool: "make_golden".into(),
         created: 1_700_000_000,
         set: "golden".into(),
-        sequence: 1,
         source: SourceInfo {
             name: "golden".into(),
             bytes: header.disk_len.0,
@@ -77,6 +77,7 @@ fn write(path: &Path, id: u128, compression: Compression) -> Result<(), Error> {
             first,
             data,
             &known,
+            &Base::None,
             &mut encoder,
             &mut scratch,
         )?)?;

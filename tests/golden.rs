@@ -6,7 +6,7 @@ use diskstrata::base::{Cancel, Silent};
 use diskstrata::block::BlockSource;
 use diskstrata::chain::ChainView;
 use diskstrata::image::{BlockCounts, ByteRange, ImageReader};
-use diskstrata::pipeline::{Depth, Resources, verify};
+use diskstrata::pipeline::{Depth, Resources, Sample, verify_file};
 use std::sync::Arc;
 
 /// What `examples/make_golden.rs` printed when the images were made.
@@ -50,8 +50,9 @@ fn check(name: &str, id: &str, root: &str) {
         cancel: &cancel,
         observer: &Silent,
     };
-    assert_eq!(verify(&image, Depth::Deep, resources).unwrap(), []);
-    let view = ChainView::new(image).unwrap();
+    let view = ChainView::of(Arc::clone(&image)).unwrap();
+    let damage = verify_file(&image, &view, Depth::Deep, Sample::ALL, resources);
+    assert_eq!(damage.unwrap(), []);
     let mut disk = vec![0xEE; usize::try_from(DISK_LEN).unwrap()];
     view.read_at(diskstrata::base::ByteOffset(0), &mut disk)
         .unwrap();

@@ -5,6 +5,7 @@
 //! never losing its kind. `Display` prints one line without the hint; frontends print the hint apart.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Shorthand for results with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -77,10 +78,10 @@ impl ErrorKind {
 }
 
 /// A failure with its whole story. See the module text for the rules.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Inner {
     kind: ErrorKind,
     operation: String,
@@ -89,10 +90,10 @@ struct Inner {
     hint: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Cause {
     Text(String),
-    Error(Box<dyn std::error::Error + Send + Sync>),
+    Error(Arc<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
@@ -120,7 +121,7 @@ impl Error {
         mut self,
         cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
-        self.0.cause = Some(Cause::Error(cause.into()));
+        self.0.cause = Some(Cause::Error(Arc::from(cause.into())));
         self
     }
 

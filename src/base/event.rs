@@ -19,6 +19,8 @@ pub enum Phase {
     ReadBack,
     /// Image to a raw file or stream.
     Export,
+    /// Images into one.
+    Merge,
     /// Waiting for the medium to hold what was written.
     Sync,
 }
@@ -34,6 +36,7 @@ impl Phase {
             Phase::Restore => "restore",
             Phase::ReadBack => "read back",
             Phase::Export => "export",
+            Phase::Merge => "merge",
             Phase::Sync => "sync",
         }
     }

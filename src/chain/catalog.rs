@@ -3,6 +3,9 @@
 use crate::base::{Digest, Error, Result};
 use crate::image::{Header, ImageReader, Info};
 use crate::store::{FileName, Store};
+use std::collections::HashMap;
+use std::sync::Arc;
+use uuid::Uuid;
 
 /// What the names of image files end with.
 pub const SUFFIX: &str = ".strata";
@@ -20,7 +23,7 @@ pub struct Image {
     /// The root digest.
     pub root: Digest,
     /// What was known when it was begun.
-    pub info: Info,
+    pub info: Arc<Info>,
 }
 
 impl Image {
@@ -31,8 +34,15 @@ impl Image {
             len: reader.file_len(),
             header: reader.header().clone(),
             root: reader.root(),
-            info: reader.info().clone(),
+            info: Arc::new(reader.info().clone()),
         }
+    }
+
+    /// Whether `other` is the same image in another file, and this file needs fewer images beside it:
+    /// a merge made it to take the other one's place.
+    pub fn replaces(&self, other: &Image) -> bool {
+        let (new, old) = (&self.header, &other.header);
+        new.id == old.id && self.root == other.root && new.parent_sequence() < old.parent_sequence()
     }
 }
 
@@ -49,8 +59,12 @@ pub struct Broken {
 pub struct Catalog {
     /// Those that can be opened, by set, then by their place in it.
     pub images: Vec<Image>,
-    /// The others.
+    /// Those whose place another file has taken: a merge was interrupted before it removed them.
+    pub replaced: Vec<Image>,
+    /// Those that cannot be opened.
     pub broken: Vec<Broken>,
+    /// Where in `images` which id is.
+    ids: HashMap<Uuid, usize>,
 }
 
 impl Catalog {
@@ -59,38 +73,83 @@ impl Catalog {
     /// # Errors
     /// When the store cannot be listed. A file that cannot be opened is no error.
     pub fn load(store: &dyn Store) -> Result<Catalog> {
-        let mut catalog = Catalog {
-            images: Vec::new(),
-            broken: Vec::new(),
-        };
+        let (mut images, mut broken) = (Vec::new(), Vec::new());
         for entry in store.list()? {
             let file = entry.name;
             if !file.as_str().ends_with(SUFFIX) {
                 continue;
             }
             match store.open(&file).and_then(ImageReader::open) {
-                Ok(reader) => catalog.images.push(Image::of(file, &reader)),
-                Err(error) => catalog.broken.push(Broken { file, error }),
+                Ok(reader) => images.push(Image::of(file, &reader)),
+                Err(error) => broken.push(Broken { file, error }),
             }
         }
-        catalog.images.sort_by(|a, b| a.key().cmp(&b.key()));
-        Ok(catalog)
+        Ok(Catalog::of(images, broken))
+    }
+
+    /// A catalog of `images` in any order.
+    pub fn of(mut images: Vec<Image>, broken: Vec<Broken>) -> Catalog {
+        images.sort_by(|a, b| a.key().cmp(&b.key()));
+        // Copies of one image stand side by side; the one that needs least comes first.
+        let mut replaced = Vec::new();
+        let mut kept: Vec<Image> = Vec::new();
+        for image in images {
+            match kept.last() {
+                Some(last) if last.replaces(&image) => replaced.push(image),
+                _ => kept.push(image),
+            }
+        }
+        let mut ids = HashMap::new();
+        for (i, image) in kept.iter().enumerate() {
+            ids.entry(image.header.id).or_insert(i);
+        }
+        Catalog {
+            images: kept,
+            replaced,
+            broken,
+            ids,
+        }
+    }
+
+    /// The image with this id.
+    pub fn by_id(&self, id: Uuid) -> Option<&Image> {
+        self.images.get(*self.ids.get(&id)?)
+    }
+
+    /// The images whose parent is `id`.
+    pub fn children(&self, id: Uuid) -> impl Iterator<Item = &Image> {
+        let is_child = move |image: &&Image| image.header.parent.is_some_and(|p| p.id == id);
+        self.images.iter().filter(is_child)
     }
 
     /// The images of the set called `name`, oldest first.
-    pub fn set<'a>(&'a self, name: &str) -> std::slice::Iter<'a, Image> {
+    pub fn set(&self, name: &str) -> &[Image] {
         let set_of = |image: &Image| image.info.set.as_str().cmp(name);
         let start = self.images.partition_point(|i| set_of(i).is_lt());
         let end = self.images.partition_point(|i| set_of(i).is_le());
-        self.images.get(start..end).unwrap_or_default().iter()
+        self.images.get(start..end).unwrap_or_default()
+    }
+
+    /// The newest image of each set.
+    pub fn newest_of_sets(&self) -> Vec<&Image> {
+        let sets = self.images.chunk_by(|a, b| a.info.set == b.info.set);
+        sets.filter_map(|set| set.last()).collect()
     }
 }
 
 impl Image {
-    /// Sets by name, images by their place in the set. A clock decides only between images that
-    /// claim the same place.
-    fn key(&self) -> (&str, u64, i64, &FileName) {
-        let info = &self.info;
-        (&info.set, info.sequence, info.created, &self.file)
+    /// Sets by name, images by their place in the set; of copies, the one with the oldest parent first.
+    /// A clock decides only between images that claim the same place.
+    fn key(&self) -> (&str, Uuid, u32, i64, Uuid, u32, &FileName) {
+        let (header, info) = (&self.header, &self.info);
+        (
+            &info.set,
+            header.set,
+            header.sequence,
+            info.created,
+            header.id,
+            header.parent_sequence(),
+            &self.file,
+        )
     }
 }

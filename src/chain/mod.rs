@@ -4,8 +4,23 @@
 //! whole images from being used. Must not know: devices, targets, how images are written.
 
 mod catalog;
+mod diff;
+mod files;
+mod lineage;
+mod parent;
+mod recent;
+mod records;
+mod removal;
+pub mod retention;
 mod select;
+#[cfg(test)]
+mod testing;
 mod view;
 
 pub use catalog::{Broken, Catalog, Image, SUFFIX};
+pub use diff::{Difference, diff};
+pub use lineage::{BrokenLink, Lineage};
+pub use parent::{Choice, Disk, Wish, choose};
+pub use records::{How, Protection, Records, VerifiedRecord, protect, record_verified, unprotect};
+pub use removal::{Merge, Removal, plan_removal};
 pub use view::ChainView;

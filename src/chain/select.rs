@@ -2,17 +2,19 @@
 
 use super::catalog::{Catalog, Image};
 use crate::base::{Error, ErrorKind, Result};
+use jiff::tz::TimeZone;
 
 /// Fewest characters of an id that may stand for it.
 const MIN_PREFIX: usize = 4;
 
 impl Catalog {
-    /// The image that `wanted` names: `latest`, `SET@latest`, an id or the start of one, or the name
-    /// of its file.
+    /// The image that `wanted` names: `latest`, `SET@latest`, `SET@-N` (N before the newest of the set),
+    /// a time or `SET@TIME` (the newest that is not younger), an id or the start of one, or the name of
+    /// its file. Times without an offset are of `zone`.
     ///
     /// # Errors
     /// `NotFound`, saying what there is; also when the start of an id fits several.
-    pub fn find<'a>(&'a self, wanted: &str) -> Result<&'a Image> {
+    pub fn find<'a>(&'a self, wanted: &str, zone: &TimeZone) -> Result<&'a Image> {
         if wanted == "latest" {
             let newest = |image: &&Image| image.info.created;
             return self
@@ -21,9 +23,8 @@ impl Catalog {
                 .max_by_key(newest)
                 .ok_or_else(|| self.none_such(wanted));
         }
-        if let Some(set) = wanted.strip_suffix("@latest") {
-            let newest = self.set(set).last();
-            return newest.ok_or_else(|| self.no_such_set(set));
+        if let Some((set, which)) = wanted.rsplit_once('@') {
+            return self.find_in_set(set, which, zone);
         }
         if let Some(image) = self.images.iter().find(|i| i.file.as_str() == wanted) {
             return Ok(image);
@@ -41,8 +42,43 @@ impl Catalog {
             (Some(_), Some(_)) => Err(Error::new(ErrorKind::NotFound, "find image", wanted)
                 .because("several ids begin like that")
                 .hint("give more characters of the id")),
-            (None, _) => Err(self.none_such(wanted)),
+            (None, _) => match point_in_time(wanted, zone) {
+                Some(time) => {
+                    newest_before(self.images.iter(), time).ok_or_else(|| self.none_such(wanted))
+                }
+                None => Err(self.none_such(wanted)),
+            },
         }
+    }
+
+    fn find_in_set<'a>(&'a self, set: &str, which: &str, zone: &TimeZone) -> Result<&'a Image> {
+        let images = self.set(set);
+        let Some(newest) = images.last() else {
+            return Err(self.no_such_set(set));
+        };
+        let wanted = format!("{set}@{which}");
+        if which == "latest" {
+            return Ok(newest);
+        }
+        if let Some(back) = which.strip_prefix('-').and_then(|n| n.parse().ok()) {
+            let at = images
+                .len()
+                .checked_sub(1)
+                .and_then(|last| last.checked_sub(back));
+            return at.and_then(|at| images.get(at)).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "find image", wanted)
+                    .because(format!("the set has {} images", images.len()))
+            });
+        }
+        let Some(time) = point_in_time(which, zone) else {
+            return Err(Error::new(ErrorKind::NotFound, "find image", wanted)
+                .because(format!("{which:?} is no time"))
+                .hint("write SET@latest, SET@-2, SET@2026-11-25 or SET@2026-11-25T14:30"));
+        };
+        newest_before(images.iter(), time).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "find image", wanted)
+                .because("every image of the set is younger")
+        })
     }
 
     fn none_such(&self, wanted: &str) -> Error {
@@ -69,6 +105,29 @@ impl Catalog {
     }
 }
 
+/// The image that was begun last, up to `time`.
+fn newest_before<'a>(images: impl Iterator<Item = &'a Image>, time: i64) -> Option<&'a Image> {
+    images
+        .filter(|i| i.info.created <= time)
+        .max_by_key(|i| i.info.created)
+}
+
+/// The last second that `text` means: a time with an offset, a time of `zone`, or a day of it.
+fn point_in_time(text: &str, zone: &TimeZone) -> Option<i64> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Some(time.as_second());
+    }
+    let day = text.len() <= "2026-11-25".len();
+    let time: jiff::civil::DateTime = text.parse().ok()?;
+    let minute = !day && text.matches(':').count() == 1;
+    let time = match (day, minute) {
+        (true, _) => time.date().at(23, 59, 59, 0),
+        (_, true) => time.checked_add(jiff::Span::new().seconds(59)).ok()?,
+        _ => time,
+    };
+    Some(zone.to_timestamp(time).ok()?.as_second())
+}
+
 impl Image {
     /// The id as 32 hexadecimal digits.
     fn id(&self) -> String {
@@ -84,10 +143,11 @@ mod tests {
     use crate::store::{FileName, MemoryStore, Store};
     use uuid::Uuid;
 
-    fn add(store: &dyn Store, file: &str, id: u128, set: &str, sequence: u64, created: i64) {
+    fn add(store: &dyn Store, file: &str, id: u128, set: &str, sequence: u32, created: i64) {
         let header = Header {
             id: Uuid::from_u128(id),
             set: Uuid::from_u128(9),
+            sequence,
             parent: None,
             kind: Kind::Full,
             disk_len: ByteLen(4096),
@@ -96,13 +156,12 @@ mod tests {
         };
         let info = Info {
             set: set.into(),
-            sequence,
             created,
             ..Info::default()
         };
         let upload = store.create(&FileName::new(file).unwrap()).unwrap();
         let mut writer = ImageWriter::start(upload, file, header, &info, &[]).unwrap();
-        writer.push_run(BlockState::Zero, 1).unwrap();
+        writer.push_run(BlockState::Zero, sequence, 1).unwrap();
         writer
             .finish(Summary::default())
             .unwrap()
@@ -126,7 +185,8 @@ mod tests {
     #[test]
     fn images_are_found_by_every_name() {
         let catalog = catalog();
-        let file = |wanted: &str| catalog.find(wanted).map(|i| i.file.to_string());
+        let find = |wanted: &str| catalog.find(wanted, &TimeZone::UTC);
+        let file = |wanted: &str| find(wanted).map(|i| i.file.to_string());
         assert_eq!(file("1111").unwrap(), "a1.strata");
         assert_eq!(file("22220000-0000").unwrap(), "b1.strata");
         assert_eq!(
@@ -136,11 +196,19 @@ mod tests {
         );
         assert_eq!(file("latest").unwrap(), "a1.strata");
         assert_eq!(file("b1.strata").unwrap(), "b1.strata");
-        let kind = |wanted: &str| catalog.find(wanted).map(drop).unwrap_err().kind();
+        assert_eq!(file("a@-0").unwrap(), "a2.strata");
+        assert_eq!(file("a@-1").unwrap(), "a1.strata");
+        assert_eq!(file("a@1970-01-01T00:02").unwrap(), "a2.strata");
+        assert_eq!(file("a@1970-01-01").unwrap(), "a1.strata");
+        assert_eq!(file("1970-01-01T00:05:00Z").unwrap(), "b1.strata");
+        let kind = |wanted: &str| find(wanted).map(drop).unwrap_err().kind();
+        for none in ["a@-2", "a@1969-12-31", "a@soon", "1969-12-31"] {
+            assert_eq!(kind(none), ErrorKind::NotFound, "{none}");
+        }
         assert_eq!(kind("111"), ErrorKind::NotFound, "too short");
         assert_eq!(kind("1113"), ErrorKind::NotFound);
         assert_eq!(kind("x.strata"), ErrorKind::Damaged);
-        let error = catalog.find("c@latest").map(drop).unwrap_err().to_string();
+        let error = find("c@latest").map(drop).unwrap_err().to_string();
         assert!(error.contains("a, b"), "{error}");
     }
 
@@ -150,8 +218,12 @@ mod tests {
         add(&store, "a1.strata", 0x1111_1000_u128 << 96, "a", 1, 1);
         add(&store, "a2.strata", 0x1111_2000_u128 << 96, "a", 2, 2);
         let catalog = Catalog::load(&store).unwrap();
-        let error = catalog.find("1111").map(drop).unwrap_err().to_string();
+        let error = catalog
+            .find("1111", &TimeZone::UTC)
+            .map(drop)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("several"), "{error}");
-        assert!(catalog.find("11112").is_ok());
+        assert!(catalog.find("11112", &TimeZone::UTC).is_ok());
     }
 }

@@ -1,34 +1,62 @@
-//! An image as a disk.
+//! An image as a disk, whichever files its bytes lie in.
 
+use super::files::Files;
+use super::lineage::Lineage;
+use super::recent::Recent;
 use crate::base::{
     BlockIndex, ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, SectorSize,
     to_u64, to_usize,
 };
 use crate::block::{BlockSource, Mapping};
-use crate::image::{BlockState, FrameReader, FrameRef, ImageReader, Leaf, Piece};
+use crate::image::limits::NODE_CHILDREN;
+use crate::image::{
+    BlockTable, Body, Child, Content, FrameReader, FrameRef, Header, ImageReader, Leaf, Node,
+    OlderFiles, Page, PagePlace, Piece, Source, read_window, span_of,
+};
+use crate::store::Store;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Table pages kept in memory: at most twice as many, some 10 KiB each.
+const PAGES: usize = 1024;
+
+/// Which page of which image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct PageKey {
+    link: usize,
+    level: u8,
+    index: u64,
+}
 
 /// The disk that an image stands for, readable anywhere. Every block is compared with its digest
 /// when it is read; one that does not match is an error, never data.
+///
+/// A block is found by one descent of the image's own table, which says of every page and every block
+/// which image recorded it: the number of images in the chain does not matter. Memory and open files
+/// are bounded, however long it is.
 pub struct ChainView {
+    files: Files,
     image: Arc<ImageReader>,
     geometry: Geometry,
-    /// The leaf used last: neighbours are asked for one after the other.
-    leaf: Mutex<Option<Arc<Leaf>>>,
-}
-
-/// One block's place in the table.
-enum Found {
-    Leaf(Arc<Leaf>),
-    Uniform { end: u64, state: BlockState },
+    pages: Mutex<Recent<PageKey, Page>>,
 }
 
 impl ChainView {
+    /// The disk of the youngest image of `lineage`, whose files are in `store`. Where a link is broken,
+    /// what would come from behind it is lost, and only that.
+    ///
+    /// # Errors
+    /// `NotFound` or `Damaged` when the image itself cannot be opened.
+    pub fn open(store: Arc<dyn Store>, lineage: Lineage) -> Result<ChainView> {
+        let (files, image) = Files::open(store, lineage)?;
+        Ok(ChainView::with(files, image))
+    }
+
     /// The disk of a full image.
     ///
     /// # Errors
     /// `Damaged` when the image builds on another: alone it is not a disk.
-    pub fn new(image: Arc<ImageReader>) -> Result<ChainView> {
+    pub fn of(image: Arc<ImageReader>) -> Result<ChainView> {
         if let Some(parent) = image.header().parent {
             return Err(
                 Error::new(ErrorKind::Damaged, "read", image.name()).because(format!(
@@ -37,6 +65,10 @@ impl ChainView {
                 )),
             );
         }
+        Ok(ChainView::with(Files::of(Arc::clone(&image))?, image))
+    }
+
+    fn with(files: Files, image: Arc<ImageReader>) -> ChainView {
         // The sizes are from the image's text; what cannot be a sector is taken for the usual one.
         let source = &image.info().source;
         let sector = |bytes| SectorSize::new(bytes).unwrap_or(SectorSize::S512);
@@ -45,11 +77,12 @@ impl ChainView {
             logical_sector: sector(source.logical_sector),
             physical_sector: sector(source.physical_sector),
         };
-        Ok(ChainView {
+        ChainView {
+            files,
             image,
             geometry,
-            leaf: Mutex::new(None),
-        })
+            pages: Mutex::new(Recent::new(PAGES)),
+        }
     }
 
     /// The image behind it.
@@ -57,105 +90,275 @@ impl ChainView {
         &self.image
     }
 
-    fn find(&self, block: BlockIndex) -> Result<Found> {
+    /// The images whose files are read, oldest first.
+    pub fn lineage(&self) -> &Lineage {
+        self.files.lineage()
+    }
+
+    /// The image whose file has what image number `since` recorded, by its place in the lineage.
+    ///
+    /// # Errors
+    /// `Damaged` when that lies behind a broken link.
+    pub fn holder(&self, since: u32) -> Result<usize> {
+        self.files.holder(since)
+    }
+
+    /// The page as it lies in the file of image `link`.
+    fn page_in(&self, link: usize, level: u8, index: u64) -> Result<Page> {
+        let key = PageKey { link, level, index };
         let cached = self
-            .leaf
+            .pages
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if let Some(leaf) = cached.filter(|leaf| holds(leaf, block)) {
-            return Ok(Found::Leaf(leaf));
+            .get(&key);
+        if let Some(page) = cached {
+            return Ok(page);
         }
-        let mut found = None;
-        self.image.walk(block.0..block.0 + 1, &mut |piece| {
-            found = match piece {
-                Piece::Leaf(leaf) => Some(Found::Leaf(leaf)),
-                Piece::Uniform {
-                    first,
-                    count,
-                    state,
-                } => Some(Found::Uniform {
-                    end: first.0 + count,
-                    state,
-                }),
-                Piece::Lost { error, .. } => return Err(error),
-                Piece::Misplaced(_) => found.take(),
+        let page = if level >= self.image.top_level() {
+            self.files.reader(link)?.top()?
+        } else {
+            let above = self.page_in(link, level + 1, index / NODE_CHILDREN)?;
+            let child = match &above.body {
+                Body::Node(node) => node.children.get(to_usize(index % NODE_CHILDREN)).copied(),
+                Body::Leaf(_) => None,
             };
-            Ok(())
-        })?;
-        if let Some(Found::Leaf(leaf)) = &found {
-            *self.leaf.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(leaf));
+            match child {
+                Some(Child {
+                    place: PagePlace::Here(at),
+                    content,
+                    ..
+                }) => self.files.reader(link)?.page(level, index, at, content)?,
+                _ => return Err(self.files.misfit(link, level, index)),
+            }
+        };
+        self.pages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(key, page.clone());
+        Ok(page)
+    }
+
+    /// Descends from `page` to the leaf of `block`, or to what stands for it.
+    fn descend(&self, mut page: Page, block: BlockIndex) -> Piece {
+        loop {
+            let node = match page.body {
+                Body::Leaf(leaf) => return Piece::Leaf(leaf),
+                Body::Node(node) => node,
+            };
+            match self.child_of(&node, block) {
+                Ok(below) => page = below,
+                Err(piece) => return piece,
+            }
         }
-        found.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                "find",
-                format!("block {} of {}", block.0, self.name()),
-            )
-        })
+    }
+
+    fn child_of(&self, node: &Node, block: BlockIndex) -> std::result::Result<Page, Piece> {
+        let level = node.level - 1;
+        let index = block.0 / span_of(level);
+        let i = to_usize(index % NODE_CHILDREN);
+        let blocks = node.child_range(self.header(), i);
+        let lost = |error| Piece::Lost {
+            blocks: blocks.clone(),
+            error,
+        };
+        let Some(child) = node.children.get(i) else {
+            return Err(lost(self.files.misfit(self.files.point(), level, index)));
+        };
+        match (child.place, child.content) {
+            (PagePlace::Nowhere, Content::Uniform(state)) => Err(Piece::Uniform {
+                blocks,
+                state,
+                since: child.since,
+            }),
+            _ => self.page(level, index, child).map_err(lost),
+        }
     }
 
     /// Reads from `offset` as much of `buf` as lies in one frame window or one run; returns how much.
     fn read_part(&self, offset: u64, buf: &mut [u8], frames: &mut FrameReader) -> Result<usize> {
-        let size = self.image.header().block_size;
-        let block = size.index_of(ByteOffset(offset));
-        let leaf = match self.find(block)? {
-            Found::Uniform { end, .. } => {
-                let until = self.image.header().extent_of(&(0..end)).end().0;
-                let count = to_usize((until - offset).min(to_u64(buf.len())));
+        let header = self.header();
+        let block = header.block_size.index_of(ByteOffset(offset));
+        let upto = |end: u64| {
+            let until = header.extent_of(&(0..end)).end().0;
+            to_usize((until - offset).min(to_u64(buf.len())))
+        };
+        let leaf = match self.piece(block) {
+            Piece::Lost { error, .. } => return Err(error),
+            Piece::Uniform { blocks, .. } => {
+                let count = upto(blocks.end);
                 buf[..count].fill(0);
                 return Ok(count);
             }
-            Found::Leaf(leaf) => leaf,
+            Piece::Leaf(leaf) => leaf,
         };
-        let extent = size.extent_of(block, self.geometry.len);
-        let skip = to_usize(offset - extent.start.0);
-        let count = (to_usize(extent.len.0) - skip).min(buf.len());
-        let Some(frame) = frame_of(&leaf, block) else {
+        let run = content_run(&leaf, block);
+        if !run.1 {
+            let count = upto(run.0);
             buf[..count].fill(0);
             return Ok(count);
-        };
-        let wrong = frames.read(&self.image, &leaf, frame)?;
-        let mut done = 0;
-        // The frame is decoded: take every block of it that follows.
-        for ((block, _, _), bytes) in leaf
-            .blocks_of(frame)
-            .iter()
-            .zip(frames.blocks().chunks(size.as_usize()))
-        {
-            let start = size.extent_of(*block, self.geometry.len).start.0;
-            let at = offset + to_u64(done);
-            if start + to_u64(bytes.len()) <= at {
-                continue;
-            }
-            if start > at || done == buf.len() {
-                break;
-            }
-            if wrong.contains(block) {
-                return Err(self
-                    .image
-                    .damage_in_frame(frame, "a block there does not match its digest"));
-            }
-            let from = to_usize(at - start);
-            let part = (bytes.len() - from).min(buf.len() - done);
-            buf[done..done + part].copy_from_slice(&bytes[from..from + part]);
-            done += part;
         }
-        Ok(done)
+        let start = block.0 / header.window_blocks() * header.window_blocks();
+        let blocks = start..(start + header.window_blocks()).min(leaf.end());
+        let sources = self.sources(&leaf, &blocks);
+        let window = read_window(header, &leaf, &blocks, &sources, frames);
+        let wanted = block.0..run.0.min(blocks.end);
+        if window.lost.iter().any(|b| wanted.contains(&b.0)) {
+            let damaged = || Error::new(ErrorKind::Damaged, "read", self.name());
+            return Err(window.error.unwrap_or_else(damaged));
+        }
+        let count = upto(wanted.end);
+        let from = to_usize(offset - header.extent_of(&blocks).start.0);
+        buf[..count].copy_from_slice(&window.data[from..from + count]);
+        Ok(count)
+    }
+
+    fn beyond_end(&self, what: &str, place: String) -> Error {
+        Error::new(
+            ErrorKind::Internal,
+            what,
+            format!("{}, {place}", self.name()),
+        )
+        .because(format!("its disk ends at {}", self.geometry.len.0))
     }
 }
 
-fn holds(leaf: &Leaf, block: BlockIndex) -> bool {
-    (leaf.first.0..leaf.first.0 + to_u64(leaf.states.len())).contains(&block.0)
+/// The end of the run of blocks around `block` that all have content or all have none, and which.
+fn content_run(leaf: &Leaf, block: BlockIndex) -> (u64, bool) {
+    let at = to_usize(block.0 - leaf.first.0);
+    let content = |i: usize| leaf.blocks.get(i).is_some_and(|b| b.state.has_content());
+    let with = content(at);
+    let more = (at..leaf.blocks.len()).take_while(|i| content(*i) == with);
+    (block.0 + to_u64(more.count()), with)
 }
 
-fn frame_of(leaf: &Leaf, block: BlockIndex) -> Option<&FrameRef> {
-    leaf.frames.iter().find(|f| {
-        block
-            .0
-            .checked_sub(f.first.0)
-            .is_some_and(|bit| bit < 64 && f.mask >> bit & 1 == 1)
-    })
+impl BlockTable for ChainView {
+    fn title(&self) -> &str {
+        self.image.name()
+    }
+
+    fn header(&self) -> &Header {
+        self.image.header()
+    }
+
+    fn piece(&self, block: BlockIndex) -> Piece {
+        match self.top() {
+            Ok(top) => self.descend(top, block),
+            Err(error) => Piece::Lost {
+                blocks: 0..self.header().blocks(),
+                error,
+            },
+        }
+    }
+
+    fn top(&self) -> Result<Page> {
+        self.page_in(self.files.point(), self.image.top_level(), 0)
+    }
+
+    fn page(&self, level: u8, index: u64, child: &Child) -> Result<Page> {
+        let link = self.holder(child.since)?;
+        let page = self.page_in(link, level, index)?;
+        if page.content == child.content {
+            return Ok(page);
+        }
+        Err(self.files.misfit(link, level, index))
+    }
+
+    fn sources(&self, leaf: &Leaf, blocks: &Range<u64>) -> Vec<Source> {
+        let mut sources: Vec<Source> = Vec::new();
+        // Neighbours mostly come from the same frame.
+        let mut same: Option<(u32, FrameRef, usize)> = None;
+        for index in blocks.clone() {
+            let Some(block) = leaf.block(BlockIndex(index)) else {
+                continue;
+            };
+            if !block.state.has_content() {
+                continue;
+            }
+            let bit = 1 << (index - blocks.start);
+            if let Some((since, frame, at)) = &same
+                && *since == block.since
+                && frame.blocks().any(|b| b.0 == index)
+                && let Some(source) = sources.get_mut(*at)
+            {
+                source.wanted |= bit;
+                continue;
+            }
+            let frame = self.frame_of(leaf, block.since, BlockIndex(index));
+            let known = frame.as_ref().ok().and_then(|(image, frame)| {
+                sources.iter().position(|s| match &s.frame {
+                    Ok((other, same)) => Arc::ptr_eq(other, image) && same == frame,
+                    Err(_) => false,
+                })
+            });
+            let at = known.unwrap_or_else(|| {
+                sources.push(Source {
+                    wanted: 0,
+                    frame: frame.clone(),
+                });
+                sources.len() - 1
+            });
+            if let Some(source) = sources.get_mut(at) {
+                source.wanted |= bit;
+            }
+            same = frame.ok().map(|(_, frame)| (block.since, frame, at));
+        }
+        sources
+    }
+}
+
+impl OlderFiles for ChainView {
+    fn has_page(&self, level: u8, index: u64, child: &Child) -> Result<()> {
+        self.page(level, index, child).map(drop)
+    }
+
+    fn missing(&self, leaf: &Leaf) -> Vec<(BlockIndex, Error)> {
+        let parent = self.header().parent_sequence();
+        let mut missing = Vec::new();
+        for (index, block) in (leaf.first.0..).zip(&leaf.blocks) {
+            if !block.state.has_content() || block.since > parent {
+                continue;
+            }
+            let index = BlockIndex(index);
+            let held = self
+                .holder(block.since)
+                .and_then(|link| Ok((link, self.page_in(link, 0, leaf.index())?)));
+            match held {
+                Err(error) => missing.push((index, error)),
+                Ok((link, page)) => {
+                    let same = match &page.body {
+                        Body::Leaf(held) => {
+                            held.frame_of(index).is_some()
+                                && held.block(index).is_some_and(|b| b.is_like(block))
+                        }
+                        Body::Node(_) => false,
+                    };
+                    if !same {
+                        missing.push((index, self.files.misfit(link, 0, leaf.index())));
+                    }
+                }
+            }
+        }
+        missing
+    }
+}
+
+impl ChainView {
+    /// The frame with the content of a block that image number `since` recorded.
+    fn frame_of(
+        &self,
+        leaf: &Leaf,
+        since: u32,
+        block: BlockIndex,
+    ) -> Result<(Arc<ImageReader>, FrameRef)> {
+        let link = self.holder(since)?;
+        let page = self.page_in(link, 0, leaf.index())?;
+        let frame = match &page.body {
+            Body::Leaf(held) => held.frame_of(block).copied(),
+            Body::Node(_) => None,
+        };
+        let frame = frame.ok_or_else(|| self.files.misfit(link, 0, leaf.index()))?;
+        Ok((self.files.reader(link)?, frame))
+    }
 }
 
 impl BlockSource for ChainView {
@@ -172,17 +375,9 @@ impl BlockSource for ChainView {
             start: offset,
             len: ByteLen(to_u64(buf.len())),
         };
-        let whole = Extent {
-            start: ByteOffset(0),
-            len: self.geometry.len,
-        };
-        if !whole.contains(wanted) || offset.checked_add(wanted.len).is_none() {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                "read",
-                format!("{}, {wanted}", self.name()),
-            )
-            .because(format!("its disk ends at {}", self.geometry.len.0)));
+        let inside = Extent::whole(self.geometry.len).contains(wanted);
+        if !inside || offset.checked_add(wanted.len).is_none() {
+            return Err(self.beyond_end("read", wanted.to_string()));
         }
         let mut frames = FrameReader::new()?;
         let mut done = 0;
@@ -194,31 +389,20 @@ impl BlockSource for ChainView {
 
     fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
         if offset.0 >= self.geometry.len.0 {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                "look at",
-                format!("{} at byte {offset}", self.name()),
-            )
-            .because(format!("its disk ends at {}", self.geometry.len.0)));
+            return Err(self.beyond_end("look at", format!("byte {offset}")));
         }
-        let header = self.image.header();
+        let header = self.header();
         let block = header.block_size.index_of(offset);
-        let (zero, end) = match self.find(block)? {
-            Found::Uniform { end, state } => (!state.is_stored(), end),
-            Found::Leaf(leaf) => {
-                let at = to_usize(block.0 - leaf.first.0);
-                let zero = !leaf.states[at].is_stored();
-                let run = leaf.states[at..]
-                    .iter()
-                    .take_while(|s| s.is_stored() != zero);
-                (zero, block.0 + to_u64(run.count()))
-            }
+        let (end, with_content) = match self.piece(block) {
+            Piece::Lost { error, .. } => return Err(error),
+            Piece::Uniform { blocks, .. } => (blocks.end, false),
+            Piece::Leaf(leaf) => content_run(&leaf, block),
         };
         let len = ByteLen(header.extent_of(&(0..end)).end().0 - offset.0);
-        Ok(if zero {
-            Mapping::Zero(len)
-        } else {
+        Ok(if with_content {
             Mapping::Data(len)
+        } else {
+            Mapping::Zero(len)
         })
     }
 }
@@ -235,7 +419,7 @@ mod tests {
             let mut disk = contract::pattern(len);
             let zeros = len / 5 / 4096 * 4096;
             disk[zeros..zeros + len / 4].fill(0);
-            let view = ChainView::new(Arc::new(testing::open(testing::image_of(&disk)))).unwrap();
+            let view = ChainView::of(Arc::new(testing::open(testing::image_of(&disk)))).unwrap();
             contract::check_source(&view, &disk);
         }
     }

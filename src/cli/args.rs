@@ -15,6 +15,7 @@ Examples:
   strata disks
   strata backup /dev/sda --store /mnt/usb
   strata list --store /mnt/usb
+  strata prune --keep-daily 7 --keep-weekly 4 --dry-run --store /mnt/usb
   strata verify latest --deep --store /mnt/usb
   strata restore latest /dev/sdb --store /mnt/usb")]
 pub(crate) struct Cli {
@@ -63,6 +64,14 @@ pub(crate) enum Verb {
     Verify(VerifyArgs),
     /// Write an image, or one partition of it, onto a disk or into a file.
     Restore(RestoreArgs),
+    /// Show which blocks and partitions differ between two images.
+    Diff(DiffArgs),
+    /// Remove old images by rules; what others need of them is merged into those first.
+    Prune(PruneArgs),
+    /// Merge images of one history into one.
+    Merge(MergeArgs),
+    /// Keep an image from being pruned or merged away.
+    Protect(ProtectArgs),
     /// Write an image as a raw disk into a new file or to standard output.
     Export(ExportArgs),
     /// Print completions for a shell.
@@ -87,13 +96,19 @@ pub(crate) struct BackupArgs {
     pub(crate) source: String,
     #[command(flatten)]
     pub(crate) store: StoreArg,
-    /// Name of the history that the image belongs to [default: from the disk's model and serial
-    /// number, or the file's name].
+    /// Name of the history that the image belongs to [default: the one of the same disk, or a new one
+    /// named after its model and serial number, or after the file].
     #[arg(long, value_name = "NAME")]
     pub(crate) set: Option<String>,
-    /// Make a full image. Every image of this version is one.
-    #[arg(long)]
+    /// Make a full image [default: incremental where the set has a valid image to build on, else full].
+    #[arg(long, group = "kind")]
     pub(crate) full: bool,
+    /// Store what differs from the newest image of the set.
+    #[arg(long, group = "kind")]
+    pub(crate) incremental: bool,
+    /// Store what differs from the last full image.
+    #[arg(long, group = "kind")]
+    pub(crate) differential: bool,
     /// Take only these partitions; the partition table and what lies between partitions always come
     /// along [default: all].
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
@@ -110,9 +125,9 @@ pub(crate) struct BackupArgs {
     /// is in use of it cannot be told.
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Unit of block states, a power of two from 4K to 1M.
-    #[arg(long, value_name = "SIZE", default_value = "64K")]
-    pub(crate) block_size: String,
+    /// Unit of block states, a power of two from 4K to 1M [default: that of the set, 64K for a new one].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) block_size: Option<String>,
     /// How data is stored: none, zstd or zstd:LEVEL with a level from -7 (fastest) to 19.
     #[arg(long, value_name = "HOW", default_value = "zstd:3")]
     pub(crate) compression: String,
@@ -126,7 +141,8 @@ pub(crate) struct BackupArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// The image: an id or its start, latest, SET@latest, or the path of a file.
+    /// The image: an id or its start, latest, SET@latest, SET@-2 (two before the newest), a time, SET@TIME, or the
+    /// path of a file.
     pub(crate) image: String,
     #[command(flatten)]
     pub(crate) store: StoreArg,
@@ -134,7 +150,7 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Images to check [default: all of the store].
+    /// Images to check, each with all that it builds on [default: all of the store].
     #[arg(value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
     #[command(flatten)]
@@ -142,6 +158,12 @@ pub(crate) struct VerifyArgs {
     /// Decode everything and compare every block with its digest, instead of checksums alone.
     #[arg(long)]
     pub(crate) deep: bool,
+    /// Look at this share of the stored frames only, another one each time: a percentage.
+    #[arg(long, value_name = "PERCENT", conflicts_with = "against")]
+    pub(crate) sample: Option<String>,
+    /// Leave out images that were found whole, as closely as now, within this time: 30d, 12h, 1y6m.
+    #[arg(long, value_name = "AGE", conflicts_with = "against")]
+    pub(crate) older_than: Option<String>,
     /// Also compare the image (the latest, unless one is named) with this disk.
     #[arg(long, value_name = "SOURCE")]
     pub(crate) against: Option<String>,
@@ -149,7 +171,8 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
-    /// The image: an id or its start, latest, SET@latest, or the path of a file.
+    /// The image: an id or its start, latest, SET@latest, SET@-2 (two before the newest), a time, SET@TIME, or the
+    /// path of a file.
     pub(crate) image: String,
     /// What to overwrite: a path, a name below /dev/disk/by-id, a serial number, or a file, which is
     /// created when it does not exist.
@@ -159,6 +182,13 @@ pub(crate) struct RestoreArgs {
     /// Restore only partition N of the image: onto TARGET itself, or into its partition M.
     #[arg(long, value_name = "N[:M]")]
     pub(crate) partition: Option<String>,
+    /// Write only blocks that differ from what the target holds; it is read to find out.
+    #[arg(long)]
+    pub(crate) only_changed: bool,
+    /// The target holds the disk of this image, unchanged: write only blocks that differ between the
+    /// two. A sample is read to see whether that is so; if it is not, everything is compared.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) holds: Option<String>,
     /// Print what would be done, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -171,8 +201,94 @@ pub(crate) struct RestoreArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The first image.
+    #[arg(value_name = "A")]
+    pub(crate) old: String,
+    /// The second image.
+    #[arg(value_name = "B")]
+    pub(crate) new: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// End with exit code 11 when they differ.
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each rule keeps the newest image of each of the N most recent hours, days, weeks (from Monday), months \
+or years that have one; N may be \"all\". An image stays when any rule keeps it, when it is protected, \
+or when it is the newest of its set. An image that others build on is merged into the next one; while \
+several build on it, it stays.")]
+pub(crate) struct PruneArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Only this set [default: each set by itself].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) set: Option<String>,
+    /// Keep the newest N images.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_last: Option<String>,
+    /// Keep the newest image of each of N hours.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_hourly: Option<String>,
+    /// Keep the newest image of each of N days.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_daily: Option<String>,
+    /// Keep the newest image of each of N weeks.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_weekly: Option<String>,
+    /// Keep the newest image of each of N months.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_monthly: Option<String>,
+    /// Keep the newest image of each of N years.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_yearly: Option<String>,
+    /// Keep every image not older than this before the newest: 30d, 12h, 1y6m.
+    #[arg(long, value_name = "AGE")]
+    pub(crate) keep_within: Option<String>,
+    /// Then remove the oldest images until the store has this much free: 100G.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) free_space: Option<String>,
+    /// With --free-space: leave at least this many images of each set.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) keep_least: usize,
+    /// Print what would go and what would stay and why, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// A..B: all images from A to B become one, which stands for B. ..B: B becomes a full image.
+    #[arg(value_name = "A..B")]
+    pub(crate) range: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Print what would be merged, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProtectArgs {
+    /// The image.
+    pub(crate) image: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Take it back.
+    #[arg(long)]
+    pub(crate) off: bool,
+    /// Words to keep with it.
+    #[arg(long, value_name = "TEXT", conflicts_with = "off")]
+    pub(crate) note: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The image: an id or its start, latest, SET@latest, or the path of a file.
+    /// The image: an id or its start, latest, SET@latest, SET@-2 (two before the newest), a time, SET@TIME, or the
+    /// path of a file.
     pub(crate) image: String,
     /// A new file, or - for standard output.
     pub(crate) file: String,

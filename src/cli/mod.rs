@@ -3,6 +3,7 @@
 mod args;
 mod confirm;
 mod generate;
+mod history;
 mod progress;
 mod render;
 mod values;
@@ -72,6 +73,10 @@ fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
             render::show(output, &shown, || render::shown(&shown, output))
         }
         Verb::Verify(args) => verify(&context, args, output, progress),
+        Verb::Diff(args) => history::diff(&context, &args, output),
+        Verb::Prune(args) => history::prune(&context, args, output, progress),
+        Verb::Merge(args) => history::merge(&context, args, output, progress),
+        Verb::Protect(args) => history::protect(&context, args, output),
         Verb::Restore(args) => restore(&context, args, output, progress),
         Verb::Export(args) => export(&context, args, output, progress),
         Verb::Completions(args) => generate::completions(args.shell),
@@ -79,10 +84,10 @@ fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
     }
 }
 
-fn need_store(store: Option<std::path::PathBuf>) -> Result<std::path::PathBuf> {
+fn need_store(store: Option<std::path::PathBuf>, what: &str) -> Result<std::path::PathBuf> {
     store.ok_or_else(|| {
-        Error::new(ErrorKind::Usage, "make an image", "without a store")
-            .hint("say where it shall go with --store FOLDER or STRATA_STORE")
+        Error::new(ErrorKind::Usage, what, "without a store")
+            .hint("say which folder holds the images with --store FOLDER or STRATA_STORE")
     })
 }
 
@@ -94,9 +99,19 @@ fn backup(
 ) -> Result<u8> {
     let request = ops::backup::BackupRequest {
         source: args.source,
-        store: need_store(args.store.store)?,
+        store: need_store(args.store.store, "make an image")?,
         set: args.set,
-        block_size: values::block_size(&args.block_size)?,
+        wish: match (args.full, args.incremental, args.differential) {
+            (true, ..) => ops::backup::Wish::Full,
+            (_, true, _) => ops::backup::Wish::Incremental,
+            (.., true) => ops::backup::Wish::Differential,
+            _ => ops::backup::Wish::Auto,
+        },
+        block_size: args
+            .block_size
+            .as_deref()
+            .map(values::block_size)
+            .transpose()?,
         compression: values::compression(&args.compression)?,
         comment: args.comment,
         take: ops::take::TakeOptions {
@@ -133,6 +148,12 @@ fn verify(
         images: args.images,
         store: args.store.store,
         depth: if args.deep { Depth::Deep } else { Depth::Quick },
+        sample: args.sample.as_deref().map(values::share).transpose()?,
+        older_than: args
+            .older_than
+            .as_deref()
+            .map(ops::age_in_seconds)
+            .transpose()?,
         against: args.against,
     };
     let report = ops::verify::verify(context, &request)?;
@@ -163,6 +184,8 @@ fn restore(
         store: args.store.store,
         target: args.target,
         partition,
+        only_changed: args.only_changed,
+        holds: args.holds,
         read_back: !args.no_read_back,
     };
     let prepared = ops::restore::prepare(context, &request)?;

@@ -24,15 +24,36 @@ pub(super) fn block_size(text: &str) -> Result<BlockSize> {
     })
 }
 
+pub(super) fn byte_count(text: &str) -> Result<u64> {
+    size(text).ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "use the size", format!("{text:?}"))
+            .because("it is a number of bytes, with K, M, G or T behind it where it is large")
+    })
+}
+
+/// A percentage, with or without its sign, in thousandths.
+pub(super) fn share(text: &str) -> Result<u32> {
+    let digits = text.strip_suffix('%').unwrap_or(text);
+    let (whole, tenths) = digits.split_once('.').unwrap_or((digits, "0"));
+    let one_digit = tenths.len() == 1;
+    let parsed = whole.parse::<u32>().ok().zip(tenths.parse::<u32>().ok());
+    parsed
+        .filter(|_| one_digit)
+        .and_then(|(whole, tenths)| whole.checked_mul(10)?.checked_add(tenths))
+        .filter(|thousandths| (1..=1000).contains(thousandths))
+        .ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "use the share", format!("{text:?}"))
+                .because("it is a percentage from 0.1 to 100, such as 5%")
+        })
+}
+
 pub(super) fn compression(text: &str) -> Result<Compression> {
-    let level = match text.split_once(':') {
-        None if text == "none" => return Ok(Compression::None),
-        None if text == "zstd" => Some(crate::ops::backup::DEFAULT_LEVEL),
-        Some(("zstd", level)) => level.parse().ok(),
-        _ => None,
+    let usual = Compression::Zstd(crate::ops::backup::DEFAULT_LEVEL);
+    let parsed = match text {
+        "zstd" => Some(usual),
+        other => Compression::parse(other),
     };
-    let level = level.filter(|l| Compression::LEVELS.contains(l) && *l != 0);
-    level.map(Compression::Zstd).ok_or_else(|| {
+    parsed.ok_or_else(|| {
         Error::new(ErrorKind::Usage, "use the compression", format!("{text:?}"))
             .because("it is none, zstd, or zstd:LEVEL with a level from -7 to 19 and not 0")
     })
@@ -49,6 +70,16 @@ mod tests {
         assert_eq!(size("1m"), Some(1 << 20));
         for bad in ["", "K", "1.5M", "-1", "1X", "99999999999T"] {
             assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        assert_eq!(share("5%").unwrap(), 50);
+        assert_eq!(share("100").unwrap(), 1000);
+        assert_eq!(share("0.1").unwrap(), 1);
+        for bad in ["0", "101%", "", "%", "-5", "1.25", "5 %", "99999999999"] {
+            assert!(share(bad).is_err(), "{bad}");
         }
     }
 

@@ -12,9 +12,27 @@ pub enum Compression {
     Zstd(i32),
 }
 
+impl std::fmt::Display for Compression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Compression::None => f.write_str("none"),
+            Compression::Zstd(level) => write!(f, "zstd:{level}"),
+        }
+    }
+}
+
 impl Compression {
     /// Levels a person may ask for. Beyond 19 zstd needs far more memory for little gain.
     pub const LEVELS: std::ops::RangeInclusive<i32> = -7..=19;
+
+    /// What `text` names: `none`, or `zstd:LEVEL` with a level that is allowed and not 0.
+    pub fn parse(text: &str) -> Option<Compression> {
+        if text == "none" {
+            return Some(Compression::None);
+        }
+        let level = text.strip_prefix("zstd:")?.parse().ok()?;
+        (Compression::LEVELS.contains(&level) && level != 0).then_some(Compression::Zstd(level))
+    }
 }
 
 /// A payload below this share of saving is stored raw: decoding it would cost more than it saves.

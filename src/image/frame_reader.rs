@@ -1,11 +1,12 @@
 //! Reading frames with reused buffers: one reader for each thread.
 
 use super::codec::Decoder;
-use super::leaf::{FrameRef, Leaf};
+use super::leaf::FrameRef;
 use super::reader::ImageReader;
 use super::record::{Place, RECORD_HEADER_LEN, RecordHeader};
 use super::trailer::RecordRef;
-use crate::base::{BlockIndex, Digest, Result};
+use super::window::EncodedFrame;
+use crate::base::Result;
 
 /// Buffers and a decoder for reading one frame after the other.
 #[derive(Debug)]
@@ -36,29 +37,35 @@ impl FrameReader {
         self.fetch(image, frame).map(drop)
     }
 
-    /// Reads and decodes `frame` of `leaf` and compares every block with its digest. Returns the
-    /// blocks that are not what the table says; the others are in [`FrameReader::blocks`].
+    /// Reads and decodes `frame`; its blocks are in [`FrameReader::blocks`] then, not yet compared with
+    /// their digests.
     ///
     /// # Errors
     /// `Damaged`, naming the position in the file, when the frame is lost as a whole.
-    pub fn read(
-        &mut self,
-        image: &ImageReader,
-        leaf: &Leaf,
-        frame: &FrameRef,
-    ) -> Result<Vec<BlockIndex>> {
+    pub fn read(&mut self, image: &ImageReader, frame: &FrameRef) -> Result<()> {
         let record = self.fetch(image, frame)?;
         self.decode(&record).ok_or_else(|| {
             image.damaged_at("decode", frame.offset, "its compressed data is malformed")
-        })?;
-        let size = image.header().block_size.as_usize();
-        let blocks = leaf.blocks_of(frame);
-        Ok(blocks
-            .iter()
-            .zip(self.blocks.chunks(size))
-            .filter(|((_, _, digest), bytes)| Digest::of(bytes) != *digest)
-            .map(|((block, _, _), _)| *block)
-            .collect())
+        })
+    }
+
+    /// Reads `frame` as it is stored, for another image.
+    ///
+    /// # Errors
+    /// `Damaged`, naming the position in the file, when its checksum is wrong.
+    pub fn copy(&mut self, image: &ImageReader, frame: &FrameRef) -> Result<EncodedFrame> {
+        let record = self.fetch(image, frame)?;
+        Ok(EncodedFrame {
+            mask: frame.mask,
+            codec: record.codec,
+            raw_len: record.raw_len,
+            payload: self
+                .stored
+                .get(RECORD_HEADER_LEN..)
+                .unwrap_or_default()
+                .to_vec(),
+            crc: record.payload_crc,
+        })
     }
 
     /// The blocks of the frame read last, back to back.

@@ -52,6 +52,8 @@ impl Kind {
 pub struct Parent {
     /// Its id.
     pub id: Uuid,
+    /// Its place in the history.
+    pub sequence: u32,
     /// Its root digest.
     pub root: Digest,
 }
@@ -63,6 +65,8 @@ pub struct Header {
     pub id: Uuid,
     /// The history it belongs to.
     pub set: Uuid,
+    /// Its place in the history, from 1. Greater than its parent's.
+    pub sequence: u32,
     /// What it builds on; `None` exactly for a full image.
     pub parent: Option<Parent>,
     /// Full, incremental or differential.
@@ -79,6 +83,11 @@ impl Header {
     /// How many blocks the disk has.
     pub fn blocks(&self) -> u64 {
         self.block_size.count(self.disk_len)
+    }
+
+    /// Place of the parent in the history; 0 without one. What was recorded after it is in this file.
+    pub fn parent_sequence(&self) -> u32 {
+        self.parent.map_or(0, |parent| parent.sequence)
     }
 
     /// Blocks in a frame window, 1 to 64.
@@ -117,11 +126,15 @@ impl Header {
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&MAJOR.to_le_bytes());
         out.extend_from_slice(&128u16.to_le_bytes());
-        out.extend_from_slice(&[0; 4 + 8 + 8]);
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.extend_from_slice(&[0; 4 + 4]);
+        out.extend_from_slice(&self.parent_sequence().to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(self.id.as_bytes());
         out.extend_from_slice(self.set.as_bytes());
         let parent = self.parent.unwrap_or(Parent {
             id: Uuid::nil(),
+            sequence: 0,
             root: Digest::default(),
         });
         out.extend_from_slice(parent.id.as_bytes());
@@ -161,9 +174,9 @@ impl Header {
             .hint("use a newer version of strata"));
         }
         let features = body
-            .get(16..24)
-            .map_or([0; 8], |b| b.try_into().unwrap_or([0xff; 8]));
-        let unknown = u64::from_le_bytes(features);
+            .get(16..20)
+            .map_or([0; 4], |b| b.try_into().unwrap_or([0xff; 4]));
+        let unknown = u32::from_le_bytes(features);
         if unknown != 0 {
             return Err(bad(format!(
                 "it needs features this program does not know: bits {unknown:#x}"
@@ -179,12 +192,15 @@ fn parse(body: &[u8]) -> Option<Header> {
     let mut f = Fields(body);
     f.bytes(10)?;
     (f.u16()? == 128).then_some(())?;
+    let sequence = f.u32()?;
+    f.bytes(8)?;
+    let parent_sequence = f.u32()?;
     f.reserved(4)?;
-    f.bytes(16)?;
     let id = Uuid::from_bytes(f.array()?);
     let set = Uuid::from_bytes(f.array()?);
     let parent = Parent {
         id: Uuid::from_bytes(f.array()?),
+        sequence: parent_sequence,
         root: Digest(f.array()?),
     };
     let disk_len = ByteLen(f.u64()?);
@@ -192,10 +208,12 @@ fn parse(body: &[u8]) -> Option<Header> {
     let window_log2 = f.u8()?;
     let kind = Kind::from_byte(f.u8()?)?;
     f.reserved(1)?;
-    let full = parent.id.is_nil() && parent.root == Digest::default();
+    let full = parent.id.is_nil() && parent.root == Digest::default() && parent.sequence == 0;
     let sane = f.is_empty()
         && !id.is_nil()
         && !set.is_nil()
+        && parent.sequence < sequence
+        && full == (parent.sequence == 0)
         && (1..=MAX_DISK_LEN).contains(&disk_len.0)
         && window_log2 <= MAX_WINDOW_LOG2
         && block_size.log2() + window_log2 <= MAX_FRAME_LOG2
@@ -205,6 +223,7 @@ fn parse(body: &[u8]) -> Option<Header> {
     sane.then_some(Header {
         id,
         set,
+        sequence,
         parent: (!full).then_some(parent),
         kind,
         disk_len,
@@ -223,6 +242,7 @@ pub(super) mod tests {
         Header {
             id: Uuid::from_u128(0x1111_2222_3333_4444_5555_6666_7777_8888),
             set: Uuid::from_u128(0x9999),
+            sequence: 1,
             parent: None,
             kind: Kind::Full,
             disk_len: ByteLen(disk_len),
@@ -231,17 +251,24 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    fn round_trip_and_length() {
-        let full = sample(12_345);
-        let child = Header {
+    /// The header of an incremental image at place `sequence`, whose parent is at place `parent`.
+    pub(in crate::image) fn child_of(full: &Header, parent: u32, sequence: u32) -> Header {
+        Header {
             kind: Kind::Incremental,
+            sequence,
             parent: Some(Parent {
                 id: Uuid::from_u128(7),
+                sequence: parent,
                 root: Digest::of(b"x"),
             }),
             ..full.clone()
-        };
+        }
+    }
+
+    #[test]
+    fn round_trip_and_length() {
+        let full = sample(12_345);
+        let child = child_of(&full, 8, 9);
         for header in [full, child] {
             let bytes = header.encode();
             assert_eq!(bytes.len(), HEADER_LEN);
@@ -262,7 +289,15 @@ pub(super) mod tests {
         assert!(change(16, 4).contains("bits 0x4"));
         assert!(change(120, 40).contains("out of its range"));
         assert!(
-            change(12, 1).contains("out of its range"),
+            change(12, 0).contains("out of its range"),
+            "no image has place 0"
+        );
+        assert!(
+            change(24, 1).contains("out of its range"),
+            "a place without a parent"
+        );
+        assert!(
+            change(28, 1).contains("out of its range"),
             "reserved bytes are checked"
         );
     }
@@ -270,7 +305,7 @@ pub(super) mod tests {
     #[test]
     fn unknown_compatible_features_are_ignored() {
         let mut bytes = sample(1).encode();
-        bytes[24] = 1;
+        bytes[20] = 1;
         bytes.truncate(HEADER_LEN - 4);
         put_crc(&mut bytes);
         assert_eq!(Header::decode(&bytes, "x").unwrap(), sample(1));

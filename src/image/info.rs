@@ -5,6 +5,7 @@
 
 use super::bytes::Fields;
 use super::limits::MAX_RAW_REGIONS;
+use super::state::BlockState;
 use crate::base::{ByteOffset, Extent, to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
@@ -18,14 +19,16 @@ pub struct Info {
     pub created: i64,
     /// Name of the history.
     pub set: String,
-    /// Place in the history, from 1.
-    pub sequence: u64,
     /// What was imaged.
     pub source: SourceInfo,
     /// Where it was imaged.
     pub host: HostInfo,
     /// How the source was kept still: `unmounted`, `mounted read-only`, `live`.
     pub consistency: String,
+    /// Why it was made as a full, incremental or differential image.
+    pub reason: String,
+    /// How its frames were compressed: `none` or `zstd:LEVEL`.
+    pub compression: String,
     /// The person's own words.
     pub comment: Option<String>,
     /// The decoded partition tables, in the form of `layout::Layout`.
@@ -54,6 +57,10 @@ pub struct TakeInfo {
 pub struct SourceInfo {
     /// How the person named it.
     pub name: String,
+    /// Where it was found: a device or a file, from the root on.
+    pub path: String,
+    /// Number of the partition, where only that was imaged.
+    pub partition: Option<u32>,
     /// Length in bytes.
     pub bytes: u64,
     /// The unit its partition tables count in, in bytes.
@@ -134,8 +141,10 @@ pub struct InsideInfo {
 pub struct Summary {
     /// When, in seconds since 1970 UTC.
     pub finished: i64,
-    /// How many blocks have which state.
+    /// How many blocks of the disk have which state.
     pub blocks: BlockCounts,
+    /// Of these, those that differed from the parent when the image was made; all of a full one.
+    pub changed: BlockCounts,
     /// Bytes of the disk that could not be read.
     pub unreadable: Vec<ByteRange>,
     /// What a person was told.
@@ -146,9 +155,7 @@ pub struct Summary {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BlockCounts {
-    /// As in the parent.
-    pub inherit: u64,
-    /// Stored.
+    /// With content.
     pub data: u64,
     /// Zero.
     pub zero: u64,
@@ -156,6 +163,26 @@ pub struct BlockCounts {
     pub unused: u64,
     /// With unreadable parts.
     pub unreadable: u64,
+}
+
+impl BlockCounts {
+    /// Counts `count` blocks of `state`.
+    pub fn add(&mut self, state: BlockState, count: u64) {
+        let slot = match state {
+            BlockState::Data => &mut self.data,
+            BlockState::Zero => &mut self.zero,
+            BlockState::Unused => &mut self.unused,
+            BlockState::Unreadable => &mut self.unreadable,
+        };
+        *slot += count;
+    }
+
+    /// Blocks of every state.
+    pub fn total(&self) -> u64 {
+        [self.data, self.zero, self.unused, self.unreadable]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
 }
 
 /// A run of bytes of a disk.
@@ -224,6 +251,6 @@ mod tests {
     fn unknown_members_are_ignored_and_missing_ones_empty() {
         let info: Info = serde_json::from_str(r#"{"set":"a","later":[1]}"#).unwrap();
         assert_eq!(info.set, "a");
-        assert_eq!(info.sequence, 0);
+        assert_eq!(info.created, 0);
     }
 }

@@ -9,8 +9,9 @@ pub const MAX_WINDOW_LOG2: u8 = 6;
 /// Largest exponent of a window's size in bytes: one decoded frame, the unit of all buffers.
 pub const MAX_FRAME_LOG2: u8 = 22;
 
-/// The longest decoded table page. A leaf of 1024 stored blocks in frames of one block is 51,220 bytes.
-pub const MAX_PAGE_LEN: u32 = 64 << 10;
+/// The longest decoded table page. A leaf of 256 blocks that all differ, in frames of one block, has
+/// 14,872 bytes.
+pub const MAX_PAGE_LEN: u32 = 16 << 10;
 
 /// The longest decoded section: generous for text, harmless for memory.
 pub const MAX_SECTION_LEN: u32 = 16 << 20;
@@ -19,10 +20,14 @@ pub const MAX_SECTION_LEN: u32 = 16 << 20;
 pub const MAX_STORED_EXCESS: u32 = 64 << 10;
 
 /// Blocks a leaf page covers.
-pub const LEAF_BLOCKS: u64 = 1024;
+pub const LEAF_BLOCKS: u64 = 256;
 
 /// Children of a node page.
-pub const NODE_CHILDREN: u64 = 256;
+pub const NODE_CHILDREN: u64 = 128;
+
+/// The most images in one chain: far more than a daily image for a lifetime, and a bound for whoever
+/// follows parents.
+pub const MAX_CHAIN: usize = 65_536;
 
 /// The most raw regions in the tables section: a table has a handful, a chain of EBRs a few hundred.
 pub const MAX_RAW_REGIONS: u32 = 4096;

@@ -2,7 +2,7 @@
 //!
 //! Promises: written front to back, read by range; every byte is checked before it is believed;
 //! memory follows the sizes in [`limits`], never what a file claims. Must not know: where files
-//! live, devices, partitions, how images form a chain beyond the parent's id and root digest.
+//! live, devices, partitions, which other image of a history a file needs beyond its number.
 
 mod bytes;
 mod codec;
@@ -12,8 +12,10 @@ mod info;
 mod leaf;
 pub mod limits;
 mod node;
+mod page;
 mod reader;
 mod record;
+mod resolved;
 mod salvage;
 mod state;
 mod table;
@@ -33,11 +35,15 @@ pub use info::{
     Summary, TakeInfo,
 };
 pub use leaf::{FrameRef, Leaf};
+pub use node::{Child, Node, PagePlace};
+pub use page::{Body, Content, Page};
 pub use reader::ImageReader;
 pub use record::RECORD_HEADER_LEN;
+pub use resolved::{BlockTable, OlderFiles, Piece, Source, Window, read_window};
 pub use salvage::{Salvaged, salvage};
-pub use state::BlockState;
-pub use trailer::TRAILER_LEN;
-pub use walk::Piece;
-pub use window::{EncodedWindow, encode_window, is_zero};
-pub use writer::{Finished, ImageWriter};
+pub use state::{Block, BlockState};
+pub use trailer::{RecordRef, TRAILER_LEN};
+pub use tree::span_of;
+pub use walk::FilePiece;
+pub use window::{Base, EncodedFrame, EncodedWindow, encode_frame, encode_window, is_zero};
+pub use writer::{Finished, ImageWriter, Sections};

@@ -4,9 +4,11 @@ use super::codec::Decoder;
 use super::header::{HEADER_LEN, Header};
 use super::info::{Info, RawTable, Summary, decode_tables};
 use super::leaf::FrameRef;
+use super::page::{Content, Page};
 use super::record::{Place, RECORD_HEADER_LEN, RecordHeader, Section, frame_len};
 use super::trailer::{RecordRef, TRAILER_LEN, Trailer};
-use super::writer::root_digest;
+use super::tree::top_level;
+use super::writer::{Sections, root_digest};
 use crate::base::{Digest, Error, ErrorKind, RangeRead, Result, to_u64, to_usize};
 use std::sync::Arc;
 
@@ -142,9 +144,53 @@ impl ImageReader {
         self.read_decoded(Place::Section(section.code()), place)
     }
 
-    /// Reads a table page's payload.
-    pub(super) fn page(&self, level: u8, index: u64, place: RecordRef) -> Result<Vec<u8>> {
-        self.read_decoded(Place::Page { level, index }, place)
+    /// The sections as they are stored.
+    ///
+    /// # Errors
+    /// `Damaged` when they cannot be read any more.
+    pub fn sections(&self) -> Result<Sections> {
+        let trailer = &self.trailer;
+        Ok(Sections {
+            info: self.section(Section::Info, trailer.info)?,
+            tables: self.section(Section::Tables, trailer.tables)?,
+            summary: self.section(Section::Summary, trailer.summary)?,
+        })
+    }
+
+    /// The level of the top page.
+    pub fn top_level(&self) -> u8 {
+        top_level(self.header().blocks())
+    }
+
+    /// The top page.
+    ///
+    /// # Errors
+    /// `Damaged`.
+    pub fn top(&self) -> Result<Page> {
+        let at = self.trailer.top;
+        let page = self.decoded_page(self.top_level(), 0, at)?;
+        if page.digest == self.trailer.top_digest {
+            return Ok(page);
+        }
+        Err(self.damaged_at("read", at.offset, "its digest is wrong"))
+    }
+
+    /// Page (`level`, `index`), which lies in this file at `at` and stands for `content`.
+    ///
+    /// # Errors
+    /// `Damaged`, also when it stands for something else.
+    pub fn page(&self, level: u8, index: u64, at: RecordRef, content: Content) -> Result<Page> {
+        let page = self.decoded_page(level, index, at)?;
+        if page.content == content {
+            return Ok(page);
+        }
+        Err(self.damaged_at("read", at.offset, "its digest is wrong"))
+    }
+
+    fn decoded_page(&self, level: u8, index: u64, at: RecordRef) -> Result<Page> {
+        let payload = self.read_decoded(Place::Page { level, index }, at)?;
+        Page::decode(&payload, self.header(), level, index)
+            .ok_or_else(|| self.damaged_at("read", at.offset, "the table page there is malformed"))
     }
 
     fn read_decoded(&self, place: Place, at: RecordRef) -> Result<Vec<u8>> {

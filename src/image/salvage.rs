@@ -5,12 +5,13 @@ use super::header::{HEADER_LEN, Header};
 use super::info::{ByteRange, Info, RawTable, Summary, decode_tables};
 use super::leaf::Leaf;
 use super::limits::LEAF_BLOCKS;
-use super::node::{Child, Node};
+use super::node::{Child, Node, PagePlace};
+use super::page::Content;
 use super::record::{MAGIC, Place, RECORD_HEADER_LEN, RecordHeader, Section};
-use super::state::BlockState;
+use super::state::{Block, BlockState};
 use super::trailer::{TRAILER_LEN, Trailer};
 use super::tree::leaf_len;
-use super::window::encode_window;
+use super::window::{EncodedWindow, encode_frame};
 use super::writer::{Finished, ImageWriter};
 use crate::base::{
     BlockIndex, ByteLen, ByteOffset, Digest, Extent, RangeRead, Result, normalize, to_u64, to_usize,
@@ -32,8 +33,9 @@ pub struct Salvaged {
 }
 
 /// Writes into `sink` a whole image, with `new_id`, of everything that can still be read from the
-/// damaged image `input`. Lost blocks become `Unreadable` where their neighbours are known, `Unused`
-/// where nothing at all is; both are listed, in the result and in the new image.
+/// damaged image `input`; what that has in older images stays there. Lost blocks become `Unreadable`
+/// where their neighbours are known, `Unused` where nothing at all is; both are listed, in the result
+/// and in the new image.
 /// `fill` writes the content of unreadable bytes that lie at a disk offset.
 ///
 /// # Errors
@@ -57,7 +59,7 @@ pub fn salvage<W: Write>(
     let mut rebuild = Rebuild {
         input,
         header: &header,
-        uniform: &found.uniform,
+        known: &found.known,
         writer,
         encoder: Encoder::new(compression)?,
         decoder: Decoder::new()?,
@@ -168,13 +170,21 @@ fn next_record(input: &dyn RangeRead, header: &Header, from: u64) -> Result<Opti
     Ok(None)
 }
 
-/// What stands outside leaves: sections, and the runs that nodes call uniform.
+/// What stands outside leaves: sections, and what nodes say of blocks that have no page here.
 struct Found {
     info: Info,
     tables: Vec<RawTable>,
     summary: Summary,
     /// Ascending, disjoint.
-    uniform: Vec<(Range<u64>, BlockState)>,
+    known: Vec<(Range<u64>, Known)>,
+}
+
+/// What a node says of blocks below it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Known {
+    Uniform(BlockState, u32),
+    /// A page of this level that lies in an older file.
+    Older(u8, Child),
 }
 
 impl Found {
@@ -187,7 +197,7 @@ impl Found {
             },
             tables: Vec::new(),
             summary: Summary::default(),
-            uniform: Vec::new(),
+            known: Vec::new(),
         };
         let mut at = to_u64(HEADER_LEN);
         while let Some(record) = next_record(input, header, at)? {
@@ -202,10 +212,10 @@ impl Found {
                 found.take(header, record.record.place, &payload);
             }
         }
-        found.uniform.sort_by_key(|(range, _)| range.start);
+        found.known.sort_by_key(|(range, _)| range.start);
         // Damaged or forged nodes may contradict each other: the first word counts.
         let mut end = 0;
-        found.uniform.retain(|(range, _)| {
+        found.known.retain(|(range, _)| {
             let keep = range.start >= end;
             end = end.max(range.end);
             keep
@@ -225,7 +235,7 @@ impl Found {
                 self.summary = serde_json::from_slice(payload).unwrap_or_default();
             }
             Place::Page { level, index } if level > 0 => {
-                if let Some((node, _)) = Node::decode(payload, header, level, index) {
+                if let Some((node, ..)) = Node::decode(payload, header, level, index) {
                     self.take_node(header, &node);
                 }
             }
@@ -235,15 +245,21 @@ impl Found {
 
     fn take_node(&mut self, header: &Header, node: &Node) {
         for (i, child) in node.children.iter().enumerate() {
-            let Child::Uniform(state) = child else {
-                continue;
-            };
             let range = node.child_range(header, i);
-            match self.uniform.last_mut() {
-                Some((last, same)) if same == state && last.end == range.start => {
+            let known = match (child.place, child.content) {
+                (PagePlace::Nowhere, Content::Uniform(state)) => Known::Uniform(state, child.since),
+                (PagePlace::Older, _) => Known::Older(node.level - 1, *child),
+                _ => continue,
+            };
+            match self.known.last_mut() {
+                Some((last, same))
+                    if *same == known
+                        && last.end == range.start
+                        && matches!(known, Known::Uniform(..)) =>
+                {
                     last.end = range.end;
                 }
-                _ => self.uniform.push((range, *state)),
+                _ => self.known.push((range, known)),
             }
         }
     }
@@ -253,7 +269,7 @@ impl Found {
 struct Rebuild<'a, W: Write> {
     input: &'a dyn RangeRead,
     header: &'a Header,
-    uniform: &'a [(Range<u64>, BlockState)],
+    known: &'a [(Range<u64>, Known)],
     writer: ImageWriter<W>,
     encoder: Encoder,
     decoder: Decoder,
@@ -278,7 +294,7 @@ impl<W: Write> Rebuild<'_, W> {
                     let payload = found.payload(self.input, &mut self.decoder);
                     let leaf = payload.and_then(|p| Leaf::decode(&p, self.header, index));
                     self.close_leaf_before(index)?;
-                    self.write_leaf(index, leaf.as_ref().map(|(leaf, _)| leaf))?;
+                    self.write_leaf(index, leaf.as_ref().map(|(leaf, ..)| leaf))?;
                 }
                 _ => {}
             }
@@ -304,14 +320,26 @@ impl<W: Write> Rebuild<'_, W> {
     fn write_gap(&mut self, end: u64) -> Result<()> {
         while self.writer.next().0 < end {
             let at = self.writer.next().0;
-            let next = self.uniform.iter().find(|(range, _)| range.end > at);
+            let next = self.known.iter().find(|(range, _)| range.end > at);
             match next {
-                Some((range, state)) if range.start <= at => {
-                    self.writer.push_run(*state, range.end.min(end) - at)?;
+                Some((range, Known::Uniform(state, since))) if range.start <= at => {
+                    let count = range.end.min(end) - at;
+                    self.writer.push_run(*state, *since, count)?;
+                }
+                Some((range, Known::Older(level, child)))
+                    if range.start == at && range.end <= end =>
+                {
+                    self.writer.push_subtree(*level, *child)?;
                 }
                 other => {
-                    let until = other.map_or(end, |(range, _)| range.start.min(end));
-                    self.writer.push_run(BlockState::Unused, until - at)?;
+                    let until = match other {
+                        Some((range, _)) if range.start > at => range.start.min(end),
+                        Some((range, _)) => range.end.min(end),
+                        None => end,
+                    };
+                    let since = self.header.sequence;
+                    self.writer
+                        .push_run(BlockState::Unused, since, until - at)?;
                     self.lose(at..until);
                 }
             }
@@ -342,44 +370,51 @@ impl<W: Write> Rebuild<'_, W> {
 
     fn write_window(
         &mut self,
-        blocks: Range<u64>,
+        range: Range<u64>,
         page: Option<&Leaf>,
         frame: Option<&FoundRecord>,
     ) -> Result<()> {
-        let size = self.header.block_size.as_usize();
+        let size = self.header.block_size;
         let held =
             frame.and_then(|f| Some((f.frame()?.1, f.payload(self.input, &mut self.decoder)?)));
-        let (mask, payload) = held.unwrap_or_default();
-        let mut pieces = payload.chunks(size);
-        let mut data = Vec::with_capacity(self.header.window_len());
-        let mut known = Vec::new();
-        for (i, block) in blocks.clone().enumerate() {
-            let extent = self
-                .header
-                .block_size
-                .extent_of(BlockIndex(block), self.header.disk_len);
-            let piece = (mask >> i & 1 == 1).then(|| pieces.next()).flatten();
-            let state = page.and_then(|p| p.states.get(to_usize(block - p.first.0)).copied());
-            let digest = page.and_then(|p| p.digest_of(BlockIndex(block)));
-            let start = data.len();
-            data.resize(start + to_usize(extent.len.0), 0);
-            known.push(match (state, piece) {
-                (Some(state), _) if !state.is_stored() => Some(state),
-                (_, Some(piece)) if digest.is_none_or(|d| d == Digest::of(piece)) => {
-                    data[start..].copy_from_slice(piece);
-                    state
-                }
-                _ => {
-                    (self.fill)(&mut data[start..], extent.start);
+        let (held_mask, payload) = held.unwrap_or_default();
+        let mut pieces = payload.chunks(size.as_usize());
+        self.scratch.clear();
+        let mut blocks = Vec::new();
+        let mut mask = 0u64;
+        for (i, index) in range.clone().enumerate() {
+            let extent = size.extent_of(BlockIndex(index), self.header.disk_len);
+            let piece = (held_mask >> i & 1 == 1).then(|| pieces.next()).flatten();
+            let said = page.and_then(|p| p.block(BlockIndex(index))).copied();
+            let elsewhere =
+                said.filter(|b| !b.state.has_content() || b.since <= self.header.parent_sequence());
+            if let Some(block) = elsewhere {
+                blocks.push(block);
+                continue;
+            }
+            let start = self.scratch.len();
+            let right = |bytes: &&[u8]| said.is_none_or(|b| b.digest == Digest::of(bytes));
+            let mut block = said.unwrap_or(Block::empty(BlockState::Data, self.header.sequence));
+            match piece.filter(right) {
+                Some(bytes) => self.scratch.extend_from_slice(bytes),
+                None => {
+                    self.scratch.resize(start + to_usize(extent.len.0), 0);
+                    (self.fill)(&mut self.scratch[start..], extent.start);
                     self.lost.push(extent);
-                    Some(BlockState::Unreadable)
+                    block = Block::empty(BlockState::Unreadable, self.header.sequence);
                 }
-            });
+            }
+            block.digest = Digest::of(&self.scratch[start..]);
+            mask |= 1 << i;
+            blocks.push(block);
         }
-        let first = BlockIndex(blocks.start);
-        let (encoder, scratch) = (&mut self.encoder, &mut self.scratch);
-        let window = encode_window(self.header, first, &data, &known, encoder, scratch)?;
-        self.writer.push_window(&window)
+        let frame = match mask {
+            0 => None,
+            _ => Some(encode_frame(&self.scratch, mask, &mut self.encoder)?),
+        };
+        let first = BlockIndex(range.start);
+        self.writer
+            .push_window(&EncodedWindow::with_frame(first, blocks, frame))
     }
 
     fn lose(&mut self, blocks: Range<u64>) {

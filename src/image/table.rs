@@ -4,10 +4,11 @@ use super::header::Header;
 use super::info::BlockCounts;
 use super::leaf::{FrameRef, Leaf};
 use super::limits::{LEAF_BLOCKS, NODE_CHILDREN};
-use super::node::{Child, Node};
-use super::state::BlockState;
+use super::node::{Child, Node, PagePlace};
+use super::page::Content;
+use super::state::{Block, BlockState};
 use super::trailer::RecordRef;
-use super::tree::top_level;
+use super::tree::{leaf_len, span_of, top_level};
 use crate::base::{BlockIndex, Digest, Error, ErrorKind, Result, to_u64, to_usize};
 
 /// A page that is complete and must be written next.
@@ -31,7 +32,7 @@ pub(super) struct Top {
 /// The open pages.
 #[derive(Debug)]
 pub(super) struct TableBuilder {
-    blocks: u64,
+    header: Header,
     next: u64,
     top_level: u8,
     leaf: Leaf,
@@ -39,26 +40,22 @@ pub(super) struct TableBuilder {
     nodes: Vec<Node>,
     top: Option<Top>,
     counts: BlockCounts,
+    changed: BlockCounts,
 }
 
 impl TableBuilder {
     pub(super) fn new(header: &Header) -> TableBuilder {
-        let blocks = header.blocks();
-        let top_level = top_level(blocks);
+        let top_level = top_level(header.blocks());
+        let nodes = (1..=top_level).map(|level| empty_node(level, 0)).collect();
         TableBuilder {
-            blocks,
+            header: header.clone(),
             next: 0,
             top_level,
             leaf: empty_leaf(0),
-            nodes: (1..=top_level)
-                .map(|level| Node {
-                    level,
-                    index: 0,
-                    children: vec![],
-                })
-                .collect(),
+            nodes,
             top: None,
             counts: BlockCounts::default(),
+            changed: BlockCounts::default(),
         }
     }
 
@@ -67,27 +64,42 @@ impl TableBuilder {
         BlockIndex(self.next)
     }
 
+    /// Blocks by state, without those of whole subtrees that were taken over.
     pub(super) fn counts(&self) -> BlockCounts {
         self.counts
     }
 
-    /// Gives the next `count` blocks a state without content.
+    /// Of these, the ones that this image recorded.
+    pub(super) fn changed(&self) -> BlockCounts {
+        self.changed
+    }
+
+    /// Gives the next `count` blocks a state without content, recorded by image `since`.
     pub(super) fn push_run(
         &mut self,
         state: BlockState,
+        since: u32,
         count: u64,
         write: &mut WritePage<'_>,
     ) -> Result<()> {
-        if state.is_stored() || count > self.blocks - self.next {
+        if state.has_content() || count > self.header.blocks() - self.next {
             return Err(self.misuse("a run has content or passes the end"));
         }
-        self.count(state, count);
+        self.check_since(since)?;
+        self.count(state, since, count);
         let mut left = count;
         while left > 0 {
-            let room = LEAF_BLOCKS - to_u64(self.leaf.states.len());
-            let now = left.min(room);
-            let len = self.leaf.states.len() + to_usize(now);
-            self.leaf.states.resize(len, state);
+            let whole = leaf_len(&self.header, self.next / LEAF_BLOCKS);
+            if self.leaf.blocks.is_empty() && left >= whole && self.top_level > 0 {
+                self.next += whole;
+                left -= whole;
+                self.leaf = empty_leaf(self.leaf.index() + 1);
+                self.add_child(1, nowhere(state, since), write)?;
+                continue;
+            }
+            let now = left.min(whole - to_u64(self.leaf.blocks.len()));
+            let len = self.leaf.blocks.len() + to_usize(now);
+            self.leaf.blocks.resize(len, Block::empty(state, since));
             self.next += now;
             left -= now;
             self.close_full(write)?;
@@ -95,26 +107,55 @@ impl TableBuilder {
         Ok(())
     }
 
-    /// Gives the next blocks their states; stored ones are in `frame`, if there is one. The blocks
-    /// lie in one window, so they never cross the end of a leaf.
+    /// Gives the next blocks their states; those with content that are newer than the parent are in
+    /// `frame`. The blocks lie in one window, so they never cross the end of a leaf.
     pub(super) fn push_window(
         &mut self,
-        states: &[BlockState],
-        digests: &[Digest],
+        blocks: &[Block],
         frame: Option<FrameRef>,
         write: &mut WritePage<'_>,
     ) -> Result<()> {
-        let room = LEAF_BLOCKS - to_u64(self.leaf.states.len());
-        let count = to_u64(states.len());
-        if count > room || count > self.blocks - self.next {
+        let room = LEAF_BLOCKS - to_u64(self.leaf.blocks.len());
+        let count = to_u64(blocks.len());
+        if count > room || count > self.header.blocks() - self.next {
             return Err(self.misuse("a window crosses a leaf or the end"));
         }
-        states.iter().for_each(|s| self.count(*s, 1));
-        self.leaf.states.extend_from_slice(states);
-        self.leaf.digests.extend_from_slice(digests);
+        for block in blocks {
+            self.check_since(block.since)?;
+            self.count(block.state, block.since, 1);
+        }
+        self.leaf.blocks.extend_from_slice(blocks);
         self.leaf.frames.extend(frame);
         self.next += count;
         self.close_full(write)
+    }
+
+    /// Takes over a subtree as it is: the next blocks are those below `child`, whose page would be of
+    /// `level`. Nothing of it lies in this file.
+    pub(super) fn push_subtree(
+        &mut self,
+        level: u8,
+        child: Child,
+        write: &mut WritePage<'_>,
+    ) -> Result<()> {
+        let span = span_of(level);
+        let count = span.min(self.header.blocks() - self.next);
+        let older = match child.place {
+            PagePlace::Here(_) => false,
+            PagePlace::Older => child.since <= self.header.parent_sequence(),
+            PagePlace::Nowhere => true,
+        };
+        let aligned = self.next.is_multiple_of(span) && self.leaf.blocks.is_empty();
+        if !older || !aligned || level >= self.top_level || count == 0 {
+            return Err(self.misuse("a subtree does not fit there"));
+        }
+        self.check_since(child.since)?;
+        self.next += count;
+        self.leaf = empty_leaf(self.next.div_ceil(LEAF_BLOCKS));
+        for node in self.nodes.iter_mut().take(usize::from(level)) {
+            *node = empty_node(node.level, self.next.div_ceil(span_of(node.level)));
+        }
+        self.add_child(level + 1, child, write)
     }
 
     /// The top page, once every block has its state.
@@ -123,57 +164,69 @@ impl TableBuilder {
         self.top.ok_or(missing)
     }
 
-    fn count(&mut self, state: BlockState, count: u64) {
-        let slot = match state {
-            BlockState::Inherit => &mut self.counts.inherit,
-            BlockState::Data => &mut self.counts.data,
-            BlockState::Zero => &mut self.counts.zero,
-            BlockState::Unused => &mut self.counts.unused,
-            BlockState::Unreadable => &mut self.counts.unreadable,
-        };
-        *slot += count;
+    fn check_since(&self, since: u32) -> Result<()> {
+        if (1..=self.header.sequence).contains(&since) {
+            return Ok(());
+        }
+        Err(self.misuse("no such image can have recorded a block of this one"))
+    }
+
+    fn count(&mut self, state: BlockState, since: u32, count: u64) {
+        self.counts.add(state, count);
+        if since == self.header.sequence {
+            self.changed.add(state, count);
+        }
     }
 
     fn close_full(&mut self, write: &mut WritePage<'_>) -> Result<()> {
-        let full = to_u64(self.leaf.states.len()) == LEAF_BLOCKS || self.next == self.blocks;
-        if !full || self.leaf.states.is_empty() {
+        let len = to_u64(self.leaf.blocks.len());
+        if len < LEAF_BLOCKS && self.next < self.header.blocks() || len == 0 {
             return Ok(());
         }
         let next_leaf = self.leaf.index() + 1;
         let leaf = std::mem::replace(&mut self.leaf, empty_leaf(next_leaf));
-        let (index, uniform) = (leaf.index(), leaf.uniform());
-        let child = match uniform.filter(|_| self.top_level > 0) {
-            Some(state) => Child::Uniform(state),
-            None => {
-                let (payload, digest) = leaf.encode();
-                self.store(
-                    &FinishedPage {
-                        level: 0,
-                        index,
-                        payload,
-                        digest,
-                    },
-                    write,
-                )?
-            }
+        if !leaf.frames_hold_what_is_new(self.header.parent_sequence()) {
+            return Err(self.misuse("frames do not hold what is new"));
+        }
+        let index = leaf.index();
+        if let Some((state, since)) = leaf.uniform().filter(|_| self.top_level > 0) {
+            return self.add_child(1, nowhere(state, since), write);
+        }
+        let since = leaf.since();
+        let (payload, digest, content) = leaf.encode();
+        let page = FinishedPage {
+            level: 0,
+            index,
+            payload,
+            digest,
         };
+        let child = self.place(page, since, content, write)?;
         self.add_child(1, child, write)
     }
 
-    /// Writes a page; remembers it when it is the top.
-    fn store(&mut self, page: &FinishedPage, write: &mut WritePage<'_>) -> Result<Child> {
-        let place = write(page)?;
-        if page.level == self.top_level {
-            self.top = Some(Top {
-                place,
-                digest: page.digest,
-            });
-        }
-        let (offset, stored_len) = (place.offset, place.stored_len);
-        Ok(Child::Stored {
-            digest: page.digest,
-            offset,
-            stored_len,
+    /// Writes a page unless an older file has it; remembers it when it is the top.
+    fn place(
+        &mut self,
+        page: FinishedPage,
+        since: u32,
+        content: Content,
+        write: &mut WritePage<'_>,
+    ) -> Result<Child> {
+        let is_top = page.level == self.top_level;
+        let place = if is_top || since > self.header.parent_sequence() {
+            let place = write(&page)?;
+            if is_top {
+                let digest = page.digest;
+                self.top = Some(Top { place, digest });
+            }
+            PagePlace::Here(place)
+        } else {
+            PagePlace::Older
+        };
+        Ok(Child {
+            content,
+            since,
+            place,
         })
     }
 
@@ -182,30 +235,23 @@ impl TableBuilder {
             return Ok(());
         };
         open.children.push(child);
-        if to_u64(open.children.len()) < NODE_CHILDREN && self.next < self.blocks {
+        let full = to_u64(open.children.len()) == NODE_CHILDREN;
+        if !full && self.next < self.header.blocks() {
             return Ok(());
         }
-        let fresh = Node {
-            level,
-            index: open.index + 1,
-            children: vec![],
-        };
+        let fresh = empty_node(level, open.index + 1);
         let node = std::mem::replace(open, fresh);
-        let child = match node.uniform().filter(|_| level < self.top_level) {
-            Some(state) => Child::Uniform(state),
-            None => {
-                let (payload, digest) = node.encode();
-                self.store(
-                    &FinishedPage {
-                        level,
-                        index: node.index,
-                        payload,
-                        digest,
-                    },
-                    write,
-                )?
-            }
+        if let Some((state, since)) = node.uniform().filter(|_| level < self.top_level) {
+            return self.add_child(level + 1, nowhere(state, since), write);
+        }
+        let (payload, digest, content) = node.encode();
+        let page = FinishedPage {
+            level,
+            index: node.index,
+            payload,
+            digest,
         };
+        let child = self.place(page, node.since(), content, write)?;
         self.add_child(level + 1, child, write)
     }
 
@@ -215,12 +261,26 @@ impl TableBuilder {
     }
 }
 
+fn nowhere(state: BlockState, since: u32) -> Child {
+    Child {
+        content: Content::Uniform(state),
+        since,
+        place: PagePlace::Nowhere,
+    }
+}
+
+fn empty_node(level: u8, index: u64) -> Node {
+    Node {
+        level,
+        index,
+        children: vec![],
+    }
+}
+
 fn empty_leaf(index: u64) -> Leaf {
-    let first = BlockIndex(index * LEAF_BLOCKS);
     Leaf {
-        first,
-        states: vec![],
-        digests: vec![],
+        first: BlockIndex(index * LEAF_BLOCKS),
+        blocks: vec![],
         frames: vec![],
     }
 }

@@ -1,7 +1,7 @@
 //! Small images for tests.
 
 use super::header::tests::sample;
-use super::{Compression, Encoder, ImageReader, ImageWriter, Info, Summary, encode_window};
+use super::{Base, Compression, Encoder, ImageReader, ImageWriter, Info, Summary, encode_window};
 use crate::base::to_u64;
 use std::sync::Arc;
 
@@ -13,7 +13,15 @@ pub(crate) fn image_of(disk: &[u8]) -> Vec<u8> {
     let mut writer = ImageWriter::start(Vec::new(), "memory", header.clone(), &info, &[]).unwrap();
     for data in disk.chunks(header.window_len()) {
         let first = writer.next();
-        let window = encode_window(&header, first, data, &[], &mut encoder, &mut scratch);
+        let window = encode_window(
+            &header,
+            first,
+            data,
+            &[],
+            &Base::None,
+            &mut encoder,
+            &mut scratch,
+        );
         writer.push_window(&window.unwrap()).unwrap();
     }
     writer.finish(Summary::default()).unwrap().0

@@ -9,11 +9,13 @@ pub const TRAILER_LEN: usize = 512;
 
 const MAGIC: [u8; 8] = *b"\x89STREND\n";
 
-/// Where a record lies: its header's position and its payload's stored length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RecordRef {
-    pub(super) offset: u64,
-    pub(super) stored_len: u32,
+/// Where a record lies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecordRef {
+    /// Position of its header in the file.
+    pub offset: u64,
+    /// Length of its payload in the file.
+    pub stored_len: u32,
 }
 
 /// Section 8 of `docs/format.md`.

@@ -30,7 +30,7 @@ pub(super) fn pages_at(blocks: u64, level: u8) -> u64 {
 }
 
 /// Blocks below one page of `level`; saturates far above any disk.
-pub(super) fn span_of(level: u8) -> u64 {
+pub fn span_of(level: u8) -> u64 {
     (0..level).fold(LEAF_BLOCKS, |span, _| span.saturating_mul(NODE_CHILDREN))
 }
 
@@ -41,12 +41,12 @@ mod tests {
     #[test]
     fn levels_cover_the_disk() {
         assert_eq!(top_level(1), 0);
-        assert_eq!(top_level(1024), 0);
-        assert_eq!(top_level(1025), 1);
-        assert_eq!(top_level(1024 * 256), 1);
-        assert_eq!(top_level(1024 * 256 + 1), 2);
-        assert_eq!(pages_at(1024 * 256 + 1, 1), 2);
+        assert_eq!(top_level(256), 0);
+        assert_eq!(top_level(257), 1);
+        assert_eq!(top_level(256 * 128), 1);
+        assert_eq!(top_level(256 * 128 + 1), 2);
+        assert_eq!(pages_at(256 * 128 + 1, 1), 2);
         // 64 PiB in 4 KiB blocks is the deepest tree.
-        assert_eq!(top_level(1 << 44), 5);
+        assert_eq!(top_level(1 << 44), 6);
     }
 }

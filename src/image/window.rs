@@ -1,22 +1,24 @@
-//! Turning the bytes of one window into block states, digests and a frame payload.
+//! Turning the bytes of one window into blocks and a frame.
 
 use super::codec::Encoder;
 use super::header::Header;
+use super::leaf::Leaf;
 use super::record::Codec;
-use super::state::BlockState;
+use super::state::{Block, BlockState};
 use crate::base::{BlockIndex, Digest, Result, to_u64, to_usize};
+use std::sync::Arc;
 
 /// One window, ready to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedWindow {
     pub(super) first: BlockIndex,
-    pub(super) states: Vec<BlockState>,
-    pub(super) digests: Vec<Digest>,
+    pub(super) blocks: Vec<Block>,
     pub(super) frame: Option<EncodedFrame>,
 }
 
+/// A frame in its stored form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EncodedFrame {
+pub struct EncodedFrame {
     pub(super) mask: u64,
     pub(super) codec: Codec,
     pub(super) raw_len: u32,
@@ -25,6 +27,19 @@ pub(super) struct EncodedFrame {
 }
 
 impl EncodedWindow {
+    /// `blocks` from block `first` on, of which `frame` holds those that are newer than the parent.
+    pub fn with_frame(
+        first: BlockIndex,
+        blocks: Vec<Block>,
+        frame: Option<EncodedFrame>,
+    ) -> EncodedWindow {
+        EncodedWindow {
+            first,
+            blocks,
+            frame,
+        }
+    }
+
     /// How many bytes it will add to the image, record header included.
     pub fn stored_len(&self) -> u64 {
         let header = to_u64(super::record::RECORD_HEADER_LEN);
@@ -32,17 +47,34 @@ impl EncodedWindow {
             .as_ref()
             .map_or(0, |f| to_u64(f.payload.len()) + header)
     }
+}
 
-    /// Number of blocks.
-    pub fn blocks(&self) -> u64 {
-        to_u64(self.states.len())
+/// What the parent says of a window.
+#[derive(Debug, Clone)]
+pub enum Base {
+    /// There is none, or its table cannot be read there: every block is new.
+    None,
+    /// All blocks are like this one, which has no content.
+    Uniform(Block),
+    /// As in this leaf.
+    Leaf(Arc<Leaf>),
+}
+
+impl Base {
+    /// What it says of block `index`.
+    pub fn block(&self, index: BlockIndex) -> Option<Block> {
+        match self {
+            Base::None => None,
+            Base::Uniform(block) => Some(*block),
+            Base::Leaf(leaf) => leaf.block(index).copied(),
+        }
     }
 }
 
 /// Encodes the window that starts at block `first` and whose content is `data`, to the window's or
 /// the disk's end. `known[i]` is the state of block i where that is decided already; every other
-/// block, and all when `known` is empty, is Zero or Data as its bytes say. Each block is looked at
-/// once: zero test, digest, compression.
+/// block, and all when `known` is empty, is Zero or Data as its bytes say. What `base` holds already
+/// is not stored again. Each block is looked at once: zero test, digest, compression.
 ///
 /// # Errors
 /// `Internal` when the compressor fails.
@@ -51,36 +83,39 @@ pub fn encode_window(
     first: BlockIndex,
     data: &[u8],
     known: &[Option<BlockState>],
+    base: &Base,
     encoder: &mut Encoder,
     scratch: &mut Vec<u8>,
 ) -> Result<EncodedWindow> {
-    let mut states = Vec::with_capacity(to_usize(header.window_blocks()));
-    let mut digests = Vec::new();
+    let mut blocks = Vec::with_capacity(to_usize(header.window_blocks()));
     let mut mask = 0u64;
-    for (i, block) in data.chunks(header.block_size.as_usize()).enumerate() {
+    for (i, bytes) in data.chunks(header.block_size.as_usize()).enumerate() {
         let state = match known.get(i).copied().flatten() {
             Some(state) => state,
-            None if is_zero(block) => BlockState::Zero,
+            None if is_zero(bytes) => BlockState::Zero,
             None => BlockState::Data,
         };
-        if state.is_stored() {
-            digests.push(Digest::of(block));
-            mask |= 1 << i;
+        let mut block = Block::empty(state, header.sequence);
+        if state.has_content() {
+            block.digest = Digest::of(bytes);
         }
-        states.push(state);
+        match base.block(BlockIndex(first.0 + to_u64(i))) {
+            Some(old) if old.is_like(&block) => block.since = old.since,
+            _ if state.has_content() => mask |= 1 << i,
+            _ => {}
+        }
+        blocks.push(block);
     }
     let frame = match mask {
         0 => None,
-        _ => Some(encode_frame(
-            held(header, data, mask, scratch),
-            mask,
-            encoder,
-        )?),
+        _ => {
+            let raw = held(header, data, mask, scratch);
+            Some(encode_frame(raw, mask, encoder)?)
+        }
     };
     Ok(EncodedWindow {
         first,
-        states,
-        digests,
+        blocks,
         frame,
     })
 }
@@ -100,7 +135,11 @@ fn held<'a>(header: &Header, data: &'a [u8], mask: u64, scratch: &'a mut Vec<u8>
     scratch
 }
 
-fn encode_frame(raw: &[u8], mask: u64, encoder: &mut Encoder) -> Result<EncodedFrame> {
+/// A frame of the blocks in `mask`, whose content is `raw`, back to back: at most 4 MiB.
+///
+/// # Errors
+/// `Internal` when the compressor fails.
+pub fn encode_frame(raw: &[u8], mask: u64, encoder: &mut Encoder) -> Result<EncodedFrame> {
     let (codec, stored) = encoder.encode(raw)?;
     let payload = match codec {
         Codec::Raw => raw.to_vec(),
@@ -129,28 +168,86 @@ pub fn is_zero(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::codec::Compression;
-    use super::super::header::tests::sample;
+    use super::super::header::tests::{child_of, sample};
     use super::*;
+    use BlockState::{Data, Unreadable, Unused, Zero};
+
+    fn encode(
+        header: &Header,
+        data: &[u8],
+        known: &[Option<BlockState>],
+        base: &Base,
+    ) -> EncodedWindow {
+        let mut encoder = Encoder::new(Compression::None).unwrap();
+        let scratch = &mut Vec::new();
+        encode_window(
+            header,
+            BlockIndex(0),
+            data,
+            known,
+            base,
+            &mut encoder,
+            scratch,
+        )
+        .unwrap()
+    }
+
+    /// Four blocks: unused garbage, zeros, data with a bad sector, short data.
+    fn four() -> (Vec<u8>, [Option<BlockState>; 4]) {
+        let mut data = vec![7; 4096 * 3 + 10];
+        data[4096..8192].fill(0);
+        (data, [Some(Unused), None, Some(Unreadable), None])
+    }
 
     #[test]
     fn states_follow_what_is_known_and_the_bytes() {
-        use BlockState::{Data, Unreadable, Unused, Zero};
-        // Four blocks: unused garbage, zeros, data with a bad sector, short data.
-        let header = sample(4096 * 3 + 10);
-        let mut data = vec![7; 4096 * 3 + 10];
-        data[4096..8192].fill(0);
-        let known = [Some(Unused), None, Some(Unreadable), None];
-        let mut encoder = Encoder::new(Compression::None).unwrap();
-        let first = BlockIndex(0);
-        let window =
-            encode_window(&header, first, &data, &known, &mut encoder, &mut Vec::new()).unwrap();
-        assert_eq!(window.states, [Unused, Zero, Unreadable, Data]);
-        assert_eq!(
-            window.digests,
-            [Digest::of(&[7; 4096]), Digest::of(&[7; 10])]
-        );
+        let (data, known) = four();
+        let window = encode(&sample(4096 * 3 + 10), &data, &known, &Base::None);
+        let states: Vec<BlockState> = window.blocks.iter().map(|b| b.state).collect();
+        assert_eq!(states, [Unused, Zero, Unreadable, Data]);
+        assert_eq!(window.blocks[2].digest, Digest::of(&[7; 4096]));
+        assert_eq!(window.blocks[3].digest, Digest::of(&[7; 10]));
+        assert!(window.blocks.iter().all(|b| b.since == 1));
         let frame = window.frame.unwrap();
         assert_eq!(frame.mask, 0b1100);
         assert_eq!(frame.payload, vec![7; 4096 + 10]);
+    }
+
+    #[test]
+    fn what_the_parent_holds_is_not_stored_again() {
+        let (mut data, known) = four();
+        let full = sample(4096 * 3 + 10);
+        let header = child_of(&full, 1, 2);
+        let first = encode(&full, &data, &known, &Base::None);
+        let leaf = Leaf {
+            first: BlockIndex(0),
+            blocks: first.blocks,
+            frames: vec![],
+        };
+        let base = Base::Leaf(Arc::new(leaf));
+        let same = encode(&header, &data, &known, &base);
+        assert_eq!(same.frame, None);
+        assert!(same.blocks.iter().all(|b| b.since == 1));
+        data[4096 * 3] = 8;
+        let known = [Some(Unused), Some(Unused), None, None];
+        let other = encode(&header, &data, &known, &base);
+        let since: Vec<u32> = other.blocks.iter().map(|b| b.since).collect();
+        assert_eq!(
+            since,
+            [1, 2, 2, 2],
+            "zero to unused, readable again, changed"
+        );
+        assert_eq!(other.frame.unwrap().mask, 0b1100);
+    }
+
+    #[test]
+    fn a_uniform_parent_has_no_content() {
+        let header = child_of(&sample(4096 * 2), 1, 2);
+        let base = Base::Uniform(Block::empty(Zero, 1));
+        let mut data = vec![0; 8192];
+        data[8191] = 1;
+        let window = encode(&header, &data, &[], &base);
+        let since: Vec<u32> = window.blocks.iter().map(|b| b.since).collect();
+        assert_eq!(since, [1, 2]);
     }
 }

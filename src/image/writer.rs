@@ -5,6 +5,7 @@ use super::header::Header;
 use super::info::{BlockCounts, Info, RawTable, Summary, encode_tables};
 use super::leaf::FrameRef;
 use super::limits::MAX_SECTION_LEN;
+use super::node::Child;
 use super::record::{Codec, Place, RecordHeader, Section};
 use super::state::BlockState;
 use super::table::{FinishedPage, TableBuilder};
@@ -33,8 +34,17 @@ pub struct Finished {
     pub root: Digest,
     /// Length of the file in bytes.
     pub len: u64,
-    /// Blocks by state.
+    /// Blocks by state. Of a rewritten image, only those that were written.
     pub blocks: BlockCounts,
+}
+
+/// The sections of an image as they are stored: what a rewritten image takes over byte for byte, so
+/// that its root digest stays what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sections {
+    pub(super) info: Vec<u8>,
+    pub(super) tables: Vec<u8>,
+    pub(super) summary: Vec<u8>,
 }
 
 impl<W: Write> ImageWriter<W> {
@@ -49,6 +59,29 @@ impl<W: Write> ImageWriter<W> {
         info: &Info,
         tables: &[RawTable],
     ) -> Result<ImageWriter<W>> {
+        ImageWriter::start_with(sink, name, header, &to_json(info)?, &encode_tables(tables))
+    }
+
+    /// Begins an image that says the same of itself as the one that `sections` are of.
+    ///
+    /// # Errors
+    /// As [`ImageWriter::start`].
+    pub fn start_rewrite(
+        sink: W,
+        name: impl Into<String>,
+        header: Header,
+        sections: &Sections,
+    ) -> Result<ImageWriter<W>> {
+        ImageWriter::start_with(sink, name, header, &sections.info, &sections.tables)
+    }
+
+    fn start_with(
+        sink: W,
+        name: impl Into<String>,
+        header: Header,
+        info: &[u8],
+        tables: &[u8],
+    ) -> Result<ImageWriter<W>> {
         let mut out = Appender {
             sink,
             name: name.into(),
@@ -56,8 +89,8 @@ impl<W: Write> ImageWriter<W> {
             tag: header.tag(),
         };
         out.append(&header.encode())?;
-        let info = out.section(Section::Info, &to_json(info)?)?;
-        let tables = out.section(Section::Tables, &encode_tables(tables))?;
+        let info = out.section(Section::Info, info)?;
+        let tables = out.section(Section::Tables, tables)?;
         let table = TableBuilder::new(&header);
         Ok(ImageWriter {
             out,
@@ -84,14 +117,25 @@ impl<W: Write> ImageWriter<W> {
         self.out.at
     }
 
-    /// The next `count` blocks have no content: `Inherit`, `Zero` or `Unused`.
+    /// The next `count` blocks have no content: `Zero` or `Unused`, as image `since` recorded.
     ///
     /// # Errors
     /// `Destination` when the sink fails, `Internal` when the blocks do not fit.
-    pub fn push_run(&mut self, state: BlockState, count: u64) -> Result<()> {
+    pub fn push_run(&mut self, state: BlockState, since: u32, count: u64) -> Result<()> {
         let out = &mut self.out;
         self.table
-            .push_run(state, count, &mut |page| out.page(page))
+            .push_run(state, since, count, &mut |page| out.page(page))
+    }
+
+    /// The next blocks are all those below `child`, whose page would be of `level` and does not lie in
+    /// this file.
+    ///
+    /// # Errors
+    /// `Destination` when the sink fails, `Internal` when it does not fit.
+    pub fn push_subtree(&mut self, level: u8, child: Child) -> Result<()> {
+        let out = &mut self.out;
+        self.table
+            .push_subtree(level, child, &mut |page| out.page(page))
     }
 
     /// The next blocks are those of `window`.
@@ -129,9 +173,7 @@ impl<W: Write> ImageWriter<W> {
         };
         let out = &mut self.out;
         self.table
-            .push_window(&window.states, &window.digests, frame, &mut |page| {
-                out.page(page)
-            })
+            .push_window(&window.blocks, frame, &mut |page| out.page(page))
     }
 
     /// Blocks by state so far.
@@ -143,11 +185,25 @@ impl<W: Write> ImageWriter<W> {
     ///
     /// # Errors
     /// `Destination` when the sink fails, `Internal` when blocks are missing.
-    pub fn finish(mut self, mut summary: Summary) -> Result<(W, Finished)> {
+    pub fn finish(self, mut summary: Summary) -> Result<(W, Finished)> {
         summary.blocks = self.table.counts();
-        let blocks = summary.blocks;
+        summary.changed = self.table.changed();
+        let summary = to_json(&summary)?;
+        self.finish_with(&summary)
+    }
+
+    /// Ends an image begun with [`ImageWriter::start_rewrite`].
+    ///
+    /// # Errors
+    /// As [`ImageWriter::finish`].
+    pub fn finish_rewrite(self, sections: &Sections) -> Result<(W, Finished)> {
+        self.finish_with(&sections.summary)
+    }
+
+    fn finish_with(mut self, summary: &[u8]) -> Result<(W, Finished)> {
+        let blocks = self.table.counts();
         let top = self.table.finish()?;
-        let summary = self.out.section(Section::Summary, &to_json(&summary)?)?;
+        let summary = self.out.section(Section::Summary, summary)?;
         let digests = [top.digest, self.info.1, self.tables.1, summary.1];
         let root = root_digest(&self.header, digests);
         let trailer = Trailer {
@@ -176,19 +232,13 @@ impl<W: Write> ImageWriter<W> {
 
 /// Section 9 of `docs/format.md`; `digests` are those of top page, info, tables and summary.
 pub(super) fn root_digest(header: &Header, digests: [Digest; 4]) -> Digest {
-    let (parent_id, parent_root) = header
-        .parent
-        .map_or((uuid::Uuid::nil(), Digest::default()), |parent| {
-            (parent.id, parent.root)
-        });
     let [top, info, tables, summary] = digests;
     Digest::derive(
         "diskstrata root 1",
         &[
             header.id.as_bytes(),
             header.set.as_bytes(),
-            parent_id.as_bytes(),
-            &parent_root.0,
+            &header.sequence.to_le_bytes(),
             &header.disk_len.0.to_le_bytes(),
             &[header.block_size.log2()],
             &top.0,

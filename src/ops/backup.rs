@@ -2,18 +2,23 @@
 
 pub use super::backup_plan::BackupPlan;
 use super::backup_plan::{Prepared, prepare};
+use super::removal::settle;
 use super::take::{Fallback, TakeOptions};
 use super::{Context, ImageRecord};
 use crate::base::{BlockSize, ByteLen, Error, ErrorKind, Event, Phase, Result};
 use crate::chain::Image;
+pub use crate::chain::Wish;
 use crate::device::Consistency;
 pub use crate::image::PartitionInfo;
-use crate::image::{ByteRange, Compression, ImageReader, ImageWriter, SourceInfo, Summary};
+use crate::image::{
+    BlockCounts, BlockTable, ByteRange, Compression, ImageReader, ImageWriter, SourceInfo, Summary,
+};
 use crate::pipeline::write_blocks;
-use crate::store::{FileName, LocalStore, LockMode, Store, StoreLock};
+use crate::store::{FileName, LocalStore, LockMode, Store};
 use crate::sys;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// zstd level unless asked otherwise.
 pub const DEFAULT_LEVEL: i32 = 3;
@@ -29,8 +34,10 @@ pub struct BackupRequest {
     pub store: PathBuf,
     /// Name of the history; made from the disk's identity when absent.
     pub set: Option<String>,
-    /// Unit of block states.
-    pub block_size: BlockSize,
+    /// Full, incremental or differential.
+    pub wish: Wish,
+    /// Unit of block states; that of the history when absent.
+    pub block_size: Option<BlockSize>,
     /// How frames are stored.
     pub compression: Compression,
     /// The person's own words.
@@ -46,6 +53,12 @@ pub struct BackupRequest {
 pub struct BackupReport {
     /// The new image.
     pub image: ImageRecord,
+    /// Why it is full, incremental or differential.
+    pub reason: String,
+    /// Blocks of the disk by state.
+    pub blocks: BlockCounts,
+    /// Of these, the ones that differ from the parent; all of a full image.
+    pub changed: BlockCounts,
     /// The disk.
     pub source: SourceInfo,
     /// Bytes read from it.
@@ -78,7 +91,9 @@ pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan
 /// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
 pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
     let store = LocalStore::create(&request.store)?;
-    let _lock = lock(&store)?;
+    let _lock = super::images::lock(&store, LockMode::Exclusive, "backup")?;
+    let shared: Arc<dyn Store> = Arc::new(store.clone());
+    settle(context, &shared)?;
     let prepared = prepare(context, request, Some(&store))?;
     if let Consistency::Live(_) = prepared.claim.consistency() {
         // A disk is read past the page cache: what programs have written must be on it first.
@@ -115,18 +130,6 @@ fn existing_store(path: &Path) -> Result<Option<LocalStore>> {
     }
 }
 
-/// One writing run at a time; what dead ones left is cleared.
-fn lock(store: &LocalStore) -> Result<StoreLock> {
-    let holder = format!(
-        "{}, process {}, backup",
-        sys::hostname(),
-        std::process::id()
-    );
-    let lock = store.lock(LockMode::Exclusive, &holder)?;
-    store.clean_up()?;
-    Ok(lock)
-}
-
 fn write(
     context: &Context<'_>,
     store: &LocalStore,
@@ -135,6 +138,7 @@ fn write(
 ) -> Result<BackupReport> {
     let Prepared {
         claim,
+        parent,
         selection,
         header,
         info,
@@ -149,6 +153,7 @@ fn write(
     let totals = write_blocks(
         source.as_ref(),
         &selection,
+        parent.as_ref().map(|p| p as &dyn BlockTable),
         compression,
         &mut writer,
         resources,
@@ -159,6 +164,13 @@ fn write(
         warnings.push(format!(
             "{lost} bytes in {} places could not be read; the image lists them",
             totals.unreadable.len()
+        ));
+    }
+    if totals.parent_lost > 0 {
+        warnings.push(format!(
+            "the table of the image that this one builds on is damaged: {} blocks were stored again; \
+             `strata verify` tells what is lost of older images",
+            totals.parent_lost
         ));
     }
     let unreadable: Vec<ByteRange> = totals.unreadable.iter().map(|e| (*e).into()).collect();
@@ -189,6 +201,9 @@ fn write(
     }
     Ok(BackupReport {
         image: ImageRecord::of(&Image::of(file, &reader)),
+        reason: plan.reason,
+        blocks: reader.summary().blocks,
+        changed: reader.summary().changed,
         source: plan.source,
         read_bytes: totals.read,
         stored_bytes: finished.len,

@@ -1,23 +1,25 @@
 //! What a backup will do, and everything that is settled before the first block is read.
 
 use super::backup::BackupRequest;
-use super::place::Place;
+use super::place::{Place, differs};
 use super::take::{Fallback, Taken, take};
 use super::{Context, describe};
 use crate::base::{BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result};
 use crate::block::{BlockSource, Mapping};
-use crate::chain::Catalog;
-use crate::device::{self, Consistency, Inventory, ReadClaim, Resolved};
-use crate::image::{Compression, Header, Info, Kind, PartitionInfo, RawTable, SourceInfo};
-use crate::layout;
+use crate::chain::{self, Catalog, ChainView, Records, VerifiedRecord};
+use crate::device::{self, Consistency, DiskIdentity, Inventory, ReadClaim, Resolved};
+use crate::image::{Header, ImageReader, Info, Kind, Parent, PartitionInfo, RawTable, SourceInfo};
+use crate::layout::{self, Layout};
 use crate::pipeline::Selection;
 use crate::store::{LocalStore, Store};
 use serde::Serialize;
 use std::path::Path;
+use std::sync::Arc;
 use uuid::Uuid;
 
-/// A frame window holds this many bytes, whatever the block size.
+/// Exponent of the length of a frame window in bytes.
 const WINDOW_LOG2: u8 = 20;
+
 /// What a backup will do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BackupPlan {
@@ -28,9 +30,11 @@ pub struct BackupPlan {
     /// Name of the history.
     pub set: String,
     /// Place in it.
-    pub sequence: u64,
-    /// `full`.
+    pub sequence: u32,
+    /// `full`, `incremental` or `differential`.
     pub kind: &'static str,
+    /// The image that it builds on.
+    pub parent: Option<String>,
     /// Why that kind.
     pub reason: String,
     /// Name of the file to be.
@@ -58,6 +62,7 @@ pub struct BackupPlan {
 /// Everything that is settled before the first block is read.
 pub(super) struct Prepared {
     pub(super) claim: ReadClaim,
+    pub(super) parent: Option<ChainView>,
     pub(super) selection: Selection,
     pub(super) header: Header,
     pub(super) info: Info,
@@ -87,6 +92,8 @@ pub(super) fn prepare(
         .into_iter()
         .map(|region| (region.offset, region.bytes))
         .collect();
+    let history = History::find(request, &claim, &layout, store)?;
+    let block_size = history.block_size;
     let in_flux = |part: Extent| in_flux(&inventory, &resolved, &claim, part);
     let Taken {
         selection,
@@ -97,7 +104,7 @@ pub(super) fn prepare(
         take(
             &source,
             &layout,
-            request.block_size,
+            block_size,
             &request.take,
             &in_flux,
             context.cancel,
@@ -111,22 +118,36 @@ pub(super) fn prepare(
     warnings.extend(fallbacks.iter().map(Fallback::text));
     warnings.extend(notes);
     warnings.extend(store_on_source(&inventory, &resolved, &request.store));
-    let catalog = store.map(|s| Catalog::load(s)).transpose()?;
-    let place = Place::find(request.set.as_deref(), &claim, catalog.as_ref())?;
+    warnings.extend(history.warnings);
+    let History {
+        place,
+        kind,
+        parent,
+        reason,
+        ..
+    } = history;
     let created = super::now();
+    if let Some(newest) = place.images.last().filter(|i| i.info.created > created) {
+        warnings.push(format!(
+            "the clock says {}, which is before the newest image of the set ({}): the order of the \
+             images does not depend on it, but retention does",
+            super::time_text(created),
+            super::time_text(newest.info.created)
+        ));
+    }
     let source_info = describe::source(&claim, source.as_ref(), &layout);
-    let window_log2 = WINDOW_LOG2.saturating_sub(request.block_size.log2()).min(6);
     let header = Header {
         id: Uuid::new_v4(),
         set: place.set_id,
-        parent: None,
-        kind: Kind::Full,
+        sequence: place.sequence,
+        parent: parent.as_ref().map(|p| parent_link(p.image())),
+        kind,
         disk_len: source.len(),
-        block_size: request.block_size,
-        window_log2,
+        block_size,
+        window_log2: window_log2(block_size),
     };
-    let hole_bytes = hole_bytes(source.as_ref(), &selection, request.block_size)?;
-    let take_bytes = selection.taken_in(Extent::whole(source.len()), request.block_size);
+    let hole_bytes = hole_bytes(source.as_ref(), &selection, block_size)?;
+    let take_bytes = selection.taken_in(Extent::whole(source.len()), block_size);
     let store_free_bytes = store
         .map(|s| s.space())
         .transpose()?
@@ -146,14 +167,12 @@ pub(super) fn prepare(
         store: request.store.display().to_string(),
         set: place.set.clone(),
         sequence: place.sequence,
-        kind: Kind::Full.name(),
-        reason: "every image of this version is full".to_owned(),
-        file: place.file_name(created, Kind::Full),
-        block_size: request.block_size.bytes(),
-        compression: match request.compression {
-            Compression::None => "none".to_owned(),
-            Compression::Zstd(level) => format!("zstd:{level}"),
-        },
+        kind: kind.name(),
+        parent: header.parent.map(|p| p.id.to_string()),
+        reason: reason.clone(),
+        file: place.file_name(created, kind),
+        block_size: block_size.bytes(),
+        compression: request.compression.to_string(),
         consistency: consistency.clone(),
         partitions: partitions.clone(),
         fallbacks,
@@ -166,10 +185,11 @@ pub(super) fn prepare(
         tool: concat!("strata ", env!("CARGO_PKG_VERSION")).to_owned(),
         created,
         set: place.set,
-        sequence: place.sequence,
         source: source_info,
         host: describe::host(&context.root),
         consistency,
+        reason,
+        compression: request.compression.to_string(),
         comment: request.comment.clone(),
         layout: serde_json::to_value(&layout).unwrap_or_default(),
         take: request.take.info(),
@@ -178,12 +198,91 @@ pub(super) fn prepare(
     drop(source);
     Ok(Prepared {
         claim,
+        parent,
         selection,
         header,
         info,
         tables,
         plan,
     })
+}
+
+/// Which history goes on, and how.
+struct History {
+    place: Place,
+    block_size: BlockSize,
+    kind: Kind,
+    parent: Option<ChainView>,
+    reason: String,
+    warnings: Vec<String>,
+}
+
+impl History {
+    fn find(
+        request: &BackupRequest,
+        claim: &ReadClaim,
+        layout: &Layout,
+        store: Option<&LocalStore>,
+    ) -> Result<History> {
+        let disk = DiskIdentity {
+            table_id: layout.disk_id.clone(),
+            ..claim.identity().clone()
+        };
+        let catalog = store.map(|s| Catalog::load(s)).transpose()?;
+        let place = Place::find(request.set.as_deref(), &disk, catalog.as_ref())?;
+        let records = store.map(|s| Records::load(s)).transpose()?;
+        let records = records.unwrap_or_default();
+        let trusting = request.set.is_some();
+        let facts = chain::Disk {
+            len: claim.source().len(),
+            block_size: request.block_size,
+            window_log2: &window_log2,
+            differs: &|then: &SourceInfo| differs(then, &disk, trusting),
+            damaged: &|id: Uuid| records.damage_of(id).map(damage_in_words),
+        };
+        let nothing = Catalog::of(Vec::new(), Vec::new());
+        let catalog = catalog.as_ref().unwrap_or(&nothing);
+        let choice = chain::choose(catalog, &place.images, request.wish, &facts);
+        let mut history = History {
+            block_size: request.block_size.unwrap_or(BlockSize::DEFAULT),
+            kind: choice.kind,
+            parent: None,
+            reason: choice.reason,
+            warnings: Vec::new(),
+            place,
+        };
+        if choice.unexpected {
+            history
+                .warnings
+                .push(format!("a full image is made: {}", history.reason));
+        }
+        if let (Some(lineage), Some(store)) = (choice.parent, store) {
+            let view = ChainView::open(Arc::new(store.clone()), lineage)?;
+            history.block_size = view.image().header().block_size;
+            history.parent = Some(view);
+        }
+        Ok(history)
+    }
+}
+
+fn damage_in_words(found: &VerifiedRecord) -> String {
+    format!(
+        "`strata verify` found that on {}",
+        super::time_text(found.time)
+    )
+}
+
+/// A frame window holds 1 MiB, whatever the block size.
+fn window_log2(block_size: BlockSize) -> u8 {
+    WINDOW_LOG2.saturating_sub(block_size.log2()).min(6)
+}
+
+fn parent_link(image: &ImageReader) -> Parent {
+    Parent {
+        id: image.header().id,
+        sequence: image.header().sequence,
+        root: image.root(),
+    }
 }
 
 /// Why the used map of a part of the source would be out of date before it is read.

@@ -29,6 +29,8 @@ pub(super) fn source(claim: &ReadClaim, disk: &dyn BlockSource, layout: &Layout)
     let geometry = disk.geometry();
     SourceInfo {
         name: disk.name().to_owned(),
+        path: absolute(&identity.path),
+        partition: identity.partition,
         bytes: geometry.len.0,
         logical_sector: geometry.logical_sector.bytes(),
         physical_sector: geometry.physical_sector.bytes(),
@@ -37,6 +39,12 @@ pub(super) fn source(claim: &ReadClaim, disk: &dyn BlockSource, layout: &Layout)
         wwn: identity.wwn.clone(),
         table_id: layout.disk_id.clone(),
     }
+}
+
+/// A path that means the same whatever folder one is in.
+fn absolute(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.display().to_string()
 }
 
 /// The machine for the image's info.

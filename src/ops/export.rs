@@ -4,7 +4,6 @@ use super::partitions::{layout_of, numbered};
 use super::restore::{self, RestoreRequest};
 use super::{Context, Library};
 use crate::base::{ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, to_u64, to_usize};
-use crate::chain::ChainView;
 use crate::pipeline::{Extracted, extract};
 use serde::Serialize;
 use std::io::Write;
@@ -51,6 +50,8 @@ pub fn to_file(
             store: request.store.clone(),
             target: file,
             partition: request.partition.map(|n| (n, None)),
+            only_changed: false,
+            holds: None,
             read_back: true,
         },
     )?;
@@ -82,13 +83,14 @@ pub fn to_stream(
     out: &mut dyn Write,
 ) -> Result<ExportReport> {
     let found = Library::open(request.store.as_deref())?.find(&request.image)?;
-    let view = ChainView::new(found.reader)?;
+    found.check_lineage()?;
+    let view = &found.view;
     let image = view.image();
     let header = image.header();
     let wanted = match request.partition {
         None => header.extent_of(&(0..header.blocks())),
         Some(number) => {
-            let layout = layout_of(&view)?;
+            let layout = layout_of(view)?;
             numbered(&layout, number, image.name())?.extent()
         }
     };
@@ -100,7 +102,7 @@ pub fn to_stream(
         phase,
         bytes: Some(wanted.len.0),
     });
-    extract(image, blocks, context.resources(), |extracted| {
+    extract(view, blocks, None, context.resources(), |extracted| {
         let (extent, data) = match extracted {
             Extracted::Lost { error, .. } => return Err(error),
             Extracted::Window(window) => {
@@ -108,10 +110,10 @@ pub fn to_stream(
                     return Err(error);
                 }
                 let first = window.first.0;
-                let blocks = first..first + to_u64(window.states.len());
+                let blocks = first..first + to_u64(window.blocks.len());
                 (header.extent_of(&blocks), Some(window.data))
             }
-            Extracted::Run { first, count, .. } => {
+            Extracted::Run { first, count, .. } | Extracted::Unwanted { first, count } => {
                 (header.extent_of(&(first.0..first.0 + count)), None)
             }
         };

@@ -1,9 +1,9 @@
 //! Finding images in a store or by path, and describing them.
 
 use crate::base::{Error, ErrorKind, Result};
-use crate::chain::{Catalog, Image};
+use crate::chain::{Catalog, ChainView, Image, Lineage};
 use crate::image::ImageReader;
-use crate::store::{FileName, LocalStore, Store};
+use crate::store::{FileName, LocalStore, LockMode, Store, StoreLock};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,10 +17,24 @@ pub struct Library {
 pub struct Found {
     /// What it says of itself.
     pub image: Image,
-    /// The image, open.
-    pub reader: Arc<ImageReader>,
-    /// Where its file lies, when that is on this machine.
-    pub path: Option<PathBuf>,
+    /// The disk that it stands for, read from its file and those it builds on.
+    pub view: ChainView,
+    /// Where these files are.
+    pub store: LocalStore,
+    /// Where these files lie, when that is on this machine.
+    pub paths: Vec<PathBuf>,
+    /// Keeps whoever removes images away.
+    _lock: Option<StoreLock>,
+}
+
+impl Found {
+    /// Fails when a part of what the image builds on is missing.
+    ///
+    /// # Errors
+    /// `Damaged`, naming the link.
+    pub fn check_lineage(&self) -> Result<()> {
+        self.view.lineage().check()
+    }
 }
 
 /// What `list` and others say of an image.
@@ -35,7 +49,7 @@ pub struct ImageRecord {
     /// Name of its history.
     pub set: String,
     /// Place in it, from 1.
-    pub sequence: u64,
+    pub sequence: u32,
     /// When it was begun, RFC 3339 in UTC.
     pub time: String,
     /// Length of its file.
@@ -58,7 +72,7 @@ impl ImageRecord {
             parent: header.parent.map(|p| p.id.to_string()),
             kind: header.kind.name(),
             set: info.set.clone(),
-            sequence: info.sequence,
+            sequence: header.sequence,
             time: super::time_text(info.created),
             bytes: image.len,
             disk_bytes: header.disk_len.0,
@@ -88,7 +102,11 @@ impl Library {
         Catalog::load(self.store()?)
     }
 
-    fn store(&self) -> Result<&LocalStore> {
+    /// The store.
+    ///
+    /// # Errors
+    /// `Usage` when none was named.
+    pub(super) fn store(&self) -> Result<&LocalStore> {
         self.store.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Usage, "look for images", "without a store")
                 .hint("say where the images are with --store FOLDER or STRATA_STORE")
@@ -98,34 +116,56 @@ impl Library {
     /// The image that a person means.
     ///
     /// # Errors
-    /// `NotFound`, `Damaged`, or `Usage` when a store is needed and none was named.
+    /// `NotFound`, `Damaged`, `Locked`, or `Usage` when a store is needed and none was named.
     pub fn find(&self, wanted: &str) -> Result<Found> {
         let path = Path::new(wanted);
         if wanted.contains('/') || (self.store.is_none() && path.is_file()) {
             return open_path(path);
         }
-        let store = self.store()?;
-        let image = Catalog::load(store)?.find(wanted)?.clone();
-        self.open_image(image)
-    }
-
-    /// Opens an image of the store's catalog.
-    ///
-    /// # Errors
-    /// `NotFound` when it is gone by now, `Damaged`.
-    pub(super) fn open_image(&self, image: Image) -> Result<Found> {
-        let store = self.store()?;
-        let reader = Arc::new(ImageReader::open(store.open(&image.file)?)?);
-        let path = store.path_of(&image.file);
-        Ok(Found {
-            image,
-            reader,
-            path,
-        })
+        let lock = lock_to_read(self.store()?, "reading")?;
+        let catalog = self.catalog()?;
+        let lineage = catalog.lineage(catalog.find(wanted, &super::time_zone())?);
+        open(self.store()?, lineage, Some(lock))
     }
 }
 
-/// Opens the image file at `path`, wherever it lies.
+/// Locks `store`; `what` says what for, for those who come in vain.
+///
+/// # Errors
+/// `Locked`, `Destination`.
+pub(super) fn lock(store: &dyn Store, mode: LockMode, what: &str) -> Result<StoreLock> {
+    let holder = format!(
+        "{}, process {}, {what}",
+        crate::sys::hostname(),
+        std::process::id()
+    );
+    store.lock(mode, &holder)
+}
+
+/// Keeps whoever removes images away as long as the lock lives.
+///
+/// # Errors
+/// `Locked`, `Destination`.
+pub(super) fn lock_to_read(store: &dyn Store, what: &str) -> Result<StoreLock> {
+    lock(store, LockMode::Shared, what)
+}
+
+fn open(store: &LocalStore, lineage: Lineage, lock: Option<StoreLock>) -> Result<Found> {
+    let Some(image) = lineage.point().cloned() else {
+        return Err(Error::new(ErrorKind::Internal, "open", "an empty chain"));
+    };
+    let files = lineage.images.iter();
+    let paths = files.filter_map(|i| store.path_of(&i.file)).collect();
+    Ok(Found {
+        view: ChainView::open(Arc::new(store.clone()), lineage)?,
+        image,
+        store: store.clone(),
+        paths,
+        _lock: lock,
+    })
+}
+
+/// Opens the image file at `path`, wherever it lies; what it builds on is looked for beside it.
 fn open_path(path: &Path) -> Result<Found> {
     let not_a_file = || {
         Error::new(
@@ -144,10 +184,19 @@ fn open_path(path: &Path) -> Result<Found> {
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let file = FileName::new(name)?;
-    let reader = Arc::new(ImageReader::open(LocalStore::open(folder)?.open(&file)?)?);
-    Ok(Found {
-        image: Image::of(file, &reader),
-        reader,
-        path: Some(path.to_owned()),
-    })
+    let store = LocalStore::open(folder)?;
+    let reader = ImageReader::open(store.open(&file)?)?;
+    let image = Image::of(file, &reader);
+    let alone = image.header.parent.is_none();
+    let (lineage, lock) = if alone {
+        let alone = Lineage {
+            images: vec![image],
+            broken: None,
+        };
+        (alone, None)
+    } else {
+        let lock = lock_to_read(&store, "reading")?;
+        (Catalog::load(&store)?.lineage(&image), Some(lock))
+    };
+    open(&store, lineage, lock)
 }

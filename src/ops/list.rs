@@ -2,6 +2,8 @@
 
 use super::{Context, ImageRecord, Library};
 use crate::base::Result;
+pub use crate::chain::How;
+use crate::chain::{Image, Records, VerifiedRecord};
 use serde::Serialize;
 use std::path::Path;
 
@@ -9,9 +11,36 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listing {
     /// Those that can be opened, by set, then by their place in it.
-    pub images: Vec<ImageRecord>,
+    pub images: Vec<Listed>,
     /// Files called like images that cannot be opened.
     pub broken: Vec<BrokenFile>,
+}
+
+/// An image of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// The image.
+    #[serde(flatten)]
+    pub image: ImageRecord,
+    /// Whether no prune may remove it.
+    pub protected: bool,
+    /// The last verification of each kind.
+    pub verified: Vec<VerifiedAt>,
+    /// Why it cannot be restored as a whole, where that is known without reading it.
+    pub incomplete: Option<String>,
+}
+
+/// A verification that was noted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifiedAt {
+    /// When, RFC 3339 in UTC.
+    pub time: String,
+    /// `quick`, `deep` or `sample`.
+    pub how: How,
+    /// Which share of the frames was looked at, in thousandths.
+    pub share: u32,
+    /// Whether nothing was wrong.
+    pub ok: bool,
 }
 
 /// A file that is no readable image.
@@ -28,13 +57,39 @@ pub struct BrokenFile {
 /// # Errors
 /// `NotFound` without such a store, `Usage` when none was named.
 pub fn list(_: &Context<'_>, store: Option<&Path>) -> Result<Listing> {
-    let catalog = Library::open(store)?.catalog()?;
+    let library = Library::open(store)?;
+    let catalog = library.catalog()?;
+    let records = Records::load(library.store()?)?;
+    let incomplete = catalog.incomplete();
     let broken = |b: &crate::chain::Broken| BrokenFile {
         file: b.file.to_string(),
         message: b.error.to_string(),
     };
     Ok(Listing {
-        images: catalog.images.iter().map(ImageRecord::of).collect(),
+        images: catalog
+            .images
+            .iter()
+            .map(|image| listed(image, incomplete.get(&image.header.id), &records))
+            .collect(),
         broken: catalog.broken.iter().map(broken).collect(),
     })
+}
+
+fn listed(image: &Image, incomplete: Option<&String>, records: &Records) -> Listed {
+    let id = image.header.id;
+    let found = records.verified.get(&id).into_iter().flatten();
+    // A note about another content is not about this image.
+    let of_this = found.filter(|r| r.root == image.root);
+    let verified = |r: &VerifiedRecord| VerifiedAt {
+        time: super::time_text(r.time),
+        how: r.how,
+        share: r.share,
+        ok: r.ok,
+    };
+    Listed {
+        image: ImageRecord::of(image),
+        protected: records.protected.contains_key(&id),
+        verified: of_this.map(verified).collect(),
+        incomplete: incomplete.cloned(),
+    }
 }

@@ -6,29 +6,38 @@
 //! | [`backup`] | a disk into an image |
 //! | [`take`] | of which partition is how much taken, and why? |
 //! | [`list`], [`show`] | which images are there, and what is in one? |
+//! | [`diff`], [`map`] | what differs between two images? what does one look like? |
 //! | [`verify`] | is an image whole, and is it what a disk holds? |
 //! | [`restore`] | an image onto a disk |
 //! | [`export`] | an image as a raw disk |
+//! | [`prune`], [`protect`] | which images go, and which never do? |
+//! | [`merge`] | several images of a history into one |
 //!
 //! Promises: every operation that changes something has a plan that changes nothing; clock,
 //! randomness and environment are asked here and nowhere below. Must not know: how results are shown.
 
+mod against;
 pub mod backup;
 mod backup_plan;
 mod describe;
+pub mod diff;
 pub mod disks;
 pub mod export;
 mod images;
 pub mod list;
+pub mod merge;
 mod partitions;
 mod place;
+pub mod protect;
+pub mod prune;
+mod removal;
 pub mod restore;
 pub mod show;
 pub mod take;
 pub mod verify;
 
 pub use crate::fs::ContentKind;
-pub use crate::image::{ByteRange, Compression};
+pub use crate::image::{BlockCounts, ByteRange, Compression};
 pub use crate::pipeline::Depth;
 pub use images::{Found, ImageRecord, Library};
 
@@ -84,6 +93,33 @@ pub fn prepare_process() {
 /// Seconds since 1970 UTC by this machine's clock.
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()
+}
+
+/// `count` numbers below `limit`, which is not 0, by chance.
+fn chance(count: u64, limit: u64) -> impl Iterator<Item = u64> {
+    let mut stream = blake3::Hasher::new()
+        .update(uuid::Uuid::new_v4().as_bytes())
+        .finalize_xof();
+    (0..count).map(move |_| {
+        let mut number = [0; 8];
+        stream.fill(&mut number);
+        u64::from_le_bytes(number) % limit
+    })
+}
+
+/// The time zone in which a person means times.
+fn time_zone() -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::system()
+}
+
+/// A span such as `30d` or `1y6m`, in seconds before now.
+///
+/// # Errors
+/// `Usage` when it is none.
+pub fn age_in_seconds(text: &str) -> crate::base::Result<i64> {
+    let now = now();
+    let since = crate::chain::retention::Within::parse(text)?.before(now, &time_zone());
+    Ok(now.saturating_sub(since))
 }
 
 /// A time as RFC 3339 in UTC; one that no calendar has, as the plain number.

@@ -1,9 +1,9 @@
-//! Where in which history a new image stands, and what its file is called.
+//! In which history a new image stands, and what its file is called.
 
 use crate::base::{Error, ErrorKind, Result};
-use crate::chain::{Catalog, SUFFIX};
-use crate::device::ReadClaim;
-use crate::image::Kind;
+use crate::chain::{Catalog, Image, SUFFIX};
+use crate::device::{DiskIdentity, Sameness};
+use crate::image::{Kind, SourceInfo};
 use uuid::Uuid;
 
 /// An image's place in a history.
@@ -13,44 +13,112 @@ pub(super) struct Place {
     /// Its id.
     pub(super) set_id: Uuid,
     /// Place in it, from 1.
-    pub(super) sequence: u64,
+    pub(super) sequence: u32,
+    /// The images that it has, oldest first.
+    pub(super) images: Vec<Image>,
 }
 
 impl Place {
-    /// Behind the newest image of the set `asked` for, or of the one that the disk's identity names.
+    /// Behind the newest image of the set `asked` for, or of the one that is of the same disk, or of a
+    /// new one named after it.
     ///
     /// # Errors
     /// `Usage` when the name is no set name.
     pub(super) fn find(
         asked: Option<&str>,
-        claim: &ReadClaim,
+        disk: &DiskIdentity,
         catalog: Option<&Catalog>,
     ) -> Result<Place> {
         let set = match asked {
             Some(name) => checked_set(name)?,
-            None => default_set(claim),
+            None => own_set(disk, catalog),
         };
-        let newest = catalog.and_then(|c| c.set(&set).last());
+        let images = catalog.map(|c| c.set(&set)).unwrap_or_default();
+        // Two histories of one name are told apart by their ids; the newest image says which one goes on.
+        let set_id = images
+            .iter()
+            .max_by_key(|image| image.info.created)
+            .map_or_else(Uuid::new_v4, |image| image.header.set);
+        let images: Vec<Image> = images
+            .iter()
+            .filter(|image| image.header.set == set_id)
+            .cloned()
+            .collect();
+        let newest = images.last().map_or(0, |image| image.header.sequence);
         Ok(Place {
-            set_id: newest.map_or_else(Uuid::new_v4, |image| image.header.set),
-            sequence: newest.map_or(1, |image| image.info.sequence.saturating_add(1)),
+            set_id,
+            sequence: newest.saturating_add(1),
             set,
+            images,
         })
     }
 
     /// A name that a person can read in a folder: set, place, time, kind.
     pub(super) fn file_name(&self, created: i64, kind: Kind) -> String {
-        let time: String = super::time_text(created)
-            .chars()
-            .filter(|c| c.is_ascii_alphanumeric())
-            .collect();
-        format!(
-            "{}-{:05}-{time}-{}{SUFFIX}",
-            self.set,
-            self.sequence,
-            kind.name()
-        )
+        file_name(&self.set, self.sequence, created, kind)
     }
+}
+
+/// The name of an image's file: set, place, time, kind.
+pub(super) fn file_name(set: &str, sequence: u32, created: i64, kind: Kind) -> String {
+    let time: String = super::time_text(created)
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric())
+        .collect();
+    format!("{set}-{sequence:05}-{time}-{}{SUFFIX}", kind.name())
+}
+
+/// Why the disk that was imaged is another one than `now`. `None` when it is the same; where nothing
+/// tells, when `trusting`.
+pub(super) fn differs(then: &SourceInfo, now: &DiskIdentity, trusting: bool) -> Option<String> {
+    let before = DiskIdentity {
+        wwn: then.wwn.clone(),
+        serial: then.serial.clone(),
+        model: then.model.clone(),
+        // Another length is not another disk; whoever cares compares it.
+        len: now.len,
+        diskseq: None,
+        table_id: then.table_id.clone(),
+        partition: then.partition,
+        path: then.path.clone().into(),
+        dev: None,
+        file: None,
+    };
+    let missing = match before.matches(now) {
+        Sameness::Same => return None,
+        Sameness::Different(what) => return Some(what.join("; ")),
+        Sameness::Unsure(missing) => missing,
+    };
+    match (&before.table_id, &now.table_id) {
+        (Some(a), Some(b)) if a == b => None,
+        (Some(a), Some(b)) => Some(format!("its partition table had the id {a} and has {b}")),
+        _ if trusting || std::path::absolute(&now.path).ok().as_ref() == Some(&before.path) => None,
+        _ => Some(format!("{missing}, and it was found at {}", then.path)),
+    }
+}
+
+/// The set of the same disk, or a name for a new one.
+fn own_set(disk: &DiskIdentity, catalog: Option<&Catalog>) -> String {
+    let usual = default_set(disk);
+    let Some(catalog) = catalog else {
+        return usual;
+    };
+    let newest = catalog.newest_of_sets();
+    let is_own = |image: &&&Image| {
+        let source = &image.info.source;
+        source.partition == disk.partition && differs(source, disk, false).is_none()
+    };
+    let own: Vec<&&Image> = newest.iter().filter(is_own).collect();
+    if let Some(image) = own.iter().find(|i| i.info.set == usual) {
+        return image.info.set.clone();
+    }
+    if let Some(image) = own.iter().max_by_key(|i| i.info.created) {
+        return image.info.set.clone();
+    }
+    let taken = |name: &str| newest.iter().any(|i| i.info.set == name);
+    let numbered = (2u32..).map(|n| format!("{usual}-{n}"));
+    let mut names = std::iter::once(usual.clone()).chain(numbered);
+    names.find(|name| !taken(name)).unwrap_or(usual)
 }
 
 /// Longest name of a set: leaves room for the rest of a file name everywhere.
@@ -72,8 +140,7 @@ fn checked_set(name: &str) -> Result<String> {
 }
 
 /// A set name from what stays the same: model and serial of a disk, the name of a file.
-fn default_set(claim: &ReadClaim) -> String {
-    let identity = claim.identity();
+fn default_set(identity: &DiskIdentity) -> String {
     let words = match (&identity.model, &identity.serial, &identity.wwn) {
         (model, Some(serial), _) => format!("{} {serial}", model.as_deref().unwrap_or_default()),
         (_, None, Some(wwn)) => wwn.clone(),
@@ -92,7 +159,7 @@ fn default_set(claim: &ReadClaim) -> String {
         .chars()
         .map(|c| if is_set_char(c) { c } else { '_' })
         .skip_while(|c| !c.is_ascii_alphanumeric())
-        .take(MAX_SET_LEN)
+        .take(MAX_SET_LEN - 8)
         .collect();
     if name.is_empty() {
         "disk".to_owned()
@@ -104,6 +171,7 @@ fn default_set(claim: &ReadClaim) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ByteLen;
 
     #[test]
     fn set_names_are_safe_in_file_names() {
@@ -119,15 +187,46 @@ mod tests {
 
     #[test]
     fn file_names_sort_by_place() {
-        let place = |sequence| Place {
-            set: "a".into(),
-            set_id: Uuid::nil(),
-            sequence,
+        let name = |sequence, created| file_name("a", sequence, created, Kind::Full);
+        assert_eq!(name(3, 0), "a-00003-19700101T000000Z-full.strata");
+        assert!(name(9, 9) < name(10, 5));
+    }
+
+    fn disk(path: &str) -> DiskIdentity {
+        DiskIdentity {
+            wwn: None,
+            serial: None,
+            model: None,
+            len: ByteLen(1 << 30),
+            diskseq: None,
+            table_id: None,
+            partition: None,
+            path: path.into(),
+            dev: None,
+            file: None,
+        }
+    }
+
+    #[test]
+    fn a_disk_is_known_by_its_serial_number_then_by_its_table_then_by_its_place() {
+        let mut then = SourceInfo {
+            path: "/a/disk.img".into(),
+            ..SourceInfo::default()
         };
-        assert_eq!(
-            place(3).file_name(0, Kind::Full),
-            "a-00003-19700101T000000Z-full.strata"
-        );
-        assert!(place(9).file_name(9, Kind::Full) < place(10).file_name(5, Kind::Full));
+        let mut now = disk("/a/disk.img");
+        assert_eq!(differs(&then, &now, false), None, "the same place");
+        let elsewhere = disk("/b/disk.img");
+        let why = differs(&then, &elsewhere, false).unwrap();
+        assert!(why.contains("/a/disk.img"), "{why}");
+        assert_eq!(differs(&then, &elsewhere, true), None, "the person says so");
+        then.table_id = Some("one".into());
+        now.table_id = Some("two".into());
+        let why = differs(&then, &now, true).unwrap();
+        assert!(why.contains("one") && why.contains("two"), "{why}");
+        then.serial = Some("S1".into());
+        now.serial = Some("S1".into());
+        assert_eq!(differs(&then, &now, false), None, "repartitioned");
+        now.serial = Some("S2".into());
+        assert!(differs(&then, &now, true).unwrap().contains("S2"));
     }
 }

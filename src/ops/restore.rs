@@ -2,17 +2,24 @@
 
 use super::partitions::{layout_of, numbered};
 use super::{Context, Found, ImageRecord, Library};
-use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Geometry, Result};
+use crate::base::{
+    BlockIndex, BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Geometry, Result,
+};
 use crate::block::{BlockSource, BlockTarget, SliceTarget};
-use crate::chain::ChainView;
+use crate::chain;
 use crate::device::{self, Inventory, Resolved, WriteRequest};
 use crate::image::{ByteRange, ImageReader};
 use crate::layout::{self, Layout, Table};
 use crate::pipeline::{self, Depth};
-use crate::restore::{RestorePlan, execute, plan_disk, plan_partition};
+use crate::restore::{RestorePlan, Scope, execute, plan_disk, plan_partition};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Of the blocks that a target is said to hold, one in so many is looked at, within these bounds.
+const SAMPLE_SHARE: u64 = 64;
+const LEAST_SAMPLE: u64 = 256;
+const MOST_SAMPLE: u64 = 16_384;
 
 /// What a person asked for.
 #[derive(Debug, Clone)]
@@ -25,6 +32,10 @@ pub struct RestoreRequest {
     pub target: String,
     /// One partition of the image, and the partition of the target that it goes to.
     pub partition: Option<(u32, Option<u32>)>,
+    /// Whether to write only what the target does not hold already.
+    pub only_changed: bool,
+    /// An image whose disk the target is known to hold: only what differs from that is written.
+    pub holds: Option<String>,
     /// Whether to read back what was written.
     pub read_back: bool,
 }
@@ -46,6 +57,10 @@ pub struct RestorePreview {
     pub table_patches: Vec<ByteRange>,
     /// The end of the target, which stays as it is.
     pub untouched: ByteRange,
+    /// Whether only what differs is written.
+    pub only_changed: bool,
+    /// The image that the target is said to hold.
+    pub holds: Option<ImageRecord>,
     /// Whether what was written will be read back.
     pub read_back: bool,
     /// Every reason not to write; the restore runs only when there is none.
@@ -81,6 +96,8 @@ pub struct RestoreReport {
     pub zeroed_bytes: u64,
     /// Bytes given back to the medium as free.
     pub discarded_bytes: u64,
+    /// Bytes with content that the target held already and that were not written.
+    pub unchanged_bytes: u64,
     /// Whether everything was read back and was right.
     pub read_back: bool,
     /// What the image does not have.
@@ -91,7 +108,8 @@ pub struct RestoreReport {
 
 /// A restore that is planned and may be run.
 pub struct Prepared {
-    view: ChainView,
+    found: Found,
+    holds: Option<Found>,
     inventory: Inventory,
     target: Resolved,
     write: WriteRequest,
@@ -116,13 +134,17 @@ struct Destination {
 /// `NotFound`, `Damaged`, `Refused` when the image does not fit, `Usage`. Reasons not to write to the
 /// target are in the preview.
 pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepared> {
-    let Found {
-        image,
-        reader,
-        path,
-    } = Library::open(request.store.as_deref())?.find(&request.image)?;
-    let view = ChainView::new(Arc::clone(&reader))?;
-    let layout = layout_of(&view)?;
+    let found = Library::open(request.store.as_deref())?.find(&request.image)?;
+    found.check_lineage()?;
+    let (image, view) = (&found.image, &found.view);
+    let reader = view.image();
+    let layout = layout_of(view)?;
+    let holds = request.holds.as_deref().map(|wanted| {
+        let holds = Library::open(request.store.as_deref())?.find(wanted)?;
+        holds.check_lineage()?;
+        Ok(holds)
+    });
+    let holds = holds.transpose()?;
     let inventory = Inventory::read(&context.root)?;
     let source = match request.partition {
         None => Extent {
@@ -134,7 +156,7 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
     let destination = destination(&inventory, request, source.len)?;
     let block_size = reader.header().block_size;
     let plan = match request.partition {
-        None => plan_disk(&layout, &view, block_size, destination.geometry)?,
+        None => plan_disk(&layout, view, block_size, destination.geometry)?,
         Some(_) => {
             let room = Extent {
                 start: ByteOffset(0),
@@ -144,7 +166,7 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
         }
     };
     let mut keep_away: Vec<PathBuf> = request.store.iter().cloned().collect();
-    keep_away.extend(path);
+    keep_away.extend(found.paths.iter().cloned());
     let needed = destination
         .slice
         .map_or(plan.source.len, |slice| ByteLen(slice.end().0));
@@ -156,7 +178,7 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
     };
     let refusals = device::write_refusals(&inventory, &destination.resolved, &write)?;
     let preview = RestorePreview {
-        image: ImageRecord::of(&image),
+        image: ImageRecord::of(image),
         target: target_info(&inventory, &destination),
         source: plan.source.into(),
         target_start: destination.slice.map_or(0, |s| s.start.0),
@@ -170,6 +192,8 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
             })
             .collect(),
         untouched: plan.untouched.into(),
+        only_changed: request.only_changed || holds.is_some(),
+        holds: holds.as_ref().map(|h| ImageRecord::of(&h.image)),
         read_back: request.read_back,
         refusals: refusals.iter().map(ToString::to_string).collect(),
         warnings: plan
@@ -177,7 +201,7 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
             .iter()
             .cloned()
             .chain(not_in_image(
-                &reader,
+                reader,
                 request.partition.map(|(number, _)| number),
             )?)
             .collect(),
@@ -188,7 +212,8 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
         ..
     } = destination;
     Ok(Prepared {
-        view,
+        found,
+        holds,
         inventory,
         target,
         write,
@@ -244,7 +269,17 @@ impl Prepared {
         };
         let read_back = self.preview.read_back;
         let resources = context.resources();
-        let result = execute(&self.view, &self.plan, place.as_ref(), read_back, resources);
+        let scope = self.scope(target.starts_zeroed())?;
+        let asked = scope.clone();
+        let view = &self.found.view;
+        let result = execute(
+            view,
+            &self.plan,
+            place.as_ref(),
+            scope,
+            read_back,
+            resources,
+        );
         if let (Err(_), Some(path)) = (&result, created) {
             // Made by this run and of no use half-written.
             let _ = std::fs::remove_file(path);
@@ -252,6 +287,12 @@ impl Prepared {
         let done = result?;
         target.reread_partitions();
         let mut warnings = self.preview.warnings;
+        if matches!(asked, Scope::Known { .. }) && done.compared {
+            warnings.push(
+                "the target does not hold the image that it was said to hold: all of it was compared"
+                    .to_owned(),
+            );
+        }
         if !done.unreadable.is_empty() {
             warnings.push(format!(
                 "{} places could not be read when the image was made; a pattern stands there",
@@ -263,30 +304,52 @@ impl Prepared {
             written_bytes: done.written,
             zeroed_bytes: done.zeroed,
             discarded_bytes: done.discarded,
+            unchanged_bytes: done.unchanged,
             read_back: done.read_back,
             unreadable: done.unreadable.iter().map(|e| (*e).into()).collect(),
             warnings,
         })
     }
 
+    /// What has to be written.
+    fn scope(&self, target_is_new: bool) -> Result<Scope> {
+        if target_is_new || !self.preview.only_changed {
+            return Ok(Scope::All);
+        }
+        let Some(holds) = &self.holds else {
+            return Ok(Scope::Differing);
+        };
+        let blocks = self.found.view.image().header().blocks();
+        let mut differing = BlockMap::empty(blocks);
+        chain::diff(&holds.view, &self.found.view, &mut |found| {
+            differing.insert_range(found.blocks);
+            Ok(())
+        })?;
+        let mut sample = BlockMap::empty(blocks);
+        let count = (blocks / SAMPLE_SHARE).clamp(LEAST_SAMPLE, MOST_SAMPLE);
+        for block in super::chance(count, blocks) {
+            sample.insert(BlockIndex(block));
+        }
+        sample.subtract(&differing);
+        Ok(Scope::Known { differing, sample })
+    }
+
     fn check_image(&self, context: &Context<'_>) -> Result<()> {
-        let damage = pipeline::verify(self.view.image(), Depth::Quick, context.resources())?;
-        let Some(first) = damage
+        let view = &self.found.view;
+        let header = view.image().header();
+        view.image()
+            .findings()
             .iter()
-            .find(|d| !d.extent.is_empty())
-            .or(damage.first())
-        else {
+            .for_each(|f| context.observer.event(Event::Warning(f.clone())));
+        let size = header.block_size.bytes();
+        let Extent { start, .. } = self.plan.source;
+        let blocks = start.0 / size..self.plan.source.end().0.div_ceil(size);
+        let damage = pipeline::verify_disk(view, blocks, Depth::Quick, context.resources())?;
+        let Some(first) = damage.first() else {
             return Ok(());
         };
-        if damage.iter().all(|d| d.extent.is_empty()) {
-            // Nothing that is needed for the disk's content.
-            damage
-                .iter()
-                .for_each(|d| context.observer.event(Event::Warning(d.what.clone())));
-            return Ok(());
-        }
         Err(
-            Error::new(ErrorKind::Damaged, "restore", self.view.image().name())
+            Error::new(ErrorKind::Damaged, "restore", view.image().name())
                 .because(format!(
                     "the image is damaged: {} of the disk are lost ({}); nothing was written",
                     first.extent, first.what

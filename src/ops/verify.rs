@@ -1,27 +1,33 @@
-//! Is an image whole, and is it what a disk holds?
+//! Is every image whole, with all that it builds on?
 
-use super::take::{TakeOptions, take};
-use super::{Context, Found, Library};
-use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Extent, Phase, Result, normalize};
-use crate::block::BlockSource;
-use crate::chain::Catalog;
-use crate::device::{self, Inventory};
-use crate::image::{ByteRange, ImageReader};
-use crate::layout;
-use crate::pipeline::{self, Compared, Damage, Depth, Masked, ReadBlocks, Selection};
+use super::against::against;
+use super::images::lock_to_read;
+use super::{Context, Library};
+use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Result, normalize};
+use crate::chain::{
+    Catalog, ChainView, How, Image, Lineage, Records, VerifiedRecord, record_verified,
+};
+use crate::image::{BlockTable, ByteRange, PartitionInfo, Piece};
+use crate::pipeline::{self, Damage, Depth, Sample};
+use crate::store::{LocalStore, Store};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What a person asked for.
 #[derive(Debug, Clone)]
 pub struct VerifyRequest {
-    /// Images; none means every one of the store.
+    /// Images, each with all that it builds on; none means every one of the store.
     pub images: Vec<String>,
     /// The store's folder.
     pub store: Option<PathBuf>,
     /// How closely.
     pub depth: Depth,
+    /// Only this share of the frames, in thousandths; another one each time.
+    pub sample: Option<u32>,
+    /// Only images that were not found whole, as closely, within so many seconds.
+    pub older_than: Option<i64>,
     /// A disk to compare with.
     pub against: Option<String>,
 }
@@ -31,9 +37,13 @@ pub struct VerifyRequest {
 pub struct VerifyReport {
     /// One for each image.
     pub images: Vec<Verified>,
+    /// Files of images that were verified lately.
+    pub skipped: Vec<String>,
     /// Where the disk differs from the image; absent without `--against`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differences: Option<Vec<ByteRange>>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
 }
 
 /// One image's state.
@@ -45,10 +55,14 @@ pub struct Verified {
     pub file: String,
     /// Whether nothing is wrong.
     pub ok: bool,
-    /// Whether every block was compared with its digest.
+    /// Whether every block that was looked at was compared with its digest.
     pub deep: bool,
+    /// Which share of the frames was looked at, in thousandths.
+    pub share: u32,
     /// What is wrong, and which bytes of the disk it costs.
     pub damage: Vec<DamageRecord>,
+    /// Younger images that lose something by it.
+    pub affects: Vec<Affected>,
     /// What is wrong with the image as a whole.
     pub message: Option<String>,
 }
@@ -60,8 +74,23 @@ pub struct DamageRecord {
     pub start: u64,
     /// Number of bytes; zero when the damage costs none.
     pub length: u64,
+    /// Numbers of the partitions it lies in.
+    pub partitions: Vec<u32>,
     /// What is wrong.
     pub what: String,
+}
+
+/// What an image loses by the damage of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Affected {
+    /// Its id.
+    pub id: String,
+    /// Its file.
+    pub file: String,
+    /// Bytes of the disk that are lost.
+    pub bytes: u64,
+    /// Numbers of the partitions they lie in.
+    pub partitions: Vec<u32>,
 }
 
 impl VerifyReport {
@@ -76,164 +105,290 @@ impl VerifyReport {
     }
 }
 
-/// Verifies images and, if asked, compares one with a disk.
+/// Images to verify, parents before children.
+struct Wanted {
+    store: LocalStore,
+    images: Vec<Image>,
+    broken: Vec<Verified>,
+}
+
+/// Verifies images and, if asked, compares one with a disk. The results are noted in the store.
 ///
 /// # Errors
-/// `NotFound`, `Usage`, `Source` when the disk cannot be read, `Interrupted` or `Terminated`. Damage
-/// and differences are in the report.
+/// `NotFound`, `Usage`, `Locked`, `Source` when the disk cannot be read, `Interrupted` or
+/// `Terminated`. Damage and differences are in the report.
 pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyReport> {
     let library = Library::open(request.store.as_deref())?;
     if let Some(source) = &request.against {
         return against(context, &library, request, source);
     }
-    let mut images = Vec::new();
-    if request.images.is_empty() {
-        let Catalog {
-            images: whole,
-            broken,
-        } = library.catalog()?;
-        for image in whole {
-            let file = image.file.to_string();
-            images.push(match library.open_image(image) {
-                Ok(found) => verify_one(context, &found, request.depth)?,
-                Err(e) => unopened(&file, &e),
-            });
-        }
-        images.extend(broken.iter().map(|b| unopened(b.file.as_str(), &b.error)));
-    }
-    for wanted in &request.images {
-        images.push(match library.find(wanted) {
-            Ok(found) => verify_one(context, &found, request.depth)?,
-            Err(e) if e.kind() == ErrorKind::Damaged => unopened(wanted, &e),
-            Err(e) => return Err(e),
-        });
-    }
-    Ok(VerifyReport {
-        images,
+    let mut report = VerifyReport {
+        images: Vec::new(),
+        skipped: Vec::new(),
         differences: None,
-    })
-}
-
-fn verify_one(context: &Context<'_>, found: &Found, depth: Depth) -> Result<Verified> {
-    let damage = pipeline::verify(&found.reader, depth, context.resources())?;
-    Ok(Verified {
-        id: Some(found.image.header.id.to_string()),
-        file: found.image.file.to_string(),
-        ok: damage.is_empty(),
-        deep: depth == Depth::Deep,
-        damage: damage.iter().map(record).collect(),
-        message: None,
-    })
-}
-
-fn record(damage: &Damage) -> DamageRecord {
-    DamageRecord {
-        start: damage.extent.start.0,
-        length: damage.extent.len.0,
-        what: damage.what.clone(),
+        warnings: Vec::new(),
+    };
+    let Some(wanted) = wanted(&library, request, &mut report)? else {
+        return Ok(report);
+    };
+    let _lock = lock_to_read(&wanted.store, "verify")?;
+    let records = Records::load(&wanted.store)?;
+    let catalog = Catalog::load(&wanted.store)?;
+    let sample = sample(request.sample);
+    let mut results = Vec::new();
+    for image in wanted.images {
+        if is_recent(&records, &image, request) {
+            report.skipped.push(image.file.to_string());
+            continue;
+        }
+        let lineage = catalog.lineage(&image);
+        let verified = verify_one(context, &wanted.store, &catalog, lineage, request, sample)?;
+        results.push(record_of(&image, &verified, request));
+        report.images.push(verified);
     }
-}
-
-fn unopened(file: &str, error: &Error) -> Verified {
-    Verified {
-        id: None,
-        file: file.to_owned(),
-        ok: false,
-        deep: false,
-        damage: Vec::new(),
-        message: Some(error.to_string()),
+    report.images.extend(wanted.broken);
+    if let Err(e) = record_verified(&wanted.store, &results, Uuid::new_v4()) {
+        let note = format!("the result cannot be noted in the store: {e}");
+        context.observer.event(Event::Warning(note.clone()));
+        report.warnings.push(note);
     }
+    Ok(report)
 }
 
-fn against(
-    context: &Context<'_>,
+/// What is to be verified; `None` when nothing of it can be opened, which is in the report then.
+fn wanted(
     library: &Library,
     request: &VerifyRequest,
-    source: &str,
-) -> Result<VerifyReport> {
-    let wanted = match request.images.as_slice() {
-        [] => "latest",
-        [one] => one,
-        _ => {
-            return Err(Error::new(ErrorKind::Usage, "compare", source)
-                .because("a disk can be compared with one image only"));
-        }
-    };
-    let found = library.find(wanted)?;
-    let inventory = Inventory::read(&context.root)?;
-    let resolved = device::resolve(&inventory, source)?;
-    let claim = device::claim_read(&inventory, &resolved)?;
-    let disk = claim.source();
-    let verified = verify_one(context, &found, request.depth)?;
-    let differences = if verified.ok {
-        Some(compare(context, &found.reader, &disk)?)
-    } else {
-        None
-    };
-    Ok(VerifyReport {
-        images: vec![verified],
-        differences,
-    })
-}
-
-fn compare(
-    context: &Context<'_>,
-    image: &ImageReader,
-    disk: &Arc<dyn BlockSource>,
-) -> Result<Vec<ByteRange>> {
-    let header = image.header();
-    let selection = selection_like(context, image, disk)?;
-    let masked = Masked::new(disk.as_ref(), &selection);
-    let common = header.disk_len.min(disk.len());
-    // A block that the disk holds only a part of differs as a whole.
-    let whole = if common == header.disk_len {
-        header.blocks()
-    } else {
-        common.0 / header.block_size.bytes()
-    };
-    let read = |at, buf: &mut [u8]| masked.read_at(at, buf);
-    let read_whole = |at, buf: &mut [u8]| disk.read_at(at, buf);
-    let mapping = |at| masked.mapping(at);
-    let blocks = ReadBlocks {
-        read: &read,
-        read_whole: Some(&read_whole),
-        mapping: &mapping,
-    };
-    let what = Compared {
-        blocks: 0..whole,
-        except: vec![],
-        in_use: Some(selection.take.clone()),
-        unreadable: false,
-        phase: Phase::Compare,
-    };
-    let mut differences = pipeline::compare(image, &blocks, &what, context.resources())?;
-    let compared = header.extent_of(&(0..whole)).end();
-    let longest = header.disk_len.max(disk.len());
-    differences.extend(Extent::between(compared, ByteOffset(longest.0)));
-    Ok(normalize(differences)
-        .into_iter()
-        .map(ByteRange::from)
-        .collect())
-}
-
-/// What a backup of `disk` with the options of `image` would take: the bytes that are compared. Free
-/// space is not, on either side.
-fn selection_like(
-    context: &Context<'_>,
-    image: &ImageReader,
-    disk: &Arc<dyn BlockSource>,
-) -> Result<Selection> {
-    let options = TakeOptions::of_image(&image.info().take);
-    let layout = layout::read(disk.as_ref())?;
-    let all_there = |number: &u32| layout.partition(*number).is_some();
-    if !options.partitions.iter().all(all_there) {
-        // Its partition table is another one; everything is compared, and differs.
-        return Ok(Selection::everything(disk.len(), image.header().block_size));
+    report: &mut VerifyReport,
+) -> Result<Option<Wanted>> {
+    if request.images.is_empty() {
+        let catalog = library.catalog()?;
+        return Ok(Some(Wanted {
+            store: library.store()?.clone(),
+            images: catalog.images,
+            broken: catalog
+                .broken
+                .iter()
+                .map(|b| Verified::unopened(b.file.as_str(), &b.error))
+                .collect(),
+        }));
     }
-    let block_size = image.header().block_size;
-    let still = |_: Extent| Ok(None);
-    let taken = take(disk, &layout, block_size, &options, &still, context.cancel)?;
-    Ok(taken.selection)
+    let mut wanted: Option<Wanted> = None;
+    let mut known: Vec<Uuid> = Vec::new();
+    for name in &request.images {
+        let found = match library.find(name) {
+            Ok(found) => found,
+            Err(e) if e.kind() == ErrorKind::Damaged => {
+                report.images.push(Verified::unopened(name, &e));
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        let lineage = found.view.lineage();
+        let into = wanted.get_or_insert_with(|| Wanted {
+            store: found.store.clone(),
+            images: Vec::new(),
+            broken: Vec::new(),
+        });
+        if into.store.name() != found.store.name() {
+            return Err(Error::new(ErrorKind::Usage, "verify", name)
+                .because("images of two folders cannot be verified in one run"));
+        }
+        for image in &lineage.images {
+            if !known.contains(&image.header.id) {
+                known.push(image.header.id);
+                into.images.push(image.clone());
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// A share of the frames: every how many-th, beginning anywhere.
+fn sample(share: Option<u32>) -> Sample {
+    let every = share.map_or(1, |thousandths| {
+        1000 / u64::from(thousandths.clamp(1, 1000))
+    });
+    let chance = Uuid::new_v4().as_u128() % u128::from(every);
+    Sample {
+        every,
+        offset: u64::try_from(chance).unwrap_or(0),
+    }
+}
+
+/// Whether `image` was found whole, as closely as asked for, not long ago.
+fn is_recent(records: &Records, image: &Image, request: &VerifyRequest) -> bool {
+    let Some(age) = request.older_than else {
+        return false;
+    };
+    let close = |how: How| match (request.sample, request.depth) {
+        (Some(_), _) => true,
+        (None, Depth::Quick) => how != How::Sample,
+        (None, Depth::Deep) => how == How::Deep,
+    };
+    let now = super::now();
+    let recent = |r: &&VerifiedRecord| {
+        r.ok && r.root == image.root && close(r.how) && now.saturating_sub(r.time) < age
+    };
+    let all = records.verified.get(&image.header.id);
+    records.damage_of(image.header.id).is_none()
+        && all.is_some_and(|all| all.iter().any(|r| recent(&r)))
+}
+
+fn record_of(image: &Image, verified: &Verified, request: &VerifyRequest) -> VerifiedRecord {
+    let how = match (request.sample, request.depth) {
+        (Some(_), _) => How::Sample,
+        (None, Depth::Quick) => How::Quick,
+        (None, Depth::Deep) => How::Deep,
+    };
+    VerifiedRecord {
+        image: image.header.id,
+        time: super::now(),
+        how,
+        share: verified.share,
+        ok: verified.ok,
+        root: image.root,
+    }
+}
+
+fn verify_one(
+    context: &Context<'_>,
+    store: &LocalStore,
+    catalog: &Catalog,
+    lineage: Lineage,
+    request: &VerifyRequest,
+    sample: Sample,
+) -> Result<Verified> {
+    let Some(image) = lineage.point().cloned() else {
+        return Err(Error::new(ErrorKind::Internal, "verify", "an empty chain"));
+    };
+    let broken = lineage.broken.as_ref().map(|b| b.words());
+    let view = match ChainView::open(Arc::new(store.clone()), lineage) {
+        Ok(view) => view,
+        Err(e) => return Ok(Verified::unopened(image.file.as_str(), &e)),
+    };
+    let resources = context.resources();
+    let damage = pipeline::verify_file(view.image(), &view, request.depth, sample, resources)?;
+    let mut verified = Verified::of(&image, &damage, request.depth);
+    verified.share = u32::try_from(1000 / sample.every).unwrap_or(1000);
+    if let Some(broken) = broken {
+        verified.ok = false;
+        verified.message = Some(broken);
+    }
+    let lost: Vec<Extent> = damage.iter().map(|d| d.extent).collect();
+    verified.affects = affected(store, catalog, &image, &normalize(lost));
+    Ok(verified)
+}
+
+impl Verified {
+    /// What `damage` means for `image`.
+    pub(super) fn of(image: &Image, damage: &[Damage], depth: Depth) -> Verified {
+        let record = |d: &Damage| DamageRecord {
+            start: d.extent.start.0,
+            length: d.extent.len.0,
+            partitions: partitions_in(&image.info.partitions, &[d.extent]),
+            what: d.what.clone(),
+        };
+        Verified {
+            id: Some(image.header.id.to_string()),
+            file: image.file.to_string(),
+            ok: damage.is_empty(),
+            deep: depth == Depth::Deep,
+            share: 1000,
+            damage: damage.iter().map(record).collect(),
+            affects: Vec::new(),
+            message: None,
+        }
+    }
+
+    fn unopened(file: &str, error: &Error) -> Verified {
+        Verified {
+            id: None,
+            file: file.to_owned(),
+            ok: false,
+            deep: false,
+            share: 0,
+            damage: Vec::new(),
+            affects: Vec::new(),
+            message: Some(error.to_string()),
+        }
+    }
+}
+
+/// The younger images that read something of `lost` from the file of `image`.
+fn affected(
+    store: &LocalStore,
+    catalog: &Catalog,
+    image: &Image,
+    lost: &[Extent],
+) -> Vec<Affected> {
+    let mut all = Vec::new();
+    if lost.iter().all(|e| e.is_empty()) {
+        return all;
+    }
+    let younger = catalog
+        .images
+        .iter()
+        .filter(|i| i.header.set == image.header.set && i.header.sequence > image.header.sequence);
+    for other in younger {
+        let lineage = catalog.lineage(other);
+        let link = lineage
+            .images
+            .iter()
+            .position(|i| i.header.id == image.header.id);
+        let (Some(link), Ok(view)) = (link, ChainView::open(Arc::new(store.clone()), lineage))
+        else {
+            continue;
+        };
+        let shared = lost_through(&view, link, lost);
+        if !shared.is_empty() {
+            all.push(Affected {
+                id: other.header.id.to_string(),
+                file: other.file.to_string(),
+                bytes: shared.iter().map(|e| e.len.0).sum(),
+                partitions: partitions_in(&other.info.partitions, &shared),
+            });
+        }
+    }
+    all
+}
+
+/// Of the bytes `lost`, those that `view` would read from the file of the image at `link`.
+fn lost_through(view: &ChainView, link: usize, lost: &[Extent]) -> Vec<Extent> {
+    let header = view.image().header();
+    let size = header.block_size.bytes();
+    let mut found = Vec::new();
+    for extent in lost {
+        let blocks = extent.start.0 / size..extent.end().0.div_ceil(size);
+        let mut add = |block: u64| found.push(header.extent_of(&(block..block + 1)));
+        // Nothing here fails: the closure does not.
+        let _ = view.each_piece(blocks.clone(), &mut |piece| {
+            let within = |b: &u64| blocks.contains(b);
+            match piece {
+                Piece::Uniform { .. } => {}
+                Piece::Lost { blocks, .. } => blocks.filter(within).for_each(&mut add),
+                Piece::Leaf(leaf) => (leaf.first.0..)
+                    .zip(&leaf.blocks)
+                    .filter(|(index, block)| {
+                        within(index)
+                            && block.state.has_content()
+                            && view.holder(block.since).is_ok_and(|h| h == link)
+                    })
+                    .for_each(|(index, _)| add(index)),
+            }
+            Ok(())
+        });
+    }
+    normalize(found)
+}
+
+/// The numbers of the partitions that share a byte with one of `extents`.
+fn partitions_in(partitions: &[PartitionInfo], extents: &[Extent]) -> Vec<u32> {
+    let shares = |part: &&PartitionInfo| {
+        let place = Extent::new(ByteOffset(part.start), ByteLen(part.length));
+        place.is_some_and(|place| extents.iter().any(|e| e.intersect(place).is_some()))
+    };
+    partitions.iter().filter(shares).map(|p| p.number).collect()
 }
 
 /// The sum of ranges, for a sentence.

@@ -7,9 +7,13 @@ use crate::base::{
 };
 use crate::block::{AlignedBuf, BlockSource, Mapping, read_rescuing};
 use crate::image::{
-    BlockState, Compression, EncodedWindow, Encoder, Header, ImageWriter, encode_window,
+    Base, Block, BlockState, BlockTable, Compression, EncodedWindow, Encoder, Header, ImageWriter,
+    Piece, encode_window,
 };
+use std::cell::RefCell;
 use std::io::Write;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// What a backup read and found.
@@ -19,6 +23,8 @@ pub struct BackupTotals {
     pub read: u64,
     /// Bytes that could not be read, ascending.
     pub unreadable: Vec<Extent>,
+    /// Blocks of which the parent's table could not be read: they were taken as new.
+    pub parent_lost: u64,
 }
 
 /// A window that was read.
@@ -27,15 +33,12 @@ struct Job {
     data: AlignedBuf,
     len: usize,
     known: Vec<Option<BlockState>>,
+    base: Base,
     unreadable: Vec<Extent>,
 }
 
 enum Output {
-    Run {
-        state: BlockState,
-        count: u64,
-        bytes: u64,
-    },
+    Run(Run),
     Window {
         window: EncodedWindow,
         data: AlignedBuf,
@@ -44,12 +47,22 @@ enum Output {
     },
 }
 
+/// Blocks without content, not read.
+#[derive(Clone, Copy)]
+struct Run {
+    state: BlockState,
+    since: u32,
+    count: u64,
+    bytes: u64,
+}
+
 /// Buffers between uses. Their number is bounded by the tickets of the run.
 type Pool = Mutex<Vec<AlignedBuf>>;
 
 /// Writes every block of `source` into `writer`: what `selection` takes with the content of its bytes
 /// in use and zeros for the others, the rest as `Unused`, or as `Zero` where it was left out on request.
-/// Ranges that the source knows to be zero are not read.
+/// Ranges that the source knows to be zero are not read. What `parent` holds already is not stored
+/// again: its table is read along with the disk, a page at a time.
 ///
 /// # Errors
 /// `Source` when the source fails as a whole, `Destination` when the image's sink does, `Interrupted`
@@ -57,6 +70,7 @@ type Pool = Mutex<Vec<AlignedBuf>>;
 pub fn write_blocks<W: Write>(
     source: &dyn BlockSource,
     selection: &Selection,
+    parent: Option<&dyn BlockTable>,
     compression: Compression,
     writer: &mut ImageWriter<W>,
     resources: Resources<'_>,
@@ -72,12 +86,19 @@ pub fn write_blocks<W: Write>(
         source: &masked,
         selection,
         header: &header,
+        parent: Parent::new(parent),
         pool: &pool,
     };
+    let parent_lost = AtomicU64::new(0);
+    let lost = &parent_lost;
     ordered::run(
         resources.threads,
         resources.tickets(header.window_len()),
-        |emit| reader.read_all(emit, &resources),
+        move |emit| {
+            reader.read_all(emit, &resources)?;
+            lost.store(reader.parent.lost(), Ordering::Relaxed);
+            Ok(())
+        },
         || {
             let (mut encoder, mut scratch) = (Encoder::new(compression)?, Vec::new());
             let header = &header;
@@ -89,6 +110,7 @@ pub fn write_blocks<W: Write>(
         },
     )?;
     totals.unreadable = normalize(std::mem::take(&mut totals.unreadable));
+    totals.parent_lost = parent_lost.into_inner();
     observer.event(Event::PhaseFinished { phase });
     Ok(totals)
 }
@@ -104,9 +126,11 @@ fn encode(
         data,
         len,
         known,
+        base,
         unreadable,
     } = job;
-    let window = encode_window(header, first, &data[..len], &known, encoder, scratch)?;
+    let content = &data[..len];
+    let window = encode_window(header, first, content, &known, &base, encoder, scratch)?;
     Ok(Output::Window {
         window,
         data,
@@ -123,13 +147,9 @@ fn consume<W: Write>(
     observer: &dyn crate::base::Observer,
 ) -> Result<()> {
     match output {
-        Output::Run {
-            state,
-            count,
-            bytes,
-        } => {
-            writer.push_run(state, count)?;
-            observer.event(Event::Advanced { bytes });
+        Output::Run(run) => {
+            writer.push_run(run.state, run.since, run.count)?;
+            observer.event(Event::Advanced { bytes: run.bytes });
         }
         Output::Window {
             window,
@@ -157,6 +177,7 @@ struct Reader<'a> {
     source: &'a dyn BlockSource,
     selection: &'a Selection,
     header: &'a Header,
+    parent: Parent<'a>,
     pool: &'a Pool,
 }
 
@@ -239,10 +260,18 @@ impl Reader<'_> {
         while next < at + count {
             let block = BlockIndex(next);
             let end = take.end_of_run(block).0.min(blank.end_of_run(block).0);
-            let end = end.min(at + count);
+            let alike = next..end.min(at + count);
             let state = self.state_unread(block);
-            run.add(state, end - next, self.bytes(next, end - next), emit)?;
-            next = end;
+            let (since, count) = self.parent.since(&alike, state, self.header.sequence);
+            let bytes = self.extent(next, count).len.0;
+            let same = Run {
+                state,
+                since,
+                count,
+                bytes,
+            };
+            run.add(same, emit)?;
+            next += count;
         }
         Ok(())
     }
@@ -276,6 +305,7 @@ impl Reader<'_> {
             data,
             len,
             known,
+            base: self.parent.base(at),
             unreadable,
         })
     }
@@ -293,33 +323,97 @@ impl Reader<'_> {
     fn extent(&self, at: u64, count: u64) -> Extent {
         self.header.extent_of(&(at..at + count))
     }
+}
 
-    fn bytes(&self, at: u64, count: u64) -> u64 {
-        self.extent(at, count).len.0
+/// The parent's table, read along with the disk.
+struct Parent<'a> {
+    table: Option<&'a dyn BlockTable>,
+    /// The piece asked for last: neighbours are asked for one after the other.
+    piece: RefCell<Option<Piece>>,
+    lost: RefCell<u64>,
+}
+
+impl<'a> Parent<'a> {
+    fn new(table: Option<&'a dyn BlockTable>) -> Parent<'a> {
+        Parent {
+            table,
+            piece: RefCell::new(None),
+            lost: RefCell::new(0),
+        }
+    }
+
+    /// Blocks of which its table could not be read.
+    fn lost(&self) -> u64 {
+        *self.lost.borrow()
+    }
+
+    /// What it says of the blocks around `block`.
+    fn piece(&self, block: u64) -> Option<Piece> {
+        let table = self.table?;
+        let mut piece = self.piece.borrow_mut();
+        let near = piece.take().filter(|p| p.blocks().contains(&block));
+        let near = near.unwrap_or_else(|| {
+            let piece = table.piece(BlockIndex(block));
+            if let Piece::Lost { blocks, .. } = &piece {
+                *self.lost.borrow_mut() += blocks.end - blocks.start;
+            }
+            piece
+        });
+        *piece = Some(near.clone());
+        Some(near)
+    }
+
+    /// What it says of the window that starts at `block`.
+    fn base(&self, block: u64) -> Base {
+        match self.piece(block) {
+            None | Some(Piece::Lost { .. }) => Base::None,
+            Some(Piece::Leaf(leaf)) => Base::Leaf(leaf),
+            Some(Piece::Uniform { state, since, .. }) => Base::Uniform(Block::empty(state, since)),
+        }
+    }
+
+    /// Who recorded that the first of `blocks`, which have no content, are in `state`, and how many of
+    /// them that is true of: the image at place `new`, unless they were so before.
+    fn since(&self, blocks: &Range<u64>, state: BlockState, new: u32) -> (u32, u64) {
+        let all = blocks.end - blocks.start;
+        match self.piece(blocks.start) {
+            None => (new, all),
+            Some(Piece::Lost { blocks: lost, .. }) => (new, all.min(lost.end - blocks.start)),
+            Some(Piece::Uniform {
+                blocks: like,
+                state: old,
+                since,
+            }) => {
+                let since = if old == state { since } else { new };
+                (since, all.min(like.end - blocks.start))
+            }
+            Some(Piece::Leaf(leaf)) => {
+                let since_of = |b: &Block| if b.state == state { b.since } else { new };
+                let from = to_usize(blocks.start - leaf.first.0);
+                let rest = leaf.blocks.get(from..).unwrap_or_default();
+                let since = rest.first().map_or(new, since_of);
+                let alike = rest.iter().take_while(|b| since_of(b) == since).count();
+                (since, to_u64(alike).clamp(1, all))
+            }
+        }
     }
 }
 
-/// Neighbouring runs of one state, joined before they are passed on.
+/// Neighbouring runs of one state and image, joined before they are passed on.
 #[derive(Default)]
-struct PendingRun(Option<(BlockState, u64, u64)>);
+struct PendingRun(Option<Run>);
 
 impl PendingRun {
-    fn add(
-        &mut self,
-        state: BlockState,
-        count: u64,
-        bytes: u64,
-        emit: &mut Emit<Job, Output>,
-    ) -> Result<()> {
+    fn add(&mut self, new: Run, emit: &mut Emit<Job, Output>) -> Result<()> {
         match &mut self.0 {
-            Some((same, blocks, len)) if *same == state => {
-                *blocks += count;
-                *len += bytes;
+            Some(run) if run.state == new.state && run.since == new.since => {
+                run.count += new.count;
+                run.bytes += new.bytes;
                 Ok(())
             }
             _ => {
                 self.flush(emit)?;
-                self.0 = Some((state, count, bytes));
+                self.0 = Some(new);
                 Ok(())
             }
         }
@@ -327,11 +421,7 @@ impl PendingRun {
 
     fn flush(&mut self, emit: &mut Emit<Job, Output>) -> Result<()> {
         match self.0.take() {
-            Some((state, count, bytes)) => emit.ready(Output::Run {
-                state,
-                count,
-                bytes,
-            }),
+            Some(run) => emit.ready(Output::Run(run)),
             None => Ok(()),
         }
     }

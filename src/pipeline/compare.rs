@@ -7,7 +7,7 @@ use crate::base::{
     to_usize,
 };
 use crate::block::{AlignedBuf, Mapping};
-use crate::image::{BlockState, ImageReader, Leaf, Piece, is_zero};
+use crate::image::{BlockState, BlockTable, Header, Leaf, Piece, is_zero};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub struct Compared {
     pub in_use: Option<BlockMap>,
     /// Whether blocks with unreadable parts must hold their stored form too.
     pub unreadable: bool,
+    /// The only blocks to look at, where not all are.
+    pub only: Option<BlockMap>,
     /// What to call the phase.
     pub phase: Phase,
 }
@@ -52,24 +54,24 @@ struct Job {
 /// # Errors
 /// What `disk` returns; `Damaged` when the image's table is; `Interrupted` or `Terminated`.
 pub fn compare(
-    image: &ImageReader,
+    table: &dyn BlockTable,
     disk: &ReadBlocks<'_>,
     what: &Compared,
     resources: Resources<'_>,
 ) -> Result<Vec<Extent>> {
-    let header = image.header();
+    let header = table.header();
     let mut differences = Vec::new();
     let phase = what.phase;
     let bytes = Some(header.extent_of(&what.blocks).len.0);
     resources
         .observer
         .event(Event::PhaseStarted { phase, bytes });
-    let planner = Planner { image, disk, what };
+    let planner = Planner { header, disk, what };
     ordered::run(
         resources.threads,
         resources.tickets(header.window_len()),
         |emit| {
-            image.walk(what.blocks.clone(), &mut |piece| {
+            table.each_piece(what.blocks.clone(), &mut |piece| {
                 resources.cancel.check()?;
                 planner.plan(piece, &mut |blocks, leaf| match leaf {
                     Work::Skip => emit.ready((Vec::new(), header.extent_of(&blocks).len.0)),
@@ -85,7 +87,7 @@ pub fn compare(
             let mut buf = AlignedBuf::zeroed(header.window_len());
             Ok(move |job: Job| {
                 let bytes = header.extent_of(&job.blocks).len.0;
-                Ok((check(image, disk, &job, &mut buf)?, bytes))
+                Ok((check(header, disk, &job, &mut buf)?, bytes))
             })
         },
         |(found, bytes)| {
@@ -106,7 +108,7 @@ enum Work {
 }
 
 struct Planner<'a> {
-    image: &'a ImageReader,
+    header: &'a Header,
     disk: &'a ReadBlocks<'a>,
     what: &'a Compared,
 }
@@ -122,17 +124,8 @@ impl Planner<'_> {
         };
         match piece {
             Piece::Lost { error, .. } => Err(error),
-            Piece::Misplaced(_) => Ok(()),
-            Piece::Uniform {
-                first,
-                count,
-                state,
-            } => self.run(clip(first.0..first.0 + count), state, each),
-            Piece::Leaf(leaf) => self.leaf(
-                &leaf,
-                clip(leaf.first.0..leaf.first.0 + to_u64(leaf.states.len())),
-                each,
-            ),
+            Piece::Uniform { blocks, state, .. } => self.run(clip(blocks), state, each),
+            Piece::Leaf(leaf) => self.leaf(&leaf, clip(leaf.first.0..leaf.end()), each),
         }
     }
 
@@ -143,20 +136,20 @@ impl Planner<'_> {
         blocks: Range<u64>,
         each: &mut dyn FnMut(Range<u64>, Work) -> Result<()>,
     ) -> Result<()> {
-        let state_of = |b: u64| leaf.states[to_usize(b - leaf.first.0)];
+        let state_of = |b: u64| leaf.blocks[to_usize(b - leaf.first.0)].state;
         let class = |b: u64| match state_of(b) {
             _ if self.is_excepted(b) => 0,
             BlockState::Unreadable if !self.what.unreadable => 0,
             BlockState::Data | BlockState::Unreadable => 1,
             BlockState::Zero => 2,
             BlockState::Unused if self.is_in_use(b) => 2,
-            BlockState::Unused | BlockState::Inherit => 0,
+            BlockState::Unused => 0,
         };
         let mut at = blocks.start;
         while at < blocks.end {
             let this = class(at);
             let most = if this == 1 {
-                self.image.header().window_blocks()
+                self.header.window_blocks()
             } else {
                 u64::MAX
             };
@@ -182,6 +175,10 @@ impl Planner<'_> {
     ) -> Result<()> {
         if blocks.is_empty() {
             return Ok(());
+        }
+        let only = self.what.only.as_ref();
+        if only.is_some_and(|map| map.count_in(blocks.clone()) == 0) {
+            return each(blocks, Work::Skip);
         }
         match (state, &self.what.in_use) {
             (BlockState::Zero, _) => self.zeros(blocks, each),
@@ -213,16 +210,16 @@ impl Planner<'_> {
         blocks: Range<u64>,
         each: &mut dyn FnMut(Range<u64>, Work) -> Result<()>,
     ) -> Result<()> {
-        let size = self.image.header().block_size;
+        let size = self.header.block_size;
         let mut at = blocks.start;
         let mut data_until = 0;
         while at < blocks.end {
-            let start = self.image.header().extent_of(&(at..at + 1)).start;
+            let start = self.header.extent_of(&(at..at + 1)).start;
             if start.0 >= data_until {
                 match (self.disk.mapping)(start)? {
                     Mapping::Zero(len) => {
                         let hole_end = start.0.saturating_add(len.0);
-                        let whole = if hole_end >= self.image.header().disk_len.0 {
+                        let whole = if hole_end >= self.header.disk_len.0 {
                             blocks.end
                         } else {
                             (hole_end / size.bytes()).min(blocks.end)
@@ -236,7 +233,7 @@ impl Planner<'_> {
                     Mapping::Data(len) => data_until = start.0.saturating_add(len.0),
                 }
             }
-            let mut end = (at + self.image.header().window_blocks()).min(blocks.end);
+            let mut end = (at + self.header.window_blocks()).min(blocks.end);
             if (at..end).any(|b| self.is_excepted(b)) {
                 end = at + 1;
             }
@@ -252,7 +249,11 @@ impl Planner<'_> {
     }
 
     fn is_excepted(&self, block: u64) -> bool {
-        let extent = self.image.header().extent_of(&(block..block + 1));
+        let only = self.what.only.as_ref();
+        if only.is_some_and(|map| !map.contains(BlockIndex(block))) {
+            return true;
+        }
+        let extent = self.header.extent_of(&(block..block + 1));
         self.what
             .except
             .iter()
@@ -261,12 +262,11 @@ impl Planner<'_> {
 }
 
 fn check(
-    image: &ImageReader,
+    header: &Header,
     disk: &ReadBlocks<'_>,
     job: &Job,
     buf: &mut AlignedBuf,
 ) -> Result<Vec<Extent>> {
-    let header = image.header();
     let whole = header.extent_of(&job.blocks);
     let buf = &mut buf[..to_usize(whole.len.0)];
     (disk.read)(whole.start, buf)?;
@@ -276,15 +276,19 @@ fn check(
         let extent = header.extent_of(&(block.0..block.0 + 1));
         let mut same = match &job.leaf {
             None => is_zero(bytes),
-            Some(leaf) => leaf.digest_of(block) == Some(Digest::of(bytes)),
+            Some(leaf) => holds(leaf, block, bytes),
         };
         if let (false, Some(leaf), Some(read_whole)) = (same, &job.leaf, disk.read_whole) {
             read_whole(extent.start, bytes)?;
-            same = leaf.digest_of(block) == Some(Digest::of(bytes));
+            same = holds(leaf, block, bytes);
         }
         if !same {
             wrong.push(extent);
         }
     }
     Ok(wrong)
+}
+
+fn holds(leaf: &Leaf, block: BlockIndex, bytes: &[u8]) -> bool {
+    leaf.block(block).map(|b| b.digest) == Some(Digest::of(bytes))
 }

@@ -1,9 +1,9 @@
-//! Image to bytes: decode frames on all workers, hand out windows in order.
+//! A table to bytes: decode frames on all workers, hand out windows in order.
 
 use super::Resources;
 use super::ordered;
-use crate::base::{BlockIndex, Error, Result, to_u64, to_usize};
-use crate::image::{BlockState, FrameReader, FrameRef, ImageReader, Leaf, Piece};
+use crate::base::{BlockIndex, BlockMap, Error, Result, to_u64, to_usize};
+use crate::image::{BlockState, BlockTable, FrameReader, Leaf, Piece, Source, Window, read_window};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,6 +21,13 @@ pub enum Extracted {
     },
     /// Blocks of one frame window, with content.
     Window(Window),
+    /// Blocks with content, none of which is wanted.
+    Unwanted {
+        /// First block.
+        first: BlockIndex,
+        /// Number of blocks.
+        count: u64,
+    },
     /// Blocks whose table page is damaged.
     Lost {
         /// First block.
@@ -32,78 +39,63 @@ pub enum Extracted {
     },
 }
 
-/// The content of up to 64 blocks.
-#[derive(Debug)]
-pub struct Window {
-    /// First block.
-    pub first: BlockIndex,
-    /// One state a block.
-    pub states: Vec<BlockState>,
-    /// Content of all of them; zeros where a block has none.
-    pub data: Vec<u8>,
-    /// Blocks whose content is damaged; zeros stand in `data`.
-    pub lost: Vec<BlockIndex>,
-    /// What is wrong with them.
-    pub error: Option<Error>,
-}
-
-/// One frame to decode.
-struct Job {
-    leaf: Arc<Leaf>,
-    frame: FrameRef,
-    blocks: Range<u64>,
+/// One window to read.
+pub(super) struct Job {
+    pub(super) leaf: Arc<Leaf>,
+    pub(super) blocks: Range<u64>,
+    pub(super) sources: Vec<Source>,
 }
 
 /// Hands every block of `range` to `sink`, in order; runs are clipped to `range`, windows are not.
-/// Every block is compared with its digest first.
+/// Every block is compared with its digest first. With `only`, windows that hold none of its blocks
+/// are not read.
 ///
 /// # Errors
 /// What `sink` returns; `Interrupted` or `Terminated` when cancelled. Damage is handed to the sink.
 pub fn extract(
-    image: &ImageReader,
+    table: &dyn BlockTable,
     range: Range<u64>,
+    only: Option<&BlockMap>,
     resources: Resources<'_>,
     mut sink: impl FnMut(Extracted) -> Result<()>,
 ) -> Result<()> {
+    let header = table.header();
     ordered::run(
         resources.threads,
-        resources.tickets(image.header().window_len()),
+        resources.tickets(header.window_len()),
         |emit| {
-            image.walk(range.clone(), &mut |piece| {
+            each_part(table, range.clone(), &mut |part| {
                 resources.cancel.check()?;
-                match piece {
-                    Piece::Uniform {
-                        first,
-                        count,
+                match part {
+                    Part::Run { blocks, state } => emit.ready(Extracted::Run {
+                        first: BlockIndex(blocks.start),
+                        count: blocks.end - blocks.start,
                         state,
-                    } => emit_run(first.0..first.0 + count, &range, state, |e| emit.ready(e)),
-                    Piece::Lost {
-                        first,
-                        count,
-                        error,
-                    } => emit.ready(Extracted::Lost {
-                        first,
-                        count,
+                    }),
+                    Part::Lost { blocks, error } => emit.ready(Extracted::Lost {
+                        first: BlockIndex(blocks.start),
+                        count: blocks.end - blocks.start,
                         error,
                     }),
-                    // No block is lost by it; verify is who reports it.
-                    Piece::Misplaced(_) => Ok(()),
-                    Piece::Leaf(leaf) => split(image, &leaf, &range, |part| match part {
-                        Part::Frame { frame, blocks } => emit.job(Job {
-                            leaf: Arc::clone(&leaf),
-                            frame,
-                            blocks,
-                        }),
-                        Part::Run { blocks, state } => {
-                            emit_run(blocks, &range, state, |e| emit.ready(e))
+                    Part::Window(job) => {
+                        let blocks = &job.blocks;
+                        if only.is_none_or(|map| map.count_in(blocks.clone()) > 0) {
+                            return emit.job(job);
                         }
-                    }),
+                        emit.ready(Extracted::Unwanted {
+                            first: BlockIndex(blocks.start),
+                            count: blocks.end - blocks.start,
+                        })
+                    }
                 }
             })
         },
         || {
             let mut reader = FrameReader::new()?;
-            Ok(move |job: Job| Ok(Extracted::Window(decode(image, &job, &mut reader))))
+            Ok(move |job: Job| {
+                let window = read_window(header, &job.leaf, &job.blocks, &job.sources, &mut reader);
+                Ok(Extracted::Window(window))
+            })
         },
         |extracted| {
             resources.cancel.check()?;
@@ -112,114 +104,92 @@ pub fn extract(
     )
 }
 
-fn emit_run(
-    blocks: Range<u64>,
-    range: &Range<u64>,
-    state: BlockState,
-    emit: impl FnOnce(Extracted) -> Result<()>,
-) -> Result<()> {
-    let start = blocks.start.max(range.start);
-    let end = blocks.end.min(range.end);
-    if start >= end {
-        return Ok(());
-    }
-    emit(Extracted::Run {
-        first: BlockIndex(start),
-        count: end - start,
-        state,
-    })
-}
-
-/// A stretch of a leaf.
+/// A stretch of a table.
 pub(super) enum Part {
-    /// A window that has a frame.
-    Frame { frame: FrameRef, blocks: Range<u64> },
     /// Blocks of one state without content.
     Run {
         blocks: Range<u64>,
         state: BlockState,
     },
+    /// A window some of whose blocks have content.
+    Window(Job),
+    /// Blocks of which nothing is known.
+    Lost { blocks: Range<u64>, error: Error },
 }
 
-/// Cuts a leaf into windows with a frame and runs without, in order, as far as they touch `range`.
-pub(super) fn split(
-    image: &ImageReader,
-    leaf: &Leaf,
-    range: &Range<u64>,
-    mut each: impl FnMut(Part) -> Result<()>,
+/// Cuts the table into windows with content and runs without, in order; runs and losses are clipped
+/// to `range`.
+pub(super) fn each_part(
+    table: &dyn BlockTable,
+    range: Range<u64>,
+    each: &mut dyn FnMut(Part) -> Result<()>,
 ) -> Result<()> {
-    let windows = image.header().window_blocks();
-    let end = leaf.first.0 + to_u64(leaf.states.len());
-    let mut frames = leaf.frames.iter().peekable();
-    let mut at = leaf.first.0;
-    while at < end {
-        let until = frames.peek().map_or(end, |f| f.first.0);
-        while at < until {
-            let state = leaf.states[to_usize(at - leaf.first.0)];
-            let run = leaf.states[to_usize(at - leaf.first.0)..to_usize(until - leaf.first.0)]
-                .iter()
-                .take_while(|s| **s == state);
-            let next = at + to_u64(run.count());
-            if next > range.start && at < range.end {
-                each(Part::Run {
-                    blocks: at..next,
-                    state,
-                })?;
-            }
-            at = next;
+    let clip = |blocks: Range<u64>| blocks.start.max(range.start)..blocks.end.min(range.end);
+    table.each_piece(range.clone(), &mut |piece| match piece {
+        Piece::Uniform { blocks, state, .. } => each(Part::Run {
+            blocks: clip(blocks),
+            state,
+        }),
+        Piece::Lost { blocks, error } => each(Part::Lost {
+            blocks: clip(blocks),
+            error,
+        }),
+        Piece::Leaf(leaf) => split(table, &leaf, &range, each),
+    })
+}
+
+fn split(
+    table: &dyn BlockTable,
+    leaf: &Arc<Leaf>,
+    range: &Range<u64>,
+    each: &mut dyn FnMut(Part) -> Result<()>,
+) -> Result<()> {
+    let windows = table.header().window_blocks();
+    let has_content = |blocks: &Range<u64>| {
+        let mut blocks = blocks.clone().filter_map(|b| leaf.block(BlockIndex(b)));
+        blocks.any(|b| b.state.has_content())
+    };
+    let mut at = range.start.max(leaf.first.0) / windows * windows;
+    while at < leaf.end().min(range.end) {
+        let window = at..(at + windows).min(leaf.end());
+        if has_content(&window) {
+            at = window.end;
+            each(Part::Window(Job {
+                leaf: Arc::clone(leaf),
+                sources: table.sources(leaf, &window),
+                blocks: window,
+            }))?;
+            continue;
         }
-        if let Some(frame) = frames.next() {
-            let blocks = at..(at + windows).min(end);
-            at = blocks.end;
-            if blocks.end > range.start && blocks.start < range.end {
-                each(Part::Frame {
-                    frame: *frame,
-                    blocks,
-                })?;
+        // Runs go on over windows without content.
+        let mut end = window.end;
+        while end < leaf.end().min(range.end) {
+            let next = end..(end + windows).min(leaf.end());
+            if has_content(&next) {
+                break;
             }
+            end = next.end;
         }
+        runs(leaf, at.max(range.start)..end.min(range.end), each)?;
+        at = end;
     }
     Ok(())
 }
 
-fn decode(image: &ImageReader, job: &Job, reader: &mut FrameReader) -> Window {
-    let Job {
-        leaf,
-        frame,
-        blocks,
-    } = job;
+/// The runs of equal states among blocks without content.
+fn runs(leaf: &Leaf, blocks: Range<u64>, each: &mut dyn FnMut(Part) -> Result<()>) -> Result<()> {
     let from = to_usize(blocks.start - leaf.first.0);
     let to = to_usize(blocks.end - leaf.first.0);
-    let states = leaf.states[from..to].to_vec();
-    let stored = || leaf.blocks_of(frame).into_iter().map(|(block, _, _)| block);
-    let (lost, error) = match reader.read(image, leaf, frame) {
-        Ok(wrong) if wrong.is_empty() => (wrong, None),
-        Ok(wrong) => {
-            let why = "blocks there do not match their digests";
-            (wrong, Some(image.damage_in_frame(frame, why)))
+    let mut at = blocks.start;
+    for run in leaf.blocks[from..to].chunk_by(|a, b| a.state == b.state) {
+        let end = at + to_u64(run.len());
+        if let Some(first) = run.first() {
+            each(Part::Run {
+                blocks: at..end,
+                state: first.state,
+            })?;
         }
-        Err(error) => (stored().collect(), Some(error)),
-    };
-    let first = BlockIndex(blocks.start);
-    let size = image.header().block_size;
-    let whole = image.header().extent_of(blocks);
-    let data = if lost.is_empty() && states.iter().all(|s| s.is_stored()) {
-        reader.exchange(Vec::new())
-    } else {
-        let mut data = vec![0; to_usize(whole.len.0)];
-        for (block, bytes) in stored().zip(reader.blocks().chunks(size.as_usize())) {
-            if !lost.contains(&block) {
-                let at = to_usize(block.0 - first.0) * size.as_usize();
-                data[at..at + bytes.len()].copy_from_slice(bytes);
-            }
-        }
-        data
-    };
-    Window {
-        first,
-        states,
-        data,
-        lost,
-        error,
+        at = end;
     }
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod compare;
 mod extract;
 mod mask;
 mod ordered;
+mod rewrite;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -16,10 +17,11 @@ mod verify;
 
 pub use backup::{BackupTotals, write_blocks};
 pub use compare::{Compared, Read, ReadBlocks, compare};
-pub use extract::{Extracted, Window, extract};
+pub use extract::{Extracted, extract};
 pub use mask::Masked;
+pub use rewrite::rewrite;
 pub use select::{Selection, Used, select};
-pub use verify::{Damage, Depth, verify};
+pub use verify::{Damage, Depth, Sample, verify_disk, verify_file};
 
 use crate::base::{Cancel, Observer};
 

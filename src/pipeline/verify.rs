@@ -1,9 +1,14 @@
-//! Is every byte of an image what it was when it was written?
+//! Is every byte what it was when it was written?
 
 use super::Resources;
+use super::extract::{Job, Part, each_part};
 use super::ordered;
-use crate::base::{BlockIndex, ByteLen, Event, Extent, Phase, Result};
-use crate::image::{FrameReader, FrameRef, ImageReader, Leaf, Piece};
+use crate::base::{BlockIndex, ByteLen, Digest, Error, Event, Extent, Observer, Phase, Result};
+use crate::image::{
+    BlockTable, FilePiece, FrameReader, FrameRef, Header, ImageReader, Leaf, OlderFiles,
+    read_window, span_of,
+};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How closely to look.
@@ -24,80 +29,190 @@ pub struct Damage {
     pub what: String,
 }
 
-/// Checks all of `image` behind what opening it has checked. An empty answer means that every byte
-/// of the file is accounted for and right.
+/// How much of a file is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// Every how many-th frame is read; 1 is all of them.
+    pub every: u64,
+    /// Which of these, below `every`: another one each time covers all in the end.
+    pub offset: u64,
+}
+
+impl Sample {
+    /// All frames.
+    pub const ALL: Sample = Sample {
+        every: 1,
+        offset: 0,
+    };
+}
+
+/// Checks the file `image` behind what opening it has checked: that every byte of it is accounted for,
+/// every table page and, of the frames in `sample`, every one; and that what it has in older images is
+/// there, as `older` says. An empty answer means that nothing is wrong.
 ///
 /// # Errors
 /// `Interrupted` or `Terminated` when cancelled.
-pub fn verify(image: &ImageReader, depth: Depth, resources: Resources<'_>) -> Result<Vec<Damage>> {
-    let mut damage: Vec<Damage> = image
-        .findings()
-        .iter()
-        .map(|what| Damage {
-            extent: Extent::default(),
-            what: what.clone(),
-        })
-        .collect();
+pub fn verify_file(
+    image: &ImageReader,
+    older: &dyn OlderFiles,
+    depth: Depth,
+    sample: Sample,
+    resources: Resources<'_>,
+) -> Result<Vec<Damage>> {
+    let mut damage: Vec<Damage> = image.findings().iter().map(costless).collect();
+    let header = image.header();
+    let observer = resources.observer;
     let (phase, bytes) = (Phase::Verify, Some(image.file_len()));
-    resources
-        .observer
-        .event(Event::PhaseStarted { phase, bytes });
+    observer.event(Event::PhaseStarted { phase, bytes });
+    let mut frame_number = 0;
     ordered::run(
         resources.threads,
-        resources.tickets(image.header().window_len()),
+        resources.tickets(header.window_len()),
         |emit| {
-            image.walk(0..image.header().blocks(), &mut |piece| {
+            image.walk(&mut |piece| {
                 resources.cancel.check()?;
-                match piece {
-                    Piece::Uniform { .. } => Ok(()),
-                    Piece::Lost {
-                        first,
-                        count,
-                        error,
-                    } => {
-                        let extent = image.header().extent_of(&(first.0..first.0 + count));
-                        emit.ready((
-                            vec![Damage {
-                                extent,
-                                what: error.to_string(),
-                            }],
-                            0,
-                        ))
-                    }
-                    Piece::Misplaced(error) => {
-                        let damage = Damage {
-                            extent: Extent::default(),
-                            what: error.to_string(),
+                let leaf = match piece {
+                    FilePiece::Leaf(leaf) => leaf,
+                    other => {
+                        let found = look_at(other, header, older);
+                        return match found {
+                            Some(damage) => emit.ready((vec![damage], 0)),
+                            None => Ok(()),
                         };
-                        emit.ready((vec![damage], 0))
                     }
-                    Piece::Leaf(leaf) => {
-                        let frames = leaf.frames.clone();
-                        frames
-                            .into_iter()
-                            .try_for_each(|frame| emit.job((Arc::clone(&leaf), frame)))
+                };
+                let missing = losses(header, older.missing(&leaf));
+                if !missing.is_empty() {
+                    emit.ready((missing, 0))?;
+                }
+                for frame in leaf.frames.iter().copied() {
+                    frame_number += 1;
+                    if frame_number % sample.every.max(1) == sample.offset {
+                        emit.job((Arc::clone(&leaf), frame))?;
+                    } else {
+                        emit.ready((vec![], frame.record_len()))?;
                     }
                 }
+                Ok(())
             })
         },
         || {
             let mut reader = FrameReader::new()?;
             Ok(move |(leaf, frame): (Arc<Leaf>, FrameRef)| {
-                Ok((
-                    check(image, &leaf, &frame, depth, &mut reader),
-                    frame.record_len(),
-                ))
+                let found = check_frame(image, &leaf, &frame, depth, &mut reader);
+                Ok((found, frame.record_len()))
             })
         },
         |(found, bytes)| {
             resources.cancel.check()?;
             found.into_iter().for_each(|d| add(&mut damage, d));
-            resources.observer.event(Event::Advanced { bytes });
+            observer.event(Event::Advanced { bytes });
             Ok(())
         },
     )?;
-    resources.observer.event(Event::PhaseFinished { phase });
+    observer.event(Event::PhaseFinished { phase });
     Ok(damage)
+}
+
+/// Checks all that is needed to read the disk that `table` stands for, and nothing else.
+///
+/// # Errors
+/// `Interrupted` or `Terminated` when cancelled.
+pub fn verify_disk(
+    table: &dyn BlockTable,
+    range: Range<u64>,
+    depth: Depth,
+    resources: Resources<'_>,
+) -> Result<Vec<Damage>> {
+    let header = table.header();
+    let mut damage = Vec::new();
+    let observer: &dyn Observer = resources.observer;
+    let (phase, bytes) = (Phase::Verify, Some(header.extent_of(&range).len.0));
+    observer.event(Event::PhaseStarted { phase, bytes });
+    ordered::run(
+        resources.threads,
+        resources.tickets(header.window_len()),
+        |emit| {
+            each_part(table, range, &mut |part| {
+                resources.cancel.check()?;
+                match part {
+                    Part::Run { blocks, .. } => {
+                        emit.ready((vec![], header.extent_of(&blocks).len.0))
+                    }
+                    Part::Lost { blocks, error } => {
+                        let extent = header.extent_of(&blocks);
+                        let what = error.to_string();
+                        emit.ready((vec![Damage { extent, what }], extent.len.0))
+                    }
+                    Part::Window(job) => emit.job(job),
+                }
+            })
+        },
+        || {
+            let mut reader = FrameReader::new()?;
+            Ok(move |job: Job| {
+                let found = check_window(header, &job, depth, &mut reader);
+                Ok((found, header.extent_of(&job.blocks).len.0))
+            })
+        },
+        |(found, bytes)| {
+            resources.cancel.check()?;
+            found.into_iter().for_each(|d| add(&mut damage, d));
+            observer.event(Event::Advanced { bytes });
+            Ok(())
+        },
+    )?;
+    observer.event(Event::PhaseFinished { phase });
+    Ok(damage)
+}
+
+fn costless(what: &String) -> Damage {
+    Damage {
+        extent: Extent::default(),
+        what: what.clone(),
+    }
+}
+
+/// What is wrong with a piece that is no leaf.
+fn look_at(piece: FilePiece, header: &Header, older: &dyn OlderFiles) -> Option<Damage> {
+    match piece {
+        FilePiece::Leaf(_) => None,
+        FilePiece::Misplaced(error) => Some(costless(&error.to_string())),
+        FilePiece::Lost {
+            first,
+            count,
+            error,
+        } => Some(Damage {
+            extent: header.extent_of(&(first.0..first.0 + count)),
+            what: error.to_string(),
+        }),
+        FilePiece::Older {
+            level,
+            index,
+            child,
+        } => {
+            let error = older.has_page(level, index, &child).err()?;
+            let first = index * span_of(level);
+            let end = (first + span_of(level)).min(header.blocks());
+            Some(Damage {
+                extent: header.extent_of(&(first..end)),
+                what: error.to_string(),
+            })
+        }
+    }
+}
+
+/// Blocks that are lost, as ranges.
+fn losses(header: &Header, blocks: Vec<(BlockIndex, Error)>) -> Vec<Damage> {
+    let mut damage = Vec::new();
+    for (block, error) in blocks {
+        let lost = Damage {
+            extent: header.extent_of(&(block.0..block.0 + 1)),
+            what: error.to_string(),
+        };
+        add(&mut damage, lost);
+    }
+    damage
 }
 
 /// Neighbouring losses are one loss to a person; the first explanation stands for them.
@@ -114,7 +229,7 @@ fn add(damage: &mut Vec<Damage>, new: Damage) {
     }
 }
 
-fn check(
+fn check_frame(
     image: &ImageReader,
     leaf: &Leaf,
     frame: &FrameRef,
@@ -122,33 +237,55 @@ fn check(
     reader: &mut FrameReader,
 ) -> Vec<Damage> {
     let result = match depth {
-        Depth::Quick => reader.check(image, frame).map(|()| Vec::new()),
-        Depth::Deep => reader.read(image, leaf, frame),
+        Depth::Quick => reader.check(image, frame),
+        Depth::Deep => reader.read(image, frame),
     };
-    let (blocks, what) = match result {
-        Ok(wrong) if wrong.is_empty() => return Vec::new(),
-        Ok(wrong) => {
+    let lost: Vec<(BlockIndex, Error)> = match result {
+        Err(error) => frame.blocks().map(|b| (b, error.clone())).collect(),
+        Ok(()) if depth == Depth::Quick => return Vec::new(),
+        Ok(()) => {
+            let size = image.header().block_size.as_usize();
             let why = "blocks there do not match their digests";
-            (wrong, image.damage_in_frame(frame, why).to_string())
+            let held = frame.blocks().zip(reader.blocks().chunks(size));
+            held.filter(|(block, bytes)| {
+                leaf.block(*block).map(|b| b.digest) != Some(Digest::of(bytes))
+            })
+            .map(|(block, _)| (block, image.damage_in_frame(frame, why)))
+            .collect()
         }
-        Err(e) => (
-            leaf.blocks_of(frame)
-                .into_iter()
-                .map(|(block, _, _)| block)
-                .collect(),
-            e.to_string(),
-        ),
     };
-    let extent_of = |b: BlockIndex| image.header().extent_of(&(b.0..b.0 + 1));
-    let mut damage = Vec::new();
-    for block in blocks {
-        add(
-            &mut damage,
-            Damage {
-                extent: extent_of(block),
-                what: what.clone(),
-            },
-        );
-    }
-    damage
+    losses(image.header(), lost)
+}
+
+fn check_window(header: &Header, job: &Job, depth: Depth, reader: &mut FrameReader) -> Vec<Damage> {
+    let lost = match depth {
+        Depth::Deep => {
+            let window = read_window(header, &job.leaf, &job.blocks, &job.sources, reader);
+            match window.error {
+                Some(error) => window
+                    .lost
+                    .into_iter()
+                    .map(|b| (b, error.clone()))
+                    .collect(),
+                None => Vec::new(),
+            }
+        }
+        Depth::Quick => {
+            let mut lost = Vec::new();
+            for source in &job.sources {
+                let checked = match &source.frame {
+                    Ok((image, frame)) => reader.check(image, frame),
+                    Err(error) => Err(error.clone()),
+                };
+                if let Err(error) = checked {
+                    let bits = (0..64).filter(|bit| source.wanted >> bit & 1 == 1);
+                    let first = job.blocks.start;
+                    lost.extend(bits.map(|bit: u64| (BlockIndex(first + bit), error.clone())));
+                }
+            }
+            lost.sort_by_key(|(block, _)| *block);
+            lost
+        }
+    };
+    losses(header, lost)
 }

@@ -2,12 +2,13 @@
 
 use super::plan::RestorePlan;
 use crate::base::{
-    ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, outside, to_u64, to_usize,
+    BlockIndex, BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result,
+    outside, to_u64, to_usize,
 };
 use crate::block::{AlignedBuf, BlockSource, BlockTarget};
 use crate::chain::ChainView;
-use crate::image::{BlockState, is_zero};
-use crate::pipeline::{Compared, Extracted, ReadBlocks, Resources, Window, compare, extract};
+use crate::image::{Block, BlockState, Window, is_zero};
+use crate::pipeline::{Compared, Extracted, ReadBlocks, Resources, compare, extract};
 
 /// The very last bytes to be written: MBR, and the primary GPT header with sectors of 512 or 4096
 /// bytes. Without the MBR neither firmware nor kernel sees a table.
@@ -28,10 +29,31 @@ pub struct Restored {
     pub zeroed: u64,
     /// Bytes given back to the medium as free.
     pub discarded: u64,
+    /// Bytes with content that the target held already.
+    pub unchanged: u64,
+    /// Whether the target was compared block by block before it was written.
+    pub compared: bool,
     /// Whether everything was read back and was right.
     pub read_back: bool,
     /// Ranges of the imaged disk that the image does not have; the pattern stands there.
     pub unreadable: Vec<Extent>,
+}
+
+/// What is written of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scope {
+    /// All of it.
+    All,
+    /// What the target holds already is found out by reading it, and left alone.
+    Differing,
+    /// The target is said to hold all but some blocks.
+    Known {
+        /// The blocks that differ.
+        differing: BlockMap,
+        /// Others, which are read to see whether that is so. When one of them is not held, everything
+        /// is compared.
+        sample: BlockMap,
+    },
 }
 
 /// Writes `view` to `target` as `plan` says. With `read_back`, all of it is then read from the
@@ -44,6 +66,7 @@ pub fn execute(
     view: &ChainView,
     plan: &RestorePlan,
     target: &dyn BlockTarget,
+    scope: Scope,
     read_back: bool,
     resources: Resources<'_>,
 ) -> Result<Restored> {
@@ -55,12 +78,26 @@ pub fn execute(
         resources,
         report: Restored::default(),
         unflushed: Extent::default(),
+        only: None,
     };
     run.erase_critical()?;
+    // What was compared a moment ago need not be read again.
+    let mut read_again = None;
+    match scope {
+        Scope::All => {}
+        Scope::Known { differing, sample } if run.differing(Some(sample.clone()))?.is_empty() => {
+            run.only = Some(differing);
+        }
+        Scope::Known { .. } | Scope::Differing => {
+            run.report.compared = true;
+            run.only = Some(run.differing(None)?);
+            read_again.clone_from(&run.only);
+        }
+    }
     run.write_all()?;
     run.sync()?;
     if read_back {
-        run.compare_all()?;
+        run.compare_all(read_again)?;
     }
     run.write_critical(&critical)?;
     if read_back {
@@ -120,6 +157,8 @@ struct Run<'a> {
     report: Restored,
     /// Written, but the kernel was not asked yet to begin writing it out.
     unflushed: Extent,
+    /// The only blocks to write, where the target holds others already.
+    only: Option<BlockMap>,
 }
 
 impl Run<'_> {
@@ -141,8 +180,9 @@ impl Run<'_> {
         let observer = self.resources.observer;
         let (phase, bytes) = (Phase::Restore, Some(header.extent_of(&blocks).len.0));
         observer.event(Event::PhaseStarted { phase, bytes });
-        let image = self.view.image().clone();
-        extract(&image, blocks, self.resources, |extracted| {
+        let view = self.view;
+        let only = self.only.clone();
+        extract(view, blocks, only.as_ref(), self.resources, |extracted| {
             let bytes = match extracted {
                 Extracted::Run {
                     first,
@@ -151,6 +191,11 @@ impl Run<'_> {
                 } => {
                     let extent = header.extent_of(&(first.0..first.0 + count));
                     self.write_run(extent, state)?;
+                    extent.len.0
+                }
+                Extracted::Unwanted { first, count } => {
+                    let extent = header.extent_of(&(first.0..first.0 + count));
+                    self.report.unchanged += extent.len.0;
                     extent.len.0
                 }
                 Extracted::Lost { error, .. } => return Err(error),
@@ -169,24 +214,46 @@ impl Run<'_> {
         }
         let header = self.view.image().header();
         let first = window.first.0;
-        let whole = header.extent_of(&(first..first + to_u64(window.states.len())));
-        let mut at = 0;
-        while at < window.states.len() {
-            let stored = window.states[at].is_stored();
-            let same =
-                |s: &&BlockState| s.is_stored() == stored && (stored || **s == window.states[at]);
-            let count = window.states[at..].iter().take_while(same).count();
-            let blocks = first + to_u64(at)..first + to_u64(at + count);
-            let extent = header.extent_of(&blocks);
-            if stored {
-                let from = to_usize(extent.start.0 - whole.start.0);
-                self.write_data(extent, &window.data[from..from + to_usize(extent.len.0)])?;
+        let whole = header.extent_of(&(first..first + to_u64(window.blocks.len())));
+        let alike = |a: &Block, b: &Block| {
+            a.state == b.state || a.state.has_content() && b.state.has_content()
+        };
+        let mut at = first;
+        for run in window.blocks.chunk_by(alike) {
+            let end = at + to_u64(run.len());
+            let extent = header.extent_of(&(at..end));
+            at = end;
+            let Some(state) = run.first().map(|b| b.state) else {
+                continue;
+            };
+            if state.has_content() {
+                for wanted in self.wanted(extent) {
+                    let from = to_usize(wanted.start.0 - whole.start.0);
+                    self.write_data(wanted, &window.data[from..from + to_usize(wanted.len.0)])?;
+                }
             } else {
-                self.write_run(extent, window.states[at])?;
+                self.write_run(extent, state)?;
             }
-            at += count;
         }
         Ok(whole.len.0)
+    }
+
+    /// The parts of an imaged range of whole blocks with content that the target does not hold yet.
+    fn wanted(&mut self, imaged: Extent) -> Vec<Extent> {
+        let Some(only) = &self.only else {
+            return vec![imaged];
+        };
+        let header = self.view.image().header();
+        let size = header.block_size.bytes();
+        let blocks = imaged.start.0 / size..imaged.end().0.div_ceil(size);
+        let runs = only.runs_from(BlockIndex(blocks.start));
+        let runs = runs.take_while(|run| run.start < blocks.end);
+        let wanted: Vec<Extent> = runs
+            .filter_map(|run| header.extent_of(&run).intersect(imaged))
+            .collect();
+        let bytes: u64 = wanted.iter().map(|e| e.len.0).sum();
+        self.report.unchanged += imaged.len.0 - bytes;
+        wanted
     }
 
     /// The parts of an imaged range that are written now: on the target, outside critical ranges.
@@ -224,13 +291,34 @@ impl Run<'_> {
                     self.zero(edge)?;
                 }
             } else {
-                self.zero(part)?;
+                self.zero_unless_held(part)?;
             }
         }
         Ok(())
     }
 
-    /// Discards what nobody uses; zeros it where the medium cannot discard.
+    /// Zeros what is not known to be zero already.
+    fn zero_unless_held(&mut self, extent: Extent) -> Result<()> {
+        let (Some(only), Some(imaged)) = (&self.only, self.plan.on_image(extent)) else {
+            return self.zero(extent);
+        };
+        let header = self.view.image().header();
+        let size = header.block_size.bytes();
+        let blocks = imaged.start.0 / size..imaged.end().0.div_ceil(size);
+        let runs = only.runs_from(BlockIndex(blocks.start));
+        let runs = runs.take_while(|run| run.start < blocks.end);
+        let wanted: Vec<Extent> = runs
+            .filter_map(|run| {
+                self.plan
+                    .on_target(header.extent_of(&run))?
+                    .intersect(extent)
+            })
+            .collect();
+        wanted.into_iter().try_for_each(|part| self.zero(part))
+    }
+
+    /// Discards what nobody uses; zeros it where the medium cannot discard, unless what is there may
+    /// stay.
     fn give_back(&mut self, extent: Extent) -> Result<()> {
         if self.target.starts_zeroed() {
             return Ok(());
@@ -240,7 +328,7 @@ impl Run<'_> {
             resources.cancel.check()?;
             if self.target.discard(step)? {
                 self.report.discarded += step.len.0;
-            } else {
+            } else if self.only.is_none() {
                 self.zero(step)?;
             }
         }
@@ -284,8 +372,31 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads back everything but the critical ranges.
-    fn compare_all(&self) -> Result<()> {
+    /// Reads back everything but the critical ranges; of that, `only` these blocks.
+    fn compare_all(&self, only: Option<BlockMap>) -> Result<()> {
+        let wrong = self.compare(Phase::ReadBack, only)?;
+        match wrong.first() {
+            None => Ok(()),
+            Some(first) => {
+                let place = self.plan.on_target(*first).unwrap_or(*first);
+                Err(self.not_held(place, wrong.len()))
+            }
+        }
+    }
+
+    /// The blocks that the target does not hold yet; of `only` these, when given.
+    fn differing(&self, only: Option<BlockMap>) -> Result<BlockMap> {
+        let header = self.view.image().header();
+        let size = header.block_size.bytes();
+        let mut blocks = BlockMap::empty(header.blocks());
+        for extent in self.compare(Phase::Compare, only)? {
+            blocks.insert_range(extent.start.0 / size..extent.end().0.div_ceil(size));
+        }
+        Ok(blocks)
+    }
+
+    /// The parts of the imaged disk that the target does not hold, outside critical ranges.
+    fn compare(&self, phase: Phase, only: Option<BlockMap>) -> Result<Vec<Extent>> {
         let plan = self.plan;
         let header = self.view.image().header();
         let size = header.block_size.bytes();
@@ -313,15 +424,10 @@ impl Run<'_> {
             except: imaged_critical,
             in_use: None,
             unreadable: true,
-            phase: Phase::ReadBack,
+            only,
+            phase,
         };
-        let wrong = compare(self.view.image(), &disk, &what, self.resources)?;
-        match wrong.first() {
-            None => Ok(()),
-            Some(first) => {
-                Err(self.not_held(plan.on_target(*first).unwrap_or(*first), wrong.len()))
-            }
-        }
+        compare(self.view, &disk, &what, self.resources)
     }
 
     /// Writes the critical ranges: everything but the first bytes, and when that is durable, those.

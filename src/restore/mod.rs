@@ -9,5 +9,5 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-pub use execute::{Restored, execute};
+pub use execute::{Restored, Scope, execute};
 pub use plan::{RestorePlan, plan_disk, plan_partition};

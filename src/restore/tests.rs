@@ -1,6 +1,6 @@
 //! Restores onto disks in memory: whole, cut off at every step, onto other sizes, onto bad media.
 
-use super::{RestorePlan, Restored, execute, plan_disk, plan_partition};
+use super::{RestorePlan, Restored, Scope, execute, plan_disk, plan_partition};
 use crate::base::{
     BlockSize, ByteLen, ByteOffset, Cancel, ErrorKind, Extent, Geometry, Result, Silent, to_u64,
     to_usize,
@@ -46,7 +46,7 @@ fn gpt_disk(len: usize, seed: u8) -> Vec<u8> {
 }
 
 fn view_of(disk: &[u8]) -> ChainView {
-    ChainView::new(Arc::new(testing::open(testing::image_of(disk)))).unwrap()
+    ChainView::of(Arc::new(testing::open(testing::image_of(disk)))).unwrap()
 }
 
 fn plan_for(view: &ChainView, len: usize) -> Result<RestorePlan> {
@@ -63,7 +63,7 @@ fn restore(view: &ChainView, plan: &RestorePlan, target: &dyn BlockTarget) -> Re
         cancel: &cancel,
         observer: &Silent,
     };
-    execute(view, plan, target, true, resources)
+    execute(view, plan, target, Scope::All, true, resources)
 }
 
 fn layout_of(disk: &[u8]) -> Layout {

@@ -1,10 +1,12 @@
 //! Images: listed, shown, verified.
 
+use super::history::short;
 use super::partitions::partitions;
 use super::{clean, lines_of, most_ranges, ranges, right, table};
 use crate::base::ByteLen;
 use crate::cli::args::OutputArgs;
-use crate::ops::list::Listing;
+use crate::ops::BlockCounts;
+use crate::ops::list::{How, Listed, Listing};
 use crate::ops::show::{Shown, TakeInfo};
 use crate::ops::verify::VerifyReport;
 use comfy_table::Cell;
@@ -15,23 +17,42 @@ pub(in crate::cli) fn listing(listing: &Listing, output: OutputArgs) -> String {
         return "No images.".to_owned();
     }
     if !listing.images.is_empty() {
-        let mut out = table(&["ID", "SET", "NO", "TIME (UTC)", "KIND", "DISK", "STORED"]);
-        for image in &listing.images {
+        let mut out = table(&[
+            "ID",
+            "SET",
+            "NO",
+            "TIME (UTC)",
+            "KIND",
+            "PARENT",
+            "DISK",
+            "STORED",
+            "VERIFIED",
+        ]);
+        for listed in &listing.images {
+            let image = &listed.image;
+            let id = |id: &str| match output.verbose {
+                true => id.to_owned(),
+                false => short(id).to_owned(),
+            };
             out.add_row(vec![
-                Cell::new(if output.verbose {
-                    &image.id
-                } else {
-                    image.id.get(..8).unwrap_or(&image.id)
-                }),
+                Cell::new(id(&image.id)),
                 Cell::new(clean(&image.set)),
                 right(image.sequence),
-                Cell::new(clean(&image.time.replace('T', " ").replace('Z', ""))),
+                Cell::new(super::time(&image.time)),
                 Cell::new(image.kind),
+                Cell::new(image.parent.as_deref().map(id).unwrap_or_default()),
                 right(ByteLen(image.disk_bytes)),
                 right(ByteLen(image.bytes)),
+                Cell::new(state_in_words(listed)),
             ]);
         }
         text.push_str(&lines_of(&out));
+        for listed in &listing.images {
+            if let Some(why) = &listed.incomplete {
+                let file = clean(&listed.image.file);
+                text.push_str(&format!("incomplete: {file}: {}\n", clean(why)));
+            }
+        }
     }
     for broken in &listing.broken {
         text.push_str(&format!(
@@ -41,6 +62,25 @@ pub(in crate::cli) fn listing(listing: &Listing, output: OutputArgs) -> String {
         ));
     }
     text
+}
+
+/// When it was verified last, and how; and whether it is protected.
+fn state_in_words(listed: &Listed) -> String {
+    let mut words = Vec::new();
+    if let Some(last) = listed.verified.last() {
+        let day = last.time.get(..10).unwrap_or(&last.time);
+        let how = match last.how {
+            How::Quick => "quick".to_owned(),
+            How::Deep => "deep".to_owned(),
+            How::Sample => format!("{} %", f64::from(last.share) / 10.0),
+        };
+        let state = if last.ok { "" } else { " DAMAGED" };
+        words.push(format!("{} {how}{state}", clean(day)));
+    }
+    if listed.protected {
+        words.push("protected".to_owned());
+    }
+    words.join(", ")
 }
 
 pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
@@ -55,9 +95,15 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
     line("file", format!("{}, {}", image.file, ByteLen(image.bytes)));
     line(
         "set",
-        format!("{}, number {}, {}", image.set, image.sequence, image.kind),
+        format!(
+            "{}, number {}, {} ({})",
+            image.set, image.sequence, image.kind, shown.reason
+        ),
     );
     line("parent", image.parent.clone().unwrap_or_default());
+    if !shown.needs.is_empty() {
+        line("needs", format!("{} older images", shown.needs.len()));
+    }
     line(
         "time",
         format!("{}, complete {}", image.time, shown.finished),
@@ -109,20 +155,10 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
             shown.layout.disk_id.clone().unwrap_or_default()
         ),
     );
-    let blocks = &shown.blocks;
-    line(
-        "blocks",
-        format!(
-            "{} of {}: {} data, {} zero, {} unused, {} inherited, {} unreadable",
-            blocks.data + blocks.zero + blocks.unused + blocks.inherit + blocks.unreadable,
-            ByteLen(image.block_size),
-            blocks.data,
-            blocks.zero,
-            blocks.unused,
-            blocks.inherit,
-            blocks.unreadable
-        ),
-    );
+    line("blocks", counts_in_words(&shown.blocks, image.block_size));
+    if image.parent.is_some() {
+        line("changed", counts_in_words(&shown.changed, image.block_size));
+    }
     line("taken", taken_in_words(&shown.take));
     line("root digest", image.root.clone());
     let name_of = |number| Some(shown.layout.partition(number)?.display_name());
@@ -132,6 +168,29 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
         text.push_str(&format!("warning: {}\n", clean(warning)));
     }
     text
+}
+
+/// " (partitions 1, 2)", or nothing.
+fn numbers_in_words(numbers: &[u32]) -> String {
+    let words: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    match words.as_slice() {
+        [] => String::new(),
+        [one] => format!(" (partition {one})"),
+        some => format!(" (partitions {})", some.join(", ")),
+    }
+}
+
+/// Blocks by state in words.
+pub(super) fn counts_in_words(blocks: &BlockCounts, block_size: u64) -> String {
+    format!(
+        "{} of {}: {} data, {} zero, {} unused, {} unreadable",
+        blocks.total(),
+        ByteLen(block_size),
+        blocks.data,
+        blocks.zero,
+        blocks.unused,
+        blocks.unreadable
+    )
 }
 
 /// What a person asked for, where that was not the usual.
@@ -154,10 +213,11 @@ pub(in crate::cli) fn verified(report: &VerifyReport, output: OutputArgs) -> Str
     let most = most_ranges(output);
     let mut text = String::new();
     for image in &report.images {
-        let how = if image.deep {
-            "every block"
-        } else {
-            "checksums"
+        let how = match (image.deep, image.share) {
+            (true, 1000) => "every block".to_owned(),
+            (false, 1000) => "checksums".to_owned(),
+            (true, share) => format!("blocks of {} % of the frames", f64::from(share) / 10.0),
+            (false, share) => format!("checksums of {} % of the frames", f64::from(share) / 10.0),
         };
         let state = if image.ok {
             format!("ok ({how})")
@@ -174,7 +234,16 @@ pub(in crate::cli) fn verified(report: &VerifyReport, output: OutputArgs) -> Str
                 0 => "no block lost".to_owned(),
                 _ => format!("bytes {}..{end} of the disk lost", damage.start),
             };
-            text.push_str(&format!("  {lost}: {}\n", clean(&damage.what)));
+            let parts = numbers_in_words(&damage.partitions);
+            text.push_str(&format!("  {lost}{parts}: {}\n", clean(&damage.what)));
+        }
+        for affected in &image.affects {
+            text.push_str(&format!(
+                "  {} loses {} by it{}\n",
+                clean(&affected.file),
+                ByteLen(affected.bytes),
+                numbers_in_words(&affected.partitions)
+            ));
         }
         if image.damage.len() > most {
             let more = image.damage.len() - most;
@@ -183,6 +252,12 @@ pub(in crate::cli) fn verified(report: &VerifyReport, output: OutputArgs) -> Str
 "
             ));
         }
+    }
+    if !report.skipped.is_empty() {
+        let count = report.skipped.len();
+        text.push_str(&format!(
+            "{count} images were verified lately and are left out\n"
+        ));
     }
     match &report.differences {
         None => {}

@@ -1,11 +1,13 @@
 //! Results as text for people and as JSON for programs.
 
 mod disks;
+mod history;
 mod images;
 mod partitions;
 mod runs;
 
 pub(super) use disks::disks;
+pub(super) use history::{diff, merged, protected, prune_plan, pruned};
 pub(super) use images::{listing, shown, verified};
 pub(super) use runs::{backup, backup_plan, exported, restore_plan, restored};
 
@@ -128,6 +130,11 @@ fn table(header: &[&str]) -> Table {
     }
     table.set_header(header.iter().map(Cell::new));
     table
+}
+
+/// A time as tables show it, in UTC.
+fn time(text: &str) -> String {
+    clean(&text.replace('T', " ").replace('Z', ""))
 }
 
 fn right(text: impl ToString) -> Cell {

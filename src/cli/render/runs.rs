@@ -16,7 +16,7 @@ pub(in crate::cli) fn backup_plan(plan: &BackupPlan) -> String {
         plan.sequence,
         clean(&plan.set),
         plan.kind,
-        plan.reason,
+        clean(&plan.reason),
     );
     text.push_str(&format!(
         "into {}/{}\nblocks of {}, compression {}, source {}\n",
@@ -48,6 +48,25 @@ pub(in crate::cli) fn backup(report: &BackupReport, output: OutputArgs) -> Strin
         report.image.id,
         clean(&report.image.file),
     );
+    text.push_str(&format!(
+        "{} image, number {} of set {}: {}\n",
+        report.image.kind,
+        report.image.sequence,
+        clean(&report.image.set),
+        clean(&report.reason),
+    ));
+    if report.image.parent.is_some() {
+        let changed = &report.changed;
+        text.push_str(&format!(
+            "{} of {} blocks changed: {} data, {} zero, {} unused, {} unreadable\n",
+            changed.total(),
+            report.blocks.total(),
+            changed.data,
+            changed.zero,
+            changed.unused,
+            changed.unreadable,
+        ));
+    }
     let parts = report.partitions.iter();
     let unused = parts
         .map(|p| p.length.saturating_sub(p.taken))
@@ -95,6 +114,14 @@ pub(in crate::cli) fn restore_plan(preview: &RestorePreview, output: OutputArgs)
         &preview.table_patches,
         output,
     ));
+    if let Some(holds) = &preview.holds {
+        text.push_str(&format!(
+            "only what differs from image {}, which the target is said to hold\n",
+            clean(&holds.file)
+        ));
+    } else if preview.only_changed {
+        text.push_str("only what the target does not hold already\n");
+    }
     let after = if preview.read_back {
         "read back and compared"
     } else {
@@ -119,6 +146,12 @@ pub(in crate::cli) fn restored(report: &RestoreReport, output: OutputArgs) -> St
     );
     if report.discarded_bytes > 0 {
         text.push_str(&format!(", {} discarded", ByteLen(report.discarded_bytes)));
+    }
+    if report.unchanged_bytes > 0 {
+        text.push_str(&format!(
+            ", {} there already",
+            ByteLen(report.unchanged_bytes)
+        ));
     }
     let checked = if report.read_back {
         "; read back and right"

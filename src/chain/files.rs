@@ -1,0 +1,117 @@
+//! The files of a chain, a few of them open at a time.
+
+use super::catalog::Image;
+use super::lineage::Lineage;
+use super::recent::Recent;
+use crate::base::{Error, ErrorKind, Result};
+use crate::image::ImageReader;
+use crate::store::{FileName, Store};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Files kept open: at most twice as many, well below what a process may have.
+const OPEN: usize = 100;
+
+/// The files of one lineage.
+pub(super) struct Files {
+    /// Absent for an image that stands alone.
+    store: Option<Arc<dyn Store>>,
+    lineage: Lineage,
+    /// Places of the images in the history, ascending.
+    sequences: Vec<u32>,
+    open: Mutex<Recent<usize, Arc<ImageReader>>>,
+}
+
+impl Files {
+    /// Opens the youngest file of `lineage`; the others when they are needed.
+    pub(super) fn open(
+        store: Arc<dyn Store>,
+        lineage: Lineage,
+    ) -> Result<(Files, Arc<ImageReader>)> {
+        let files = Files::with(Some(store), lineage);
+        let image = files.reader(files.point())?;
+        Ok((files, image))
+    }
+
+    /// One image that needs no other.
+    pub(super) fn of(image: Arc<ImageReader>) -> Result<Files> {
+        let alone = Lineage {
+            images: vec![Image::of(FileName::new("image")?, &image)],
+            broken: None,
+        };
+        let files = Files::with(None, alone);
+        files
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(0, image);
+        Ok(files)
+    }
+
+    fn with(store: Option<Arc<dyn Store>>, lineage: Lineage) -> Files {
+        Files {
+            store,
+            sequences: lineage.images.iter().map(|i| i.header.sequence).collect(),
+            lineage,
+            open: Mutex::new(Recent::new(OPEN)),
+        }
+    }
+
+    pub(super) fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// Which file is that of the image itself.
+    pub(super) fn point(&self) -> usize {
+        self.lineage.images.len().saturating_sub(1)
+    }
+
+    /// The file that has what image number `since` recorded: its own, or that of the next image that is
+    /// left, into which it was merged.
+    pub(super) fn holder(&self, since: u32) -> Result<usize> {
+        let oldest = self.lineage.images.first();
+        let missing = oldest.is_some_and(|i| since <= i.header.parent_sequence());
+        match (&self.lineage.broken, missing) {
+            (Some(broken), true) => {
+                let name = self.lineage.point().map_or("", |i| i.file.as_str());
+                Err(Error::new(ErrorKind::Damaged, "read", name).because(broken.words()))
+            }
+            _ => Ok(self.sequences.partition_point(|s| *s < since)),
+        }
+    }
+
+    /// The open file of image `link`.
+    pub(super) fn reader(&self, link: usize) -> Result<Arc<ImageReader>> {
+        let opened = self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&link);
+        if let Some(reader) = opened {
+            return Ok(reader);
+        }
+        let (Some(store), Some(image)) = (&self.store, self.lineage.images.get(link)) else {
+            return Err(Error::new(ErrorKind::Damaged, "read", "an image")
+                .because("it refers to an image that its chain does not have"));
+        };
+        let reader = Arc::new(ImageReader::open(store.open(&image.file)?)?);
+        if reader.root() != image.root || *reader.header() != image.header {
+            return Err(Error::new(ErrorKind::Damaged, "read", reader.name())
+                .because("it is another image than a moment ago")
+                .hint("somebody changes the store; try again when that has ended"));
+        }
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(link, Arc::clone(&reader));
+        Ok(reader)
+    }
+
+    /// The error for a page that is not where another one says it is.
+    pub(super) fn misfit(&self, link: usize, level: u8, index: u64) -> Error {
+        let image = self.lineage.images.get(link);
+        let name = image.map_or("an image", |i| i.file.as_str());
+        let page = format!("page {index} of level {level} in {name}");
+        Error::new(ErrorKind::Damaged, "read", page)
+            .because("it does not hold what a younger image says that it does")
+    }
+}

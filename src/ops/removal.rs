@@ -1,0 +1,237 @@
+//! Taking images out of a store: what others need of them is merged into those first.
+
+use super::Context;
+use super::place::file_name;
+use crate::base::{Error, ErrorKind, Event, Phase, Result};
+use crate::chain::{Catalog, ChainView, Image, Lineage, Merge, Removal};
+use crate::image::{Compression, Header, ImageWriter, Kind, Parent};
+use crate::pipeline::{Depth, Sample, rewrite, verify_file};
+use crate::store::{FileName, Store};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(super) struct Removed {
+    /// Files that are gone.
+    pub(super) files: Vec<String>,
+    /// Images that were written anew, by the names of their new files.
+    pub(super) rewritten: Vec<String>,
+    /// Frames that were copied, and frames that were put together anew.
+    pub(super) copied_frames: u64,
+    pub(super) encoded_frames: u64,
+    /// Why some images could not go.
+    pub(super) failures: Vec<String>,
+}
+
+/// Brings to an end what an interrupted run left: files whose place another one has taken, go. To be
+/// called under an exclusive lock. Returns what was done, for a message.
+///
+/// # Errors
+/// `Destination`, `Interrupted`, `Terminated`.
+pub(super) fn settle(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Vec<String>> {
+    let mut notes = store.clean_up()?;
+    let catalog = Catalog::load(store.as_ref())?;
+    for old in &catalog.replaced {
+        let Some(new) = catalog.by_id(old.header.id) else {
+            continue;
+        };
+        match check(context, store, catalog.lineage(new)) {
+            Ok(()) => {
+                store.remove(&old.file)?;
+                notes.push(format!("{}, which {} replaces", old.file, new.file));
+            }
+            Err(e) if is_damage(&e) => {
+                let note = format!(
+                    "{} stays: the file that would replace it is damaged: {e}",
+                    old.file
+                );
+                context.observer.event(Event::Warning(note));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(notes)
+}
+
+fn is_damage(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
+}
+
+/// Refuses to remove anything while there are files that cannot be opened: nobody knows what they need.
+///
+/// # Errors
+/// `Damaged`, naming them.
+pub(super) fn check_readable(catalog: &Catalog, store: &dyn Store) -> Result<()> {
+    let names: Vec<&str> = catalog.broken.iter().map(|b| b.file.as_str()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(
+        Error::new(ErrorKind::Damaged, "remove images from", store.name())
+            .because(format!(
+                "it has image files that cannot be opened, and what they need is not known: {}",
+                names.join(", ")
+            ))
+            .hint("bring them back from a copy, or move them out of the store"),
+    )
+}
+
+/// Carries out `removal`. At every moment every image that is listed can be restored: a new file is
+/// published, synced and read again before the files that it replaces go. An image that cannot be
+/// merged because something of it is damaged stays, with what it needs.
+///
+/// # Errors
+/// `Destination`, `Interrupted`, `Terminated`; what was done until then stays done.
+pub(super) fn execute(
+    context: &Context<'_>,
+    store: &Arc<dyn Store>,
+    catalog: &Catalog,
+    removal: &Removal,
+) -> Result<Removed> {
+    let mut done = Removed::default();
+    for id in &removal.remove {
+        context.cancel.check()?;
+        remove(store, catalog, *id, &mut done)?;
+    }
+    for merge in &removal.merges {
+        match merge_one(context, store, merge, &mut done) {
+            Ok(()) => {
+                for id in &merge.absorbs {
+                    remove(store, catalog, *id, &mut done)?;
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::Damaged => done.failures.push(format!(
+                "{} images stay that should have been merged: {e}",
+                merge.absorbs.len()
+            )),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+fn remove(store: &Arc<dyn Store>, catalog: &Catalog, id: Uuid, done: &mut Removed) -> Result<()> {
+    let Some(image) = catalog.by_id(id) else {
+        return Ok(());
+    };
+    store.remove(&image.file)?;
+    done.files.push(image.file.to_string());
+    Ok(())
+}
+
+fn merge_one(
+    context: &Context<'_>,
+    store: &Arc<dyn Store>,
+    merge: &Merge,
+    done: &mut Removed,
+) -> Result<()> {
+    // Read again: merges before this one have changed files.
+    let catalog = Catalog::load(store.as_ref())?;
+    let gone =
+        || Error::new(ErrorKind::Destination, "merge", store.name()).because("an image is gone");
+    let image = catalog.by_id(merge.image).ok_or_else(gone)?;
+    let parent = merge.parent.map(|id| catalog.by_id(id).ok_or_else(gone));
+    let parent = parent.transpose()?;
+    let lineage = catalog.lineage(image);
+    lineage.check()?;
+    let new = write(context, store, image, parent, lineage, done)?;
+    // Read from the store before anything goes.
+    let catalog = Catalog::load(store.as_ref())?;
+    let published = catalog.by_id(image.header.id).filter(|i| i.file == new);
+    let checked = published
+        .ok_or_else(gone)
+        .and_then(|published| check(context, store, catalog.lineage(published)));
+    if let Err(e) = checked {
+        // It is of no use, and the files that it would have replaced are all there.
+        store.remove(&new)?;
+        return Err(e);
+    }
+    store.remove(&image.file)?;
+    done.files.push(image.file.to_string());
+    done.rewritten.push(new.to_string());
+    Ok(())
+}
+
+/// Writes `image` with another parent, and publishes it.
+fn write(
+    context: &Context<'_>,
+    store: &Arc<dyn Store>,
+    image: &Image,
+    parent: Option<&Image>,
+    lineage: Lineage,
+    done: &mut Removed,
+) -> Result<FileName> {
+    let view = ChainView::open(Arc::clone(store), lineage)?;
+    let header = Header {
+        kind: if parent.is_none() {
+            Kind::Full
+        } else {
+            image.header.kind
+        },
+        parent: parent.map(|p| Parent {
+            id: p.header.id,
+            sequence: p.header.sequence,
+            root: p.root,
+        }),
+        ..image.header.clone()
+    };
+    let name = free_name(store, image, header.kind)?;
+    let sections = view.image().sections()?;
+    let compression = Compression::parse(&image.info.compression);
+    let compression = compression.unwrap_or(Compression::Zstd(super::backup::DEFAULT_LEVEL));
+    let upload = store.create(&name)?;
+    let mut writer = ImageWriter::start_rewrite(upload, name.as_str(), header, &sections)?;
+    let rewritten = rewrite(&view, compression, &mut writer, context.resources())?;
+    let (upload, finished) = writer.finish_rewrite(&sections)?;
+    if finished.root != image.root {
+        return Err(
+            Error::new(ErrorKind::Internal, "merge", image.file.as_str())
+                .because("its content would not be the same; nothing was changed"),
+        );
+    }
+    context.cancel.check()?;
+    let phase = Phase::Sync;
+    context
+        .observer
+        .event(Event::PhaseStarted { phase, bytes: None });
+    upload.publish()?;
+    context.observer.event(Event::PhaseFinished { phase });
+    done.copied_frames += rewritten.copied;
+    done.encoded_frames += rewritten.encoded;
+    Ok(name)
+}
+
+/// The usual name of an image's file, with a number where it is taken.
+fn free_name(store: &Arc<dyn Store>, image: &Image, kind: Kind) -> Result<FileName> {
+    let taken: Vec<String> = store
+        .list()?
+        .into_iter()
+        .map(|e| e.name.to_string())
+        .collect();
+    let usual = file_name(
+        &image.info.set,
+        image.header.sequence,
+        image.info.created,
+        kind,
+    );
+    let stem = usual.strip_suffix(crate::chain::SUFFIX).unwrap_or(&usual);
+    let numbered = (2u32..).map(|n| format!("{stem}-{n}{}", crate::chain::SUFFIX));
+    let mut names = std::iter::once(usual.clone()).chain(numbered);
+    let free = names.find(|name| !taken.contains(name));
+    FileName::new(free.unwrap_or(usual))
+}
+
+/// Whether the youngest image of `lineage` is whole, with all that it needs of older ones.
+fn check(context: &Context<'_>, store: &Arc<dyn Store>, lineage: Lineage) -> Result<()> {
+    lineage.check()?;
+    let view = ChainView::open(Arc::clone(store), lineage)?;
+    let image = view.image();
+    let damage = verify_file(image, &view, Depth::Quick, Sample::ALL, context.resources())?;
+    match damage.first() {
+        None => Ok(()),
+        Some(first) => {
+            Err(Error::new(ErrorKind::Damaged, "trust", image.name()).because(first.what.clone()))
+        }
+    }
+}
