@@ -1,15 +1,18 @@
-//! Writes the golden images of `fixtures/image/`: the same disk, stored raw and compressed, with ids
-//! and times that never change.
+//! Writes the golden images of `fixtures/image/`: the same disk, stored raw and compressed, and an
+//! incremental image of the disk a day later, with ids and times that never change.
 //!
 //! `cargo run --example make_golden -- FOLDER`
 
 use diskstrata::base::{BlockSize, ByteLen, ByteOffset, Error, to_u64};
+use diskstrata::chain::ChainView;
 use diskstrata::image::{
-    Base, BlockState, ByteRange, Compression, Encoder, Header, ImageWriter, Info, Kind, SourceInfo,
-    Summary, encode_window,
+    Base, Block, BlockState, BlockTable, ByteRange, Compression, Encoder, Header, ImageReader,
+    ImageWriter, Info, Kind, Parent, Piece, SourceInfo, Summary, encode_window,
 };
+use diskstrata::store::{FileName, LocalStore, Store};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Four blocks to a window, 4 KiB blocks, a short last one, and enough blocks for a node page.
@@ -33,27 +36,48 @@ fn disk() -> Vec<u8> {
     disk
 }
 
-fn write(path: &Path, id: u128, compression: Compression) -> Result<(), Error> {
-    let disk = disk();
-    let header = Header {
+/// The disk a day later: a block changed, one was zeroed, one is new, and one came into use.
+fn next_day() -> Vec<u8> {
+    let mut disk = disk();
+    disk[BLOCK..2 * BLOCK].fill(0x77);
+    disk[2 * BLOCK..3 * BLOCK].fill(0);
+    disk[1000 * BLOCK..1001 * BLOCK].fill(0x11);
+    disk[9 * BLOCK..10 * BLOCK].fill(0x99);
+    disk
+}
+
+fn header(id: u128) -> Header {
+    Header {
         id: Uuid::from_u128(id),
         set: Uuid::from_u128(0x5e7),
         sequence: 1,
         parent: None,
         kind: Kind::Full,
-        disk_len: ByteLen(to_u64(disk.len())),
+        disk_len: ByteLen(to_u64(disk().len())),
         block_size: BlockSize::new(to_u64(BLOCK)).unwrap_or_else(|| unreachable!("4 KiB is one")),
         window_log2: 2,
-    };
+    }
+}
+
+/// Writes an image of `disk`. Blocks in `known` are unreadable or not in use, besides data and zeros.
+fn write(
+    path: &Path,
+    header: Header,
+    disk: &[u8],
+    known: &[(u64, BlockState)],
+    parent: Option<&ChainView>,
+    compression: Compression,
+) -> Result<(), Error> {
     let info = Info {
         tool: "make_golden".into(),
-        created: 1_700_000_000,
+        created: 1_700_000_000 + i64::from(header.sequence - 1) * 86_400,
         set: "golden".into(),
         source: SourceInfo {
             name: "golden".into(),
             bytes: header.disk_len.0,
             ..SourceInfo::default()
         },
+        compression: compression.to_string(),
         comment: Some("kept for ever".into()),
         ..Info::default()
     };
@@ -63,32 +87,28 @@ fn write(path: &Path, id: u128, compression: Compression) -> Result<(), Error> {
     let mut writer = ImageWriter::start(Vec::new(), "golden", header.clone(), &info, &tables)?;
     for data in disk.chunks(header.window_len()) {
         let first = writer.next();
-        // One block in use but unreadable, one not in use, besides data and zeros.
         let known: Vec<_> = (first.0..)
             .zip(data.chunks(BLOCK))
-            .map(|(block, _)| match block {
-                3 => Some(BlockState::Unreadable),
-                9 => Some(BlockState::Unused),
-                _ => None,
-            })
+            .map(|(block, _)| known.iter().find(|k| k.0 == block).map(|k| k.1))
             .collect();
-        writer.push_window(&encode_window(
-            &header,
-            first,
-            data,
-            &known,
-            &Base::None,
-            &mut encoder,
-            &mut scratch,
-        )?)?;
+        let base = match parent.map(|p| p.piece(first)) {
+            Some(Piece::Leaf(leaf)) => Base::Leaf(leaf),
+            Some(Piece::Uniform { state, since, .. }) => Base::Uniform(Block::empty(state, since)),
+            Some(Piece::Lost { error, .. }) => return Err(error),
+            None => Base::None,
+        };
+        let (encoder, scratch) = (&mut encoder, &mut scratch);
+        let window = encode_window(&header, first, data, &known, &base, encoder, scratch)?;
+        writer.push_window(&window)?;
     }
-    let unreadable = vec![ByteRange {
-        start: 3 * to_u64(BLOCK),
+    let unreadable = known.iter().filter(|k| k.1 == BlockState::Unreadable);
+    let unreadable = unreadable.map(|k| ByteRange {
+        start: k.0 * to_u64(BLOCK),
         length: 512,
-    }];
+    });
     let summary = Summary {
-        finished: 1_700_000_001,
-        unreadable,
+        finished: info.created + 1,
+        unreadable: unreadable.collect(),
         ..Summary::default()
     };
     let (bytes, finished) = writer.finish(summary)?;
@@ -105,16 +125,43 @@ fn write(path: &Path, id: u128, compression: Compression) -> Result<(), Error> {
 
 fn main() -> Result<(), Error> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| ".".into());
+    let path = |name: &str| Path::new(&folder).join(name);
+    let known = [(3, BlockState::Unreadable), (9, BlockState::Unused)];
+    let (raw, zstd) = (Compression::None, Compression::Zstd(9));
+    let disk = disk();
     write(
-        &Path::new(&folder).join("v1-raw.strata"),
-        0x901d_0001,
-        Compression::None,
+        &path("v1-raw.strata"),
+        header(0x901d_0001),
+        &disk,
+        &known,
+        None,
+        raw,
     )?;
-    write(
-        &Path::new(&folder).join("v1-zstd.strata"),
-        0x901d_0002,
-        Compression::Zstd(9),
-    )?;
-    println!("disk {}", blake3::hash(&disk()).to_hex());
+    let full = path("v1-zstd.strata");
+    write(&full, header(0x901d_0002), &disk, &known, None, zstd)?;
+    let store = LocalStore::open(Path::new(&folder))?;
+    let parent = ImageReader::open(store.open(&FileName::new("v1-zstd.strata")?)?)?;
+    let child = Header {
+        sequence: 2,
+        parent: Some(Parent {
+            id: parent.header().id,
+            sequence: 1,
+            root: parent.root(),
+        }),
+        kind: Kind::Incremental,
+        ..header(0x901d_0003)
+    };
+    let parent = ChainView::of(Arc::new(parent))?;
+    let next = next_day();
+    let known = [(3, BlockState::Unreadable), (0, BlockState::Unused)];
+    let incremental = path("v1-incremental.strata");
+    write(&incremental, child, &next, &known, Some(&parent), zstd)?;
+    println!("disk {}", blake3::hash(&disk).to_hex());
+    let mut seen = next;
+    seen[..BLOCK].fill(0);
+    println!(
+        "next day, without what is not in use {}",
+        blake3::hash(&seen).to_hex()
+    );
     Ok(())
 }

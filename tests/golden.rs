@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-use diskstrata::base::{Cancel, Silent};
+use diskstrata::base::{ByteOffset, Cancel, Silent};
 use diskstrata::block::BlockSource;
-use diskstrata::chain::ChainView;
+use diskstrata::chain::{Catalog, ChainView};
 use diskstrata::image::{BlockCounts, ByteRange, ImageReader};
 use diskstrata::pipeline::{Depth, Resources, Sample, verify_file};
+use diskstrata::store::LocalStore;
+use jiff::tz::TimeZone;
 use std::sync::Arc;
 
 /// What `examples/make_golden.rs` printed when the images were made.
 const DISK: &str = "d04e9ef276e87ab2d0190ef5868766085db98b9790da10324cd781e643a0187f";
+const NEXT_DAY: &str = "e07c920ed02d8a7333d320fb9aaa4348212506a2d794b077b6b002fec86277a3";
 const DISK_LEN: u64 = 4096 * 2055 - 123;
 
 fn bytes(name: &str) -> Vec<u8> {
@@ -18,8 +21,18 @@ fn bytes(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
+fn resources(cancel: &Cancel) -> Resources<'_> {
+    Resources {
+        threads: 2,
+        memory: 1 << 20,
+        cancel,
+        observer: &Silent,
+    }
+}
+
 fn check(name: &str, id: &str, root: &str) {
     let image = Arc::new(ImageReader::open(Arc::new(bytes(name))).unwrap());
+    assert_eq!(image.header().sequence, 1);
     assert_eq!(image.header().id.to_string(), id);
     assert_eq!(image.root().to_string(), root);
     assert_eq!(image.header().disk_len.0, DISK_LEN);
@@ -33,9 +46,9 @@ fn check(name: &str, id: &str, root: &str) {
         zero: 2048,
         unused: 1,
         unreadable: 1,
-        ..BlockCounts::default()
     };
     assert_eq!(image.summary().blocks, counts);
+    assert_eq!(image.summary().changed, counts);
     assert_eq!(
         image.summary().unreadable,
         [ByteRange {
@@ -44,18 +57,11 @@ fn check(name: &str, id: &str, root: &str) {
         }]
     );
     let cancel = Cancel::new();
-    let resources = Resources {
-        threads: 2,
-        memory: 1 << 20,
-        cancel: &cancel,
-        observer: &Silent,
-    };
     let view = ChainView::of(Arc::clone(&image)).unwrap();
-    let damage = verify_file(&image, &view, Depth::Deep, Sample::ALL, resources);
+    let damage = verify_file(&image, &view, Depth::Deep, Sample::ALL, resources(&cancel));
     assert_eq!(damage.unwrap(), []);
     let mut disk = vec![0xEE; usize::try_from(DISK_LEN).unwrap()];
-    view.read_at(diskstrata::base::ByteOffset(0), &mut disk)
-        .unwrap();
+    view.read_at(ByteOffset(0), &mut disk).unwrap();
     assert_eq!(blake3::hash(&disk).to_hex().as_str(), DISK);
 }
 
@@ -64,7 +70,7 @@ fn version_1_raw() {
     check(
         "v1-raw.strata",
         "00000000-0000-0000-0000-0000901d0001",
-        "cb87ab92ab629c5e49c53731fdfac1638b76d3e8f2e8613317edae3994d5fc30",
+        "22865995f154a37269ddaf905dc4af431cec6b1e77d804cfd494bf4c24002be6",
     );
 }
 
@@ -73,8 +79,38 @@ fn version_1_zstd() {
     check(
         "v1-zstd.strata",
         "00000000-0000-0000-0000-0000901d0002",
-        "fc54be549a400660436ed7e1b3f3a1827bbe6c79cfef4a2410c4f5b19fc048bb",
+        "19c91f79a71b0ef1790e8dc666654edfee565a8301ca222a5ac1952bc0f754e5",
     );
+}
+
+#[test]
+fn version_1_incremental() {
+    let folder = format!("{}/fixtures/image", env!("CARGO_MANIFEST_DIR"));
+    let store = Arc::new(LocalStore::open(folder.as_ref()).unwrap());
+    let catalog = Catalog::load(store.as_ref()).unwrap();
+    let image = catalog.find("000000000000000000000000901d0003", &TimeZone::UTC);
+    let image = image.unwrap();
+    let parent = image.header.parent.unwrap();
+    assert_eq!((parent.sequence, image.header.sequence), (1, 2));
+    assert_eq!(
+        image.root.to_string(),
+        "edc2412c5b50530d22cebe9c6d8b53dc4a66ed6484355958a9b3871a49dc7497"
+    );
+    let view = ChainView::open(store, catalog.lineage(image)).unwrap();
+    view.lineage().check().unwrap();
+    let changed = BlockCounts {
+        data: 3,
+        zero: 1,
+        unused: 1,
+        unreadable: 0,
+    };
+    assert_eq!(view.image().summary().changed, changed);
+    let (cancel, depth) = (Cancel::new(), Depth::Deep);
+    let damage = verify_file(view.image(), &view, depth, Sample::ALL, resources(&cancel));
+    assert_eq!(damage.unwrap(), []);
+    let mut disk = vec![0xEE; usize::try_from(DISK_LEN).unwrap()];
+    view.read_at(ByteOffset(0), &mut disk).unwrap();
+    assert_eq!(blake3::hash(&disk).to_hex().as_str(), NEXT_DAY);
 }
 
 fn le(bytes: &[u8], at: usize, len: usize) -> u64 {
@@ -93,7 +129,8 @@ fn the_page_describes_the_bytes() {
     // Header.
     assert_eq!(file[..8], [0x89, 0x53, 0x54, 0x52, 0x41, 0x54, 0x41, 0x0A]);
     assert_eq!((le(&file, 8, 2), le(&file, 10, 2)), (1, 128));
-    assert_eq!((le(&file, 16, 8), le(&file, 24, 8)), (0, 0));
+    assert_eq!(le(&file, 12, 4), 1, "its place in the history");
+    assert_eq!(file[16..32], [0; 16], "no features, no parent");
     assert_eq!(file[32..48], *0x901d_0001_u128.to_be_bytes().as_slice());
     assert_eq!(file[64..112], [0; 48]);
     assert_eq!(le(&file, 112, 8), DISK_LEN);
@@ -130,7 +167,7 @@ fn the_page_describes_the_bytes() {
         (2, 0),
         (1, 2048),
         (1, 2052),
-        (2, 2),
+        (2, 8),
         (2, node),
         (3, 3),
     ];

@@ -1,9 +1,12 @@
-//! Images as history: which ones a store holds, which one a person means, and any of them as a disk.
+//! Images as history: which ones a store holds, which one a person means, what the next one builds on,
+//! which may go and how, and any of them as a disk.
 //!
-//! Promises: the files are the only truth; what is broken is listed, never hidden, and never keeps
-//! whole images from being used. Must not know: devices, targets, how images are written.
+//! Promises: the files are the only truth; order comes from parents, never from clocks; what is broken
+//! is listed, never hidden, and never keeps whole images from being used. Must not know: devices,
+//! targets, how images are written.
 
 mod catalog;
+mod changed;
 mod diff;
 mod files;
 mod lineage;
@@ -18,6 +21,7 @@ mod testing;
 mod view;
 
 pub use catalog::{Broken, Catalog, Image, SUFFIX};
+pub use changed::changed;
 pub use diff::{Difference, diff};
 pub use lineage::{BrokenLink, Lineage};
 pub use parent::{Choice, Disk, Wish, choose};

@@ -146,6 +146,9 @@ pub(crate) struct ShowArgs {
     pub(crate) image: String,
     #[command(flatten)]
     pub(crate) store: StoreArg,
+    /// List its changed-block map too: what it recorded itself, and not an older image.
+    #[arg(long)]
+    pub(crate) changed: bool,
 }
 
 #[derive(Debug, Args)]

@@ -69,7 +69,12 @@ fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
             render::show(output, &listing, || render::listing(&listing, output))
         }
         Verb::Show(args) => {
-            let shown = ops::show::show(&context, args.store.store.as_deref(), &args.image)?;
+            let shown = ops::show::show(
+                &context,
+                args.store.store.as_deref(),
+                &args.image,
+                args.changed,
+            )?;
             render::show(output, &shown, || render::shown(&shown, output))
         }
         Verb::Verify(args) => verify(&context, args, output, progress),

@@ -2,6 +2,7 @@
 
 pub use super::backup_plan::BackupPlan;
 use super::backup_plan::{Prepared, prepare};
+use super::images::lock;
 use super::removal::settle;
 use super::take::{Fallback, TakeOptions};
 use super::{Context, ImageRecord};
@@ -91,9 +92,8 @@ pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan
 /// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
 pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
     let store = LocalStore::create(&request.store)?;
-    let _lock = super::images::lock(&store, LockMode::Exclusive, "backup")?;
-    let shared: Arc<dyn Store> = Arc::new(store.clone());
-    settle(context, &shared)?;
+    settle_if_alone(context, &store)?;
+    let _lock = lock(&store, LockMode::Adding, "backup")?;
     let prepared = prepare(context, request, Some(&store))?;
     if let Consistency::Live(_) = prepared.claim.consistency() {
         // A disk is read past the page cache: what programs have written must be on it first.
@@ -127,6 +127,15 @@ fn existing_store(path: &Path) -> Result<Option<LocalStore>> {
     match LocalStore::open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
+    }
+}
+
+/// Clears what dead runs left, unless somebody uses the store: then the next run does.
+fn settle_if_alone(context: &Context<'_>, store: &LocalStore) -> Result<()> {
+    match lock(store, LockMode::Exclusive, "backup") {
+        Ok(_lock) => settle(context, &(Arc::new(store.clone()) as _)).map(drop),
+        Err(e) if e.kind() == ErrorKind::Locked => Ok(()),
+        Err(e) => Err(e),
     }
 }
 

@@ -3,9 +3,9 @@
 use super::partitions::layout_of;
 use super::{Context, Found, ImageRecord, Library};
 use crate::base::Result;
-use crate::chain::BrokenLink;
+use crate::chain::{self, BrokenLink, ChainView};
 pub use crate::image::TakeInfo;
-use crate::image::{BlockCounts, ByteRange, HostInfo, PartitionInfo, SourceInfo};
+use crate::image::{BlockCounts, BlockTable, ByteRange, HostInfo, PartitionInfo, SourceInfo};
 use crate::layout::Layout;
 use serde::Serialize;
 use std::path::Path;
@@ -39,6 +39,9 @@ pub struct Shown {
     pub blocks: BlockCounts,
     /// Of these, the ones that differed from the parent.
     pub changed: BlockCounts,
+    /// Where these are, ascending; only when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_ranges: Option<Vec<ChangedRange>>,
     /// Ids of the images that are needed to read it, oldest first.
     pub needs: Vec<String>,
     /// What could not be read.
@@ -51,11 +54,38 @@ pub struct Shown {
     pub comment: Option<String>,
 }
 
-/// Describes the image that `wanted` names.
+/// A run of the changed-block map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChangedRange {
+    /// Where on the disk.
+    #[serde(flatten)]
+    pub range: ByteRange,
+    /// What it is now: `data`, `zero`, `unused`, `unreadable`.
+    pub state: &'static str,
+}
+
+fn changed_ranges(view: &ChainView) -> Result<Vec<ChangedRange>> {
+    let mut ranges = Vec::new();
+    chain::changed(view, &mut |blocks, state| {
+        ranges.push(ChangedRange {
+            range: view.header().extent_of(&blocks).into(),
+            state: state.name(),
+        });
+        Ok(())
+    })?;
+    Ok(ranges)
+}
+
+/// Describes the image that `wanted` names; with `with_changed`, its changed-block map too.
 ///
 /// # Errors
 /// `NotFound`, `Damaged`, or `Usage` when a store is needed and none was named.
-pub fn show(_: &Context<'_>, store: Option<&Path>, wanted: &str) -> Result<Shown> {
+pub fn show(
+    _: &Context<'_>,
+    store: Option<&Path>,
+    wanted: &str,
+    with_changed: bool,
+) -> Result<Shown> {
     let Found { image, view, .. } = Library::open(store)?.find(wanted)?;
     let reader = view.image();
     let (info, summary) = (reader.info(), reader.summary());
@@ -74,6 +104,7 @@ pub fn show(_: &Context<'_>, store: Option<&Path>, wanted: &str) -> Result<Shown
         partitions: info.partitions.clone(),
         blocks: summary.blocks,
         changed: summary.changed,
+        changed_ranges: with_changed.then(|| changed_ranges(&view)).transpose()?,
         reason: info.reason.clone(),
         compression: info.compression.clone(),
         needs: lineage

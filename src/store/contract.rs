@@ -266,7 +266,7 @@ fn check_threads(store: &dyn Store) {
 }
 
 fn check_locks(store: &dyn Store, other: &dyn Store) {
-    use LockMode::{Exclusive, Shared};
+    use LockMode::{Adding, Exclusive, Shared};
     let refused = |handle: &dyn Store, mode, holder: &str| {
         let error = handle.lock(mode, "the late one").err().expect("held");
         assert_eq!(error.kind(), ErrorKind::Locked);
@@ -292,7 +292,16 @@ fn check_locks(store: &dyn Store, other: &dyn Store) {
         error.contains("second reader") && !error.contains("first reader"),
         "{error}"
     );
-    drop(second);
+    let adding = store.lock(Adding, "who adds").expect("beside a reader");
+    refused(other, Adding, "who adds");
+    refused(store, Adding, "who adds");
+    refused(other, Exclusive, "who adds");
+    drop(other.lock(Shared, "third reader").expect("beside who adds"));
+    drop((second, adding));
+    let lock = store.lock(Exclusive, holder).expect("free again");
+    refused(other, Adding, holder);
+    drop(lock);
+    drop(other.lock(Adding, "the next who adds").expect("free again"));
     drop(other.lock(Exclusive, "writer").expect("free again"));
     assert_eq!(listed(store), [""; 0], "locks are no files");
     assert_eq!(

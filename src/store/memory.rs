@@ -105,7 +105,7 @@ impl Store for MemoryStore {
         let mut state = self.state();
         let others = state.holders.values();
         let against: Vec<String> = others
-            .filter(|(theirs, _)| (mode, *theirs) != (LockMode::Shared, LockMode::Shared))
+            .filter(|(theirs, _)| !mode.admits(*theirs))
             .map(|(_, who)| who.clone())
             .collect();
         if !against.is_empty() {

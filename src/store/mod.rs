@@ -43,10 +43,23 @@ pub struct Entry {
 /// With whom a store can be shared while it is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockMode {
-    /// With nobody: for whoever removes or rewrites.
+    /// With nobody: for whoever removes.
     Exclusive,
-    /// With other shared holders: for whoever reads or adds.
+    /// With readers, and with no other who adds.
+    Adding,
+    /// With other readers, and with one who adds.
     Shared,
+}
+
+impl LockMode {
+    /// Whether two holders may have the lock in these modes at once.
+    fn admits(self, other: LockMode) -> bool {
+        use LockMode::{Adding, Shared};
+        matches!(
+            (self, other),
+            (Shared, Shared) | (Shared, Adding) | (Adding, Shared)
+        )
+    }
 }
 
 /// A held lock of a store; given back when dropped.

@@ -186,7 +186,8 @@ fn no_flipped_byte_goes_unnoticed() {
 #[test]
 fn one_damaged_image_does_not_hide_the_others() {
     let setting = setting(Layout::Odd);
-    let second = setting.store.backed_up(&setting.disk.path);
+    let full = setting.store.backup(&setting.disk.path);
+    let second = full.args(["--full", "--json"]).run().expect(0).json()["image"].clone();
     bytes::flip(&setting.file, bytes::length(&setting.file) / 2);
     let verified = setting.store.verify(&["--json"]).expect(7);
     let json = verified.json();

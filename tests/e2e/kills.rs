@@ -56,7 +56,7 @@ fn killed_backups(seed: u64, rounds: u64) {
     let mut stream = Stream::new(seed);
     let measured = Store::new(dir.path(), "measured");
     let whole = duration(|| {
-        measured.backed_up(&disk);
+        measured.backup(&disk).arg("--full").run().expect(0);
     });
     std::fs::remove_dir_all(&measured.dir).unwrap();
 
@@ -65,7 +65,7 @@ fn killed_backups(seed: u64, rounds: u64) {
     let mut killed = 0;
     for round in 0..rounds {
         let after = moment(&mut stream, whole);
-        let outcome = store.backup(&disk).start().kill_after(after);
+        let outcome = store.backup(&disk).arg("--full").start().kill_after(after);
         killed += u64::from(outcome.killed_by() == Some(9));
         assert!(matches!(outcome.code(), None | Some(0)), "{outcome}");
         let listed = store.list().len();

@@ -5,6 +5,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod chains;
 mod codes;
 mod confirm;
 mod damage;

@@ -138,7 +138,7 @@ fn show_tells_of_source_partitions_and_comment() {
     assert_eq!(told["source"]["bytes"], setting.disk.len, "{shown}");
     assert!(!told["layout"].is_null(), "{shown}");
     assert_eq!(told["unreadable"], Value::Array(Vec::new()), "{shown}");
-    for state in ["data", "zero", "unused", "inherit", "unreadable"] {
+    for state in ["data", "zero", "unused", "unreadable"] {
         assert!(told["blocks"][state].is_u64(), "{state}: {shown}");
     }
     assert!(told["blocks"]["data"].as_u64().unwrap() > 0, "{shown}");

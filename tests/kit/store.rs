@@ -72,11 +72,16 @@ impl Store {
     }
 
     /// All files below the folder, by name, with their lengths, but for the empty ones that locks
-    /// hang on.
+    /// hang on and the notes of what was verified and protected.
     pub(crate) fn files(&self) -> Vec<(String, u64)> {
-        let lock = |name: &str, len: u64| len == 0 && [".lock", ".publishing"].contains(&name);
+        let empty = [".adding", ".lock", ".publishing"];
+        let lock = |name: &str, len: u64| len == 0 && empty.contains(&name);
+        let note = |name: &str| {
+            let kind = name.starts_with("verified-") || name.starts_with("protected-");
+            kind && name.ends_with(".json")
+        };
         let mut files = self.all_files();
-        files.retain(|(name, len)| !lock(name, *len));
+        files.retain(|(name, len)| !lock(name, *len) && !note(name));
         files
     }
 

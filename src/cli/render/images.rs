@@ -164,6 +164,14 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
     let name_of = |number| Some(shown.layout.partition(number)?.display_name());
     text.push_str(&partitions(&shown.partitions, &name_of));
     text.push_str(&ranges("unreadable", &shown.unreadable, output));
+    for changed in shown.changed_ranges.iter().flatten() {
+        let end = changed.range.start.saturating_add(changed.range.length);
+        let start = changed.range.start;
+        text.push_str(&format!(
+            "changed: bytes {start}..{end}: {}\n",
+            changed.state
+        ));
+    }
     for warning in shown.warnings.iter().chain(&shown.damage) {
         text.push_str(&format!("warning: {}\n", clean(warning)));
     }

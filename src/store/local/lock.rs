@@ -1,6 +1,7 @@
 //! The lock of a whole folder.
 //!
-//! It is a file lock on `.lock`, which is empty and never removed. Who holds it is said in files
+//! It is a file lock on `.lock`, which is empty and never removed; whoever adds shares it with readers and
+//! keeps others who add away with a second one on `.adding`. Who holds it is said in files
 //! of their own, one for each holder, so that several shared holders do not overwrite one another
 //! and none is named that has gone.
 
@@ -18,6 +19,8 @@ use std::sync::Arc;
 pub(super) const HOLDER: &str = ".holder-";
 
 const LOCK_FILE: &str = ".lock";
+/// Locked by whoever adds, beside its share of [`LOCK_FILE`].
+const ADDING_FILE: &str = ".adding";
 
 /// The most bytes a holder says of itself.
 const MAX_TEXT: usize = 400;
@@ -29,7 +32,8 @@ const MAX_REPLACED: u32 = 10;
 /// name has the lock.
 struct Guard {
     _text: Option<Held>,
-    _lock: Lock,
+    _adding: Option<Lock>,
+    _lock: Option<Lock>,
 }
 
 /// What asking for the lock came to.
@@ -46,17 +50,18 @@ pub(super) fn lock(
     mode: LockMode,
     holder: &str,
 ) -> Result<StoreLock> {
-    match ask(folder, mode) {
-        Ok(Asked::Got(lock)) => {
+    match ask_all(folder, mode) {
+        Ok(Some((None, None))) => Ok(StoreLock::new(())),
+        Ok(Some((lock, adding))) => {
             // Last and only if possible: a store that is full must still be locked to be pruned.
             let text = say(folder, holder).ok();
             Ok(StoreLock::new(Guard {
                 _text: text,
+                _adding: adding,
                 _lock: lock,
             }))
         }
-        Ok(Asked::Needless) => Ok(StoreLock::new(())),
-        Ok(Asked::HeldByOthers) => {
+        Ok(None) => {
             let holders = held::living(folder, HOLDER, MAX_TEXT).unwrap_or_default();
             Err(held_by(store, &holders))
         }
@@ -68,18 +73,39 @@ pub(super) fn lock(
     }
 }
 
-fn ask(folder: &Folder, mode: LockMode) -> io::Result<Asked> {
-    let name = OsStr::new(LOCK_FILE);
+/// The locks that `mode` takes: on the store, and on adding to it; `None` when others hold one.
+fn ask_all(folder: &Folder, mode: LockMode) -> io::Result<Option<(Option<Lock>, Option<Lock>)>> {
+    let share = match mode {
+        LockMode::Adding => LockMode::Shared,
+        other => other,
+    };
+    let lock = match ask(folder, LOCK_FILE, share)? {
+        Asked::Got(lock) => Some(lock),
+        Asked::Needless => None,
+        Asked::HeldByOthers => return Ok(None),
+    };
+    if mode != LockMode::Adding {
+        return Ok(Some((lock, None)));
+    }
+    match ask(folder, ADDING_FILE, LockMode::Exclusive)? {
+        Asked::Got(adding) => Ok(Some((lock, Some(adding)))),
+        Asked::Needless => Ok(Some((lock, None))),
+        Asked::HeldByOthers => Ok(None),
+    }
+}
+
+fn ask(folder: &Folder, name: &str, mode: LockMode) -> io::Result<Asked> {
+    let (text, name) = (name, OsStr::new(name));
     for _ in 0..MAX_REPLACED {
         let Some(file) = open(folder, name, mode)? else {
             return Ok(Asked::Needless);
         };
         if !file.metadata()?.is_file() {
-            let text = format!("{LOCK_FILE} is no plain file");
+            let text = format!("{text} is no plain file");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let lock = match mode {
-            LockMode::Exclusive => sys::lock_exclusive(file.try_clone()?),
+            LockMode::Exclusive | LockMode::Adding => sys::lock_exclusive(file.try_clone()?),
             LockMode::Shared => sys::lock_shared(file.try_clone()?),
         };
         match lock {
@@ -94,7 +120,7 @@ fn ask(folder: &Folder, mode: LockMode) -> io::Result<Asked> {
             Err(e) => return Err(e),
         }
     }
-    let text = format!("{LOCK_FILE} is removed again and again");
+    let text = format!("{text} is removed again and again");
     Err(io::Error::other(text))
 }
 
