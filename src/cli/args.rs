@@ -60,6 +60,8 @@ pub(crate) enum Verb {
     List(StoreArg),
     /// Show all that an image says about itself.
     Show(ShowArgs),
+    /// Draw what lies where on an imaged disk: data, changes, zeros, what is unused or was unreadable.
+    Map(MapArgs),
     /// Check that images are whole; compare one with a disk.
     Verify(VerifyArgs),
     /// Write an image, or one partition of it, onto a disk or into a file.
@@ -149,6 +151,17 @@ pub(crate) struct ShowArgs {
     /// List its changed-block map too: what it recorded itself, and not an older image.
     #[arg(long)]
     pub(crate) changed: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MapArgs {
+    /// The image: an id or its start, latest, SET@latest, or the path of a file.
+    pub(crate) image: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// Draw into this new file as an SVG picture instead of onto the terminal.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

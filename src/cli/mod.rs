@@ -4,13 +4,14 @@ mod args;
 mod confirm;
 mod generate;
 mod history;
+mod new_file;
 mod progress;
 mod render;
 mod values;
 
 use crate::base::{Cancel, Error, ErrorKind, Result};
 use crate::ops::{self, Context, Depth};
-use args::{BackupArgs, Cli, ExportArgs, OutputArgs, RestoreArgs, Verb, VerifyArgs};
+use args::{BackupArgs, Cli, ExportArgs, MapArgs, OutputArgs, RestoreArgs, Verb, VerifyArgs};
 use clap::Parser;
 use progress::Progress;
 use std::io::{IsTerminal, Write};
@@ -77,6 +78,7 @@ fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
             )?;
             render::show(output, &shown, || render::shown(&shown, output))
         }
+        Verb::Map(args) => map(&context, &args, output),
         Verb::Verify(args) => verify(&context, args, output, progress),
         Verb::Diff(args) => history::diff(&context, &args, output),
         Verb::Prune(args) => history::prune(&context, args, output, progress),
@@ -141,6 +143,25 @@ fn backup(
     } else {
         INCOMPLETE
     })
+}
+
+fn map(context: &Context<'_>, args: &MapArgs, output: OutputArgs) -> Result<u8> {
+    let screen = render::Screen::stdout();
+    if let Some(file) = &args.svg {
+        new_file::check(file)?;
+    }
+    // A picture is the same wherever it is made, and so is what a program reads.
+    let cells = if args.svg.is_some() || output.json {
+        render::SVG_CELLS
+    } else {
+        render::cells_for(screen.width)
+    };
+    let map = ops::map::map(context, args.store.store.as_deref(), &args.image, cells)?;
+    let Some(file) = &args.svg else {
+        return render::show(output, &map, || render::map(&map, screen));
+    };
+    new_file::write(file, render::map_svg(&map).as_bytes())?;
+    render::done(output, &map, || render::drawn(file))
 }
 
 fn verify(

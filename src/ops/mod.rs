@@ -6,7 +6,7 @@
 //! | [`backup`] | a disk into an image |
 //! | [`take`] | of which partition is how much taken, and why? |
 //! | [`list`], [`show`] | which images are there, and what is in one? |
-//! | [`diff`], [`map`] | what differs between two images? what does one look like? |
+//! | [`diff`], [`map`] | what differs between two images? what lies where in one? |
 //! | [`verify`] | is an image whole, and is it what a disk holds? |
 //! | [`restore`] | an image onto a disk |
 //! | [`export`] | an image as a raw disk |
@@ -25,6 +25,9 @@ pub mod disks;
 pub mod export;
 mod images;
 pub mod list;
+pub mod map;
+mod map_cells;
+mod map_tally;
 pub mod merge;
 mod partitions;
 mod place;

@@ -12,6 +12,7 @@ mod damage;
 mod disks;
 mod dry_run;
 mod kills;
+mod map;
 mod memory;
 mod output;
 mod partition;

@@ -36,11 +36,12 @@ fn setting() -> Setting {
     }
 }
 
-const VERBS: [&str; 9] = [
+const VERBS: [&str; 10] = [
     "disks",
     "backup",
     "list",
     "show",
+    "map",
     "verify",
     "restore",
     "export",

@@ -17,34 +17,32 @@ pub(in crate::cli) fn listing(listing: &Listing, output: OutputArgs) -> String {
         return "No images.".to_owned();
     }
     if !listing.images.is_empty() {
-        let mut out = table(&[
-            "ID",
-            "SET",
-            "NO",
-            "TIME (UTC)",
-            "KIND",
-            "PARENT",
-            "DISK",
-            "STORED",
-            "VERIFIED",
-        ]);
+        let mut header = vec!["ID", "SET", "NO", "TIME (UTC)", "KIND", "STORED", "VERIFIED"];
+        if output.verbose {
+            header.extend(["DISK", "PARENT"]);
+        }
+        let mut out = table(&header);
         for listed in &listing.images {
             let image = &listed.image;
-            let id = |id: &str| match output.verbose {
-                true => id.to_owned(),
-                false => short(id).to_owned(),
+            let id = if output.verbose {
+                &image.id
+            } else {
+                short(&image.id)
             };
-            out.add_row(vec![
-                Cell::new(id(&image.id)),
+            let mut row = vec![
+                Cell::new(id),
                 Cell::new(clean(&image.set)),
                 right(image.sequence),
                 Cell::new(super::time(&image.time)),
                 Cell::new(image.kind),
-                Cell::new(image.parent.as_deref().map(id).unwrap_or_default()),
-                right(ByteLen(image.disk_bytes)),
                 right(ByteLen(image.bytes)),
                 Cell::new(state_in_words(listed)),
-            ]);
+            ];
+            if output.verbose {
+                row.push(right(ByteLen(image.disk_bytes)));
+                row.push(Cell::new(image.parent.as_deref().unwrap_or_default()));
+            }
+            out.add_row(row);
         }
         text.push_str(&lines_of(&out));
         for listed in &listing.images {

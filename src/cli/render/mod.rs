@@ -3,13 +3,24 @@
 mod disks;
 mod history;
 mod images;
+mod map;
+mod map_bands;
+mod map_marks;
+mod map_svg;
+#[cfg(test)]
+mod map_testing;
 mod partitions;
 mod runs;
+mod screen;
+mod words;
 
 pub(super) use disks::disks;
 pub(super) use history::{diff, merged, protected, prune_plan, pruned};
 pub(super) use images::{listing, shown, verified};
+pub(super) use map::{cells_for, drawn, map};
+pub(super) use map_svg::{SVG_CELLS, map_svg};
 pub(super) use runs::{backup, backup_plan, exported, restore_plan, restored};
+pub(super) use screen::Screen;
 
 use super::args::OutputArgs;
 use crate::base::{Error, ErrorKind, Result};
@@ -132,9 +143,10 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-/// A time as tables show it, in UTC.
+/// A time as tables show it: to the minute, in UTC.
 fn time(text: &str) -> String {
-    clean(&text.replace('T', " ").replace('Z', ""))
+    let minute = text.get(..16).unwrap_or(text);
+    clean(&minute.replace('T', " "))
 }
 
 fn right(text: impl ToString) -> Cell {
