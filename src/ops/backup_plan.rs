@@ -6,7 +6,7 @@ use super::take::{Fallback, Taken, take};
 use super::{Context, describe};
 use crate::base::{BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result};
 use crate::block::{BlockSource, Mapping};
-use crate::chain::{self, Catalog, ChainView, Records, VerifiedRecord};
+use crate::chain::{self, Catalog, ChainView, Image, Records, VerifiedRecord};
 use crate::device::{self, Consistency, DiskIdentity, Inventory, ReadClaim, Resolved};
 use crate::image::{Header, ImageReader, Info, Kind, Parent, PartitionInfo, RawTable, SourceInfo};
 use crate::layout::{self, Layout};
@@ -154,14 +154,11 @@ pub(super) fn prepare(
         .flatten()
         .map(|s| s.available);
     let needed = take_bytes.saturating_sub(hole_bytes);
-    if let Some(free) = store_free_bytes.filter(|free| *free < needed) {
-        warnings.push(format!(
-            "the store has {} free and {} are to be imaged: unless they compress well, it will not \
-             be enough",
-            ByteLen(free),
-            ByteLen(needed)
-        ));
-    }
+    warnings.extend(store_nearly_full(
+        store_free_bytes,
+        needed,
+        parent.as_ref().map(|_| place.images.as_slice()),
+    ));
     let plan = BackupPlan {
         source: source_info.clone(),
         store: request.store.display().to_string(),
@@ -283,6 +280,36 @@ fn parent_link(image: &ImageReader) -> Parent {
         sequence: image.header().sequence,
         root: image.root(),
     }
+}
+
+/// The increments that are looked at to guess the next one.
+const LATEST_INCREMENTS: usize = 7;
+
+/// Warns when the image may not fit: a full one of `needed` bytes, or, given the images of its set so
+/// far, one that is as long as the longest of the latest increments.
+fn store_nearly_full(free: Option<u64>, needed: u64, so_far: Option<&[Image]>) -> Option<String> {
+    let free = free?;
+    let Some(images) = so_far else {
+        return (free < needed).then(|| {
+            format!(
+                "the store has {} free and {} are to be imaged: unless they compress well, it will \
+                 not be enough",
+                ByteLen(free),
+                ByteLen(needed)
+            )
+        });
+    };
+    let increments = images.iter().rev().take(LATEST_INCREMENTS);
+    let increments = increments.filter(|i| i.header.parent.is_some());
+    let longest = increments.map(|i| i.len).max()?;
+    (free < longest).then(|| {
+        format!(
+            "the store has {} free and the longest of the latest increments took {}: `strata prune` \
+             makes room",
+            ByteLen(free),
+            ByteLen(longest)
+        )
+    })
 }
 
 /// Why the used map of a part of the source would be out of date before it is read.

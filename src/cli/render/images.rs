@@ -17,7 +17,15 @@ pub(in crate::cli) fn listing(listing: &Listing, output: OutputArgs) -> String {
         return "No images.".to_owned();
     }
     if !listing.images.is_empty() {
-        let mut header = vec!["ID", "SET", "NO", "TIME (UTC)", "KIND", "STORED", "VERIFIED"];
+        let mut header = vec![
+            "ID",
+            "SET",
+            "NO",
+            "TIME (UTC)",
+            "KIND",
+            "STORED",
+            "VERIFIED",
+        ];
         if output.verbose {
             header.extend(["DISK", "PARENT"]);
         }

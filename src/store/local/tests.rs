@@ -21,12 +21,12 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// Everything in the store's folder but the two files that stay.
+/// Everything in the store's folder but the empty files that stay.
 fn inside(store: &LocalStore) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(&store.path)
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter(|n| n != ".lock" && n != ".publishing")
+        .filter(|n| ![".adding", ".lock", ".publishing"].contains(&n.as_str()))
         .collect();
     names.sort();
     names
