@@ -148,6 +148,8 @@ fn cannot_write(e: &io::Error) -> bool {
 /// Writes down who holds the lock, for those who come in vain. Synced, because other machines on
 /// a share see nothing that is still in this one's cache.
 fn say(folder: &Arc<Folder>, holder: &str) -> io::Result<Held> {
+    // Readers that were killed have left theirs, and nobody else may come by for long.
+    let _ = held::remove_dead(folder, &[HOLDER]);
     let text = crate::base::printable(holder);
     let held = Held::create(folder, HOLDER, "run")?;
     held.file()
