@@ -62,7 +62,7 @@ fn header(id: u128) -> Header {
 /// Writes an image of `disk`. Blocks in `known` are unreadable or not in use, besides data and zeros.
 fn write(
     path: &Path,
-    header: Header,
+    header: &Header,
     disk: &[u8],
     known: &[(u64, BlockState)],
     parent: Option<&ChainView>,
@@ -98,7 +98,7 @@ fn write(
             None => Base::None,
         };
         let (encoder, scratch) = (&mut encoder, &mut scratch);
-        let window = encode_window(&header, first, data, &known, &base, encoder, scratch)?;
+        let window = encode_window(header, first, data, &known, &base, encoder, scratch)?;
         writer.push_window(&window)?;
     }
     let unreadable = known.iter().filter(|k| k.1 == BlockState::Unreadable);
@@ -131,14 +131,14 @@ fn main() -> Result<(), Error> {
     let disk = disk();
     write(
         &path("v1-raw.strata"),
-        header(0x901d_0001),
+        &header(0x901d_0001),
         &disk,
         &known,
         None,
         raw,
     )?;
     let full = path("v1-zstd.strata");
-    write(&full, header(0x901d_0002), &disk, &known, None, zstd)?;
+    write(&full, &header(0x901d_0002), &disk, &known, None, zstd)?;
     let store = LocalStore::open(Path::new(&folder))?;
     let parent = ImageReader::open(store.open(&FileName::new("v1-zstd.strata")?)?)?;
     let child = Header {
@@ -155,7 +155,7 @@ fn main() -> Result<(), Error> {
     let next = next_day();
     let known = [(3, BlockState::Unreadable), (0, BlockState::Unused)];
     let incremental = path("v1-incremental.strata");
-    write(&incremental, child, &next, &known, Some(&parent), zstd)?;
+    write(&incremental, &child, &next, &known, Some(&parent), zstd)?;
     println!("disk {}", blake3::hash(&disk).to_hex());
     let mut seen = next;
     seen[..BLOCK].fill(0);

@@ -212,7 +212,7 @@ impl ChainView {
         Ok(count)
     }
 
-    fn beyond_end(&self, what: &str, place: String) -> Error {
+    fn beyond_end(&self, what: &str, place: &str) -> Error {
         Error::new(
             ErrorKind::Internal,
             what,
@@ -377,7 +377,7 @@ impl BlockSource for ChainView {
         };
         let inside = Extent::whole(self.geometry.len).contains(wanted);
         if !inside || offset.checked_add(wanted.len).is_none() {
-            return Err(self.beyond_end("read", wanted.to_string()));
+            return Err(self.beyond_end("read", &wanted.to_string()));
         }
         let mut frames = FrameReader::new()?;
         let mut done = 0;
@@ -389,7 +389,7 @@ impl BlockSource for ChainView {
 
     fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
         if offset.0 >= self.geometry.len.0 {
-            return Err(self.beyond_end("look at", format!("byte {offset}")));
+            return Err(self.beyond_end("look at", &format!("byte {offset}")));
         }
         let header = self.header();
         let block = header.block_size.index_of(offset);

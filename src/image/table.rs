@@ -200,21 +200,21 @@ impl TableBuilder {
             payload,
             digest,
         };
-        let child = self.place(page, since, content, write)?;
+        let child = self.place(&page, since, content, write)?;
         self.add_child(1, child, write)
     }
 
     /// Writes a page unless an older file has it; remembers it when it is the top.
     fn place(
         &mut self,
-        page: FinishedPage,
+        page: &FinishedPage,
         since: u32,
         content: Content,
         write: &mut WritePage<'_>,
     ) -> Result<Child> {
         let is_top = page.level == self.top_level;
         let place = if is_top || since > self.header.parent_sequence() {
-            let place = write(&page)?;
+            let place = write(page)?;
             if is_top {
                 let digest = page.digest;
                 self.top = Some(Top { place, digest });
@@ -251,7 +251,7 @@ impl TableBuilder {
             payload,
             digest,
         };
-        let child = self.place(page, node.since(), content, write)?;
+        let child = self.place(&page, node.since(), content, write)?;
         self.add_child(level + 1, child, write)
     }
 

@@ -59,7 +59,7 @@ pub fn verify_file(
     sample: Sample,
     resources: Resources<'_>,
 ) -> Result<Vec<Damage>> {
-    let mut damage: Vec<Damage> = image.findings().iter().map(costless).collect();
+    let mut damage: Vec<Damage> = image.findings().iter().map(|f| costless(f)).collect();
     let header = image.header();
     let observer = resources.observer;
     let (phase, bytes) = (Phase::Verify, Some(image.file_len()));
@@ -166,10 +166,10 @@ pub fn verify_disk(
     Ok(damage)
 }
 
-fn costless(what: &String) -> Damage {
+fn costless(what: &str) -> Damage {
     Damage {
         extent: Extent::default(),
-        what: what.clone(),
+        what: what.to_owned(),
     }
 }
 

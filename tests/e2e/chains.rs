@@ -109,7 +109,7 @@ fn the_second_image_is_incremental_and_holds_what_changed() {
 #[test]
 fn a_block_that_becomes_zero_is_recorded_as_zero() {
     let mut history = History::of(2, 0);
-    bytes::write(&history.disk, 5 * BLOCK, &vec![0; 2 * BLOCK as usize]);
+    bytes::write(&history.disk, 5 * BLOCK, &[0; 128 << 10]);
     let report = history.image(&[]);
     assert_eq!(number(&report["changed"], "zero"), 2, "{report}");
     assert_eq!(number(&report["changed"], "data"), 0, "{report}");
