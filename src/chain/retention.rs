@@ -36,8 +36,8 @@ pub struct Policy {
     pub monthly: u32,
     /// The newest point of a year.
     pub yearly: u32,
-    /// Every point not older than this before the latest time of the history. One point from a
-    /// clock that ran ahead makes older ones look older for this rule; no other rule minds.
+    /// Every point not older than this before the newest one, which is the last by place: an older point
+    /// whose clock ran ahead does not make the others look older.
     pub within: Option<Within>,
 }
 
@@ -296,14 +296,10 @@ impl Within {
         Ok(Within { counts })
     }
 
-    /// The first second that lies within the span before the latest of `points`, by the clocks of
-    /// `zone`. Times that no calendar has are no measure: one of them would make all others old.
+    /// The first second that lies within the span before the newest of `points`, by the clocks of `zone`.
     fn start(self, points: &[Point], zone: &TimeZone) -> i64 {
-        let times = points
-            .iter()
-            .map(|point| Timestamp::from_second(point.time));
-        let latest = times.filter_map(|time| time.ok()).max();
-        latest.map_or(i64::MIN, |latest| self.before(latest.as_second(), zone))
+        let newest = points.last().map(|point| point.time);
+        newest.map_or(i64::MIN, |time| self.before(time, zone))
     }
 
     /// The second that lies the span before `time`, by the clocks of `zone`. A span that leaves the
@@ -363,7 +359,7 @@ pub struct Room {
 /// oldest, but none that is protected, not the newest, and none that frees nothing. At least
 /// `least` points stay, whatever is wanted.
 pub fn make_room(points: &[Removable], wanted: u64, least: usize) -> Room {
-    let may_go = points.len().saturating_sub(least.max(1));
+    let may_go = points.len().saturating_sub(least);
     let older = &points[..points.len().saturating_sub(1)];
     let mut room = Room {
         remove: Vec::new(),

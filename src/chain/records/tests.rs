@@ -289,6 +289,27 @@ fn a_clock_that_goes_back_hides_no_failure() {
 }
 
 #[test]
+fn a_damage_stands_until_somebody_looks_as_closely_and_finds_none() {
+    use How::{Deep, Quick, Sample};
+    let damaged = |results: &[(i64, How, bool)]| {
+        let store = store();
+        for (n, (time, how, ok)) in (1..).zip(results) {
+            record_verified(&store, &[result(7, *time, *how, *ok)], id(n)).unwrap();
+        }
+        let records = Records::load(&store).unwrap();
+        records.damage_of(id(7)).map(|r| r.time)
+    };
+    assert_eq!(damaged(&[(1, Deep, true)]), None);
+    assert_eq!(damaged(&[(1, Quick, false)]), Some(1));
+    assert_eq!(damaged(&[(1, Quick, false), (2, Sample, true)]), Some(1));
+    assert_eq!(damaged(&[(1, Quick, false), (2, Quick, true)]), None);
+    assert_eq!(damaged(&[(1, Deep, false), (2, Quick, true)]), Some(1));
+    assert_eq!(damaged(&[(1, Sample, false), (2, Quick, true)]), Some(1));
+    assert_eq!(damaged(&[(1, Sample, false), (2, Deep, true)]), None);
+    assert_eq!(damaged(&[(1, Quick, true), (2, Deep, false)]), Some(2));
+}
+
+#[test]
 fn a_file_never_grows_beyond_what_is_read() {
     let many = |first: u128, count: u128, time: i64| -> Vec<VerifiedRecord> {
         (first..first + count)

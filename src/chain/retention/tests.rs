@@ -472,6 +472,22 @@ fn the_database_of_time_zones_agrees() {
 }
 
 #[test]
+fn a_clock_that_ran_ahead_once_makes_no_other_point_old() {
+    let times = [
+        "2026-11-22T08:00:00Z",
+        "2099-01-01T00:00:00Z",
+        "2026-11-23T08:00:00Z",
+        "2026-11-24T08:00:00Z",
+    ];
+    let within = Policy {
+        within: Some(Within::parse("30d").unwrap()),
+        ..Policy::default()
+    };
+    let verdicts = decide(&points(&times), &within, &TimeZone::UTC);
+    assert!(verdicts.iter().all(Verdict::keeps), "{verdicts:?}");
+}
+
+#[test]
 fn room_is_made_from_the_oldest() {
     // What each point frees; those of the places in the third column are protected.
     type Case<'a> = (&'a [u64], &'a [usize], u64, usize, &'a [usize], u64, bool);
