@@ -2,7 +2,7 @@
 //! rules that it promises.
 
 use crate::disk::{BLOCK, Cell, Disk, block_size};
-use diskstrata::base::{ByteLen, Cancel, Digest, Error, ErrorKind, Result, Silent};
+use diskstrata::base::{ByteLen, Cancel, Digest, ErrorKind, Event, Observer, Result, Silent};
 use diskstrata::chain::retention::{self, Policy};
 use diskstrata::chain::{self, Catalog, ChainView, Choice, How, Records, VerifiedRecord, Wish};
 use diskstrata::image::{
@@ -16,6 +16,7 @@ use diskstrata::store::{FileName, LockMode, Store};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 pub(crate) const SET: &str = "disk";
@@ -131,7 +132,7 @@ impl World {
 
     pub(crate) fn take(&mut self, taking: Taking) -> u32 {
         let (kind, parent) = self.expected(taking.wish);
-        let (header, root) = taking.run(&self.store).unwrap();
+        let (header, root) = taking.run(&self.store, &Stop::never()).unwrap();
         let found = header.parent.map(|p| p.sequence);
         assert_eq!((header.kind, found), (kind, parent), "what it builds on");
         let number = taking.number;
@@ -177,7 +178,7 @@ impl World {
             .filter(|at| wanted(*at))
             .map(|at| numbers[at])
             .collect();
-        let report = run_prune(&self.store, policy).unwrap();
+        let report = run_prune(&self.store, policy, &Stop::never()).unwrap();
         assert!(report.failures.is_empty(), "{:?}", report.failures);
         let left = listed(&self.store);
         for number in &stay {
@@ -205,7 +206,7 @@ impl World {
         let refused = absorbs
             .iter()
             .any(|n| self.points[n].protected || others(n));
-        let outcome = run_merge(&self.store, from, into);
+        let outcome = run_merge(&self.store, from, into, &Stop::never());
         match (absorbs.is_empty(), refused) {
             (true, _) => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Usage),
             (_, true) => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Refused),
@@ -278,7 +279,7 @@ impl Point {
 
 impl Taking {
     /// Makes the image as a backup does.
-    pub(crate) fn run(&self, store: &Arc<dyn Store>) -> Result<(Header, Digest)> {
+    pub(crate) fn run(&self, store: &Arc<dyn Store>, stop: &Stop) -> Result<(Header, Digest)> {
         let _lock = store.lock(LockMode::Exclusive, "a test")?;
         store.clean_up()?;
         let catalog = Catalog::load(store.as_ref())?;
@@ -313,9 +314,12 @@ impl Taking {
         let upload = store.create(&name)?;
         let mut writer = ImageWriter::start(upload, name.as_str(), header.clone(), &info, &[])?;
         let source = self.disk.source(self.holes);
-        let (cancel, table) = (Cancel::new(), parent.as_ref().map(|p| p as &dyn BlockTable));
+        let table = parent.as_ref().map(|p| p as &dyn BlockTable);
         let selection = self.disk.selection();
-        let resources = resources(&cancel);
+        let resources = Resources {
+            observer: stop,
+            ..resources(&stop.cancel)
+        };
         let totals = write_blocks(
             &source,
             &selection,
@@ -329,6 +333,7 @@ impl Taking {
             unreadable,
             ..Summary::default()
         })?;
+        stop.cancel.check()?;
         upload.publish()?;
         Ok((header, finished.root))
     }
@@ -358,6 +363,39 @@ impl Taking {
     }
 }
 
+/// Cancels a run when it reports something for the so many-th time.
+#[derive(Default)]
+pub(crate) struct Stop {
+    cancel: Cancel,
+    at: u64,
+    seen: AtomicU64,
+}
+
+impl Stop {
+    pub(crate) fn at(nth: u64) -> Stop {
+        Stop {
+            at: nth,
+            ..Stop::default()
+        }
+    }
+
+    pub(crate) fn never() -> Stop {
+        Stop::default()
+    }
+
+    pub(crate) fn fired(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
+
+impl Observer for Stop {
+    fn event(&self, _: Event) {
+        if self.seen.fetch_add(1, Ordering::Relaxed) + 1 == self.at {
+            self.cancel.cancel();
+        }
+    }
+}
+
 pub(crate) fn resources(cancel: &Cancel) -> Resources<'_> {
     Resources {
         threads: 1,
@@ -367,17 +405,21 @@ pub(crate) fn resources(cancel: &Cancel) -> Resources<'_> {
     }
 }
 
-pub(crate) fn context(cancel: &Cancel) -> Context<'_> {
+fn context(stop: &Stop) -> Context<'_> {
     Context {
         root: PathBuf::from("/nowhere"),
-        cancel,
-        observer: &Silent,
+        cancel: &stop.cancel,
+        observer: stop,
         threads: 1,
         memory: 1 << 20,
     }
 }
 
-pub(crate) fn run_prune(store: &Arc<dyn Store>, policy: Policy) -> Result<PruneReport> {
+pub(crate) fn run_prune(
+    store: &Arc<dyn Store>,
+    policy: Policy,
+    stop: &Stop,
+) -> Result<PruneReport> {
     let request = PruneRequest {
         store: PathBuf::from("/nowhere"),
         set: None,
@@ -385,16 +427,21 @@ pub(crate) fn run_prune(store: &Arc<dyn Store>, policy: Policy) -> Result<PruneR
         free_space: None,
         least: 1,
     };
-    prune::run_in(&context(&Cancel::new()), store, &request)
+    prune::run_in(&context(stop), store, &request)
 }
 
-pub(crate) fn run_merge(store: &Arc<dyn Store>, from: Option<u32>, into: u32) -> Result<(), Error> {
+pub(crate) fn run_merge(
+    store: &Arc<dyn Store>,
+    from: Option<u32>,
+    into: u32,
+    stop: &Stop,
+) -> Result<()> {
     let name = |n: u32| id(n).simple().to_string();
     let request = MergeRequest {
         store: PathBuf::from("/nowhere"),
         range: format!("{}..{}", from.map(name).unwrap_or_default(), name(into)),
     };
-    merge::run_in(&context(&Cancel::new()), store, &request).map(drop)
+    merge::run_in(&context(stop), store, &request).map(drop)
 }
 
 /// The numbers of the images that the store lists, ascending.
