@@ -147,7 +147,7 @@ impl Action {
                 edits.iter().for_each(|edit| world.disk.edit(edit));
                 let mut taking = world.taking(*wish);
                 (taking.compression, taking.holes) = (*compression, *holes);
-                world.take(taking);
+                world.take(&taking);
             }
             Action::Prune(policy) => world.prune(*policy),
             Action::Merge { from, into } => world.merge(from.map(pick), pick(*into)),

@@ -127,10 +127,10 @@ impl World {
 
     /// Makes an image of the disk and returns its number.
     pub(crate) fn backup(&mut self, wish: Wish) -> u32 {
-        self.take(self.taking(wish))
+        self.take(&self.taking(wish))
     }
 
-    pub(crate) fn take(&mut self, taking: Taking) -> u32 {
+    pub(crate) fn take(&mut self, taking: &Taking) -> u32 {
         let (kind, parent) = self.expected(taking.wish);
         let (header, root) = taking.run(&self.store, &Stop::never()).unwrap();
         let found = header.parent.map(|p| p.sequence);
