@@ -1,7 +1,7 @@
 //! Several images of a history become one.
 
 use super::images::lock;
-use super::removal::{check_readable, execute, settle};
+use super::removal::{check_readable, check_settled, execute, settle};
 use super::{Context, ImageRecord};
 use crate::base::{Error, ErrorKind, Result};
 use crate::chain::{Catalog, Image, Records, plan_removal};
@@ -78,6 +78,7 @@ pub fn run_in(
     let _lock = lock(store.as_ref(), LockMode::Exclusive, "merge")?;
     settle(context, store)?;
     let catalog = Catalog::load(store.as_ref())?;
+    check_settled(&catalog, store.as_ref())?;
     let (into, absorbs) = chosen(store.as_ref(), &catalog, request)?;
     let unwanted = absorbs.iter().map(|i| i.header.id).collect();
     let removal = plan_removal(&catalog, &unwanted);

@@ -1,7 +1,7 @@
 //! Old images go: those that no rule keeps, and the oldest where room is needed.
 
 use super::images::lock;
-use super::removal::{Removed, check_readable, execute, settle};
+use super::removal::{Removed, check_readable, check_settled, execute, settle};
 use super::{Context, ImageRecord};
 use crate::base::{ByteLen, Error, ErrorKind, Event, Result};
 use crate::chain::retention::{Point, Removable, Verdict, decide, make_room};
@@ -112,6 +112,7 @@ pub fn run_in(
         warnings.push(format!("removed what an interrupted run left: {note}"));
     }
     let catalog = Catalog::load(store.as_ref())?;
+    check_settled(&catalog, store.as_ref())?;
     let (removal, plan) = decided(store.as_ref(), &catalog, request)?;
     let mut done = execute(context, store, &catalog, &removal)?;
     if let Some(wanted) = request.free_space {
@@ -126,7 +127,9 @@ pub fn run_in(
         }
     }
     let catalog = Catalog::load(store.as_ref())?;
-    Records::forget(store.as_ref(), &|id| catalog.by_id(id).is_some())?;
+    // A file that cannot be opened at this moment may be the image that a protection is for.
+    let alive = |id| !catalog.broken.is_empty() || catalog.by_id(id).is_some();
+    Records::forget(store.as_ref(), &alive)?;
     let after = free(store.as_ref())?;
     warnings.extend(plan.warnings.iter().cloned());
     warnings

@@ -77,6 +77,26 @@ pub(super) fn check_readable(catalog: &Catalog, store: &dyn Store) -> Result<()>
     )
 }
 
+/// Refuses to remove anything while an image has two files because the one that would replace the other
+/// is damaged: what the older file needs would go, and with it the only whole copy.
+///
+/// # Errors
+/// `Damaged`, naming them.
+pub(super) fn check_settled(catalog: &Catalog, store: &dyn Store) -> Result<()> {
+    let Some(old) = catalog.replaced.first() else {
+        return Ok(());
+    };
+    let new = catalog.by_id(old.header.id).map_or("", |i| i.file.as_str());
+    Err(
+        Error::new(ErrorKind::Damaged, "remove images from", store.name())
+            .because(format!(
+                "{new} was written to replace {} and is damaged, and what {} needs must stay",
+                old.file, old.file
+            ))
+            .hint(format!("move {new} out of the store and try again")),
+    )
+}
+
 /// Carries out `removal`. At every moment every image that is listed can be restored: a new file is
 /// published, synced and read again before the files that it replaces go. An image that cannot be
 /// merged because something of it is damaged stays, with what it needs.

@@ -1,0 +1,29 @@
+//! Histories of images: whatever is backed up, merged, pruned and protected in whatever order,
+//! killed or damaged wherever, every image that is left gives back the disk as it was.
+//!
+//! | file | what |
+//! |---|---|
+//! | `disk` | a disk in memory, and what an image of it must say of each block |
+//! | `world` | a store and what it must hold: one action after the other |
+//! | `check` | is it so? |
+//! | `random` | random actions |
+//! | `crash` | every operation on a store fails once, and the power fails behind each |
+//! | `damage` | flipped bytes and missing files |
+//! | `choice` | on which image a new one builds |
+//!
+//! `PROPTEST_CASES` says how many random histories are tried; `STRATA_LONG=1` makes all of it longer.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod check;
+mod choice;
+mod crash;
+mod damage;
+mod disk;
+mod random;
+mod world;
+
+/// Whether the long campaigns are wanted.
+fn long() -> bool {
+    std::env::var_os("STRATA_LONG").is_some_and(|v| v == "1")
+}

@@ -1,0 +1,204 @@
+//! Random actions, one after the other, and everything checked after each.
+
+use crate::disk::Edit;
+use crate::world::{World, odd_len};
+use crate::{check, long};
+use diskstrata::chain::Wish;
+use diskstrata::chain::retention::{Policy, Within};
+use diskstrata::image::Compression;
+use diskstrata::store::MemoryStore;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+/// Something that happens to a store. Images are counted from the oldest, round and round.
+#[derive(Debug, Clone)]
+enum Action {
+    Backup {
+        edits: Vec<Edit>,
+        wish: Wish,
+        compression: Compression,
+        holes: bool,
+    },
+    Prune(Policy),
+    Merge {
+        from: Option<usize>,
+        into: usize,
+    },
+    Protect {
+        image: usize,
+        on: bool,
+    },
+    Verified {
+        image: usize,
+        ok: bool,
+    },
+}
+
+/// Places on a disk of so many blocks. On a long one only two regions change, one of them around the
+/// blocks where the second page of the upper level begins.
+fn places(blocks: u64) -> BoxedStrategy<u64> {
+    if blocks < 4000 {
+        return (0..blocks).boxed();
+    }
+    prop_oneof![0u64..700, 32_500..blocks].boxed()
+}
+
+fn edit(blocks: u64) -> impl Strategy<Value = Edit> {
+    let at = || places(blocks);
+    let run = || prop_oneof![4 => 1u64..4, 2 => 1u64..40, 1 => 1u64..300];
+    prop_oneof![
+        6 => (at(), run(), 0u32..3000).prop_map(|(at, count, seed)| Edit::Write { at, count: count.min(60), seed }),
+        2 => (at(), run()).prop_map(|(at, count)| Edit::Zero { at, count }),
+        2 => (at(), at(), run()).prop_map(|(from, at, count)| Edit::Copy { from, at, count }),
+        2 => (at(), run(), 0usize..5).prop_map(|(at, count, back)| Edit::Revert { at, count, back }),
+        2 => (at(), run()).prop_map(|(at, count)| Edit::Free { at, count }),
+        2 => (at(), run()).prop_map(|(at, count)| Edit::Allocate { at, count }),
+        1 => (at(), run()).prop_map(|(at, count)| Edit::LeaveOut { at, count }),
+        1 => Just(Edit::TakeAgain),
+        1 => (at(), 0u64..8, 1u64..4).prop_map(|(at, s, count)| Edit::Spoil { sector: at * 8 + s, count }),
+        1 => Just(Edit::Heal),
+    ]
+}
+
+fn backup(blocks: u64) -> impl Strategy<Value = Action> {
+    let wish = prop_oneof![
+        4 => Just(Wish::Auto),
+        4 => Just(Wish::Incremental),
+        3 => Just(Wish::Differential),
+        1 => Just(Wish::Full),
+    ];
+    let compression = prop_oneof![Just(Compression::Zstd(1)), Just(Compression::None)];
+    let edits = proptest::collection::vec(edit(blocks), 0..6);
+    (edits, wish, compression, any::<bool>()).prop_map(|(edits, wish, compression, holes)| {
+        Action::Backup {
+            edits,
+            wish,
+            compression,
+            holes,
+        }
+    })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let within =
+        proptest::option::weighted(0.2, (1u32..9).prop_map(|h| Within::parse(&format!("{h}h"))));
+    (0u32..5, 0u32..4, 0u32..3, within).prop_map(|(last, hourly, daily, within)| {
+        let within = within.map(Result::unwrap);
+        let none = last + hourly + daily == 0 && within.is_none();
+        let last = if none { 1 } else { last };
+        Policy {
+            last,
+            hourly,
+            daily,
+            within,
+            ..Policy::default()
+        }
+    })
+}
+
+fn action(blocks: u64) -> impl Strategy<Value = Action> {
+    prop_oneof![
+        9 => backup(blocks),
+        2 => policy().prop_map(Action::Prune),
+        3 => (proptest::option::weighted(0.8, 0usize..20), 0usize..20)
+            .prop_map(|(from, into)| Action::Merge { from, into }),
+        2 => (0usize..20, prop::bool::weighted(0.7))
+            .prop_map(|(image, on)| Action::Protect { image, on }),
+        1 => (0usize..20, any::<bool>()).prop_map(|(image, ok)| Action::Verified { image, ok }),
+    ]
+}
+
+/// A disk of `blocks` blocks and what happens to its images. Most of it is free at first.
+fn history(blocks: u64, actions: usize) -> impl Strategy<Value = Vec<Action>> {
+    let start = (places(blocks), 30u64..200, 0u32..3000).prop_map(|(at, count, seed)| {
+        vec![
+            Edit::Allocate { at, count },
+            Edit::Write { at, count, seed },
+        ]
+    });
+    let start = proptest::collection::vec(start, 1..3).prop_map(move |parts| {
+        let mut edits = vec![Edit::Free {
+            at: 0,
+            count: blocks,
+        }];
+        edits.extend(parts.into_iter().flatten());
+        Action::Backup {
+            edits,
+            wish: Wish::Auto,
+            compression: Compression::Zstd(1),
+            holes: false,
+        }
+    });
+    let rest = proptest::collection::vec(action(blocks), 3..actions);
+    (start, rest).prop_map(|(start, rest)| std::iter::once(start).chain(rest).collect())
+}
+
+impl Action {
+    fn run(&self, world: &mut World) {
+        let numbers: Vec<u32> = world.points.keys().copied().collect();
+        let pick = |n: usize| numbers[n % numbers.len()];
+        match self {
+            Action::Backup {
+                edits,
+                wish,
+                compression,
+                holes,
+            } => {
+                edits.iter().for_each(|edit| world.disk.edit(edit));
+                let mut taking = world.taking(*wish);
+                (taking.compression, taking.holes) = (*compression, *holes);
+                world.take(&taking);
+            }
+            Action::Prune(policy) => world.prune(*policy),
+            Action::Merge { from, into } => world.merge(from.map(pick), pick(*into)),
+            Action::Protect { image, on } => world.protect(pick(*image), *on),
+            Action::Verified { image, ok } => world.note(pick(*image), *ok),
+        }
+    }
+}
+
+fn check_history(blocks: u64, window_log2: u8, actions: &[Action]) {
+    let store = Arc::new(MemoryStore::new("memory"));
+    let mut world = World::new(store, odd_len(blocks - 1), window_log2);
+    let mut looked_at = Vec::new();
+    for action in actions {
+        action.run(&mut world);
+        check::world(&world, &mut looked_at);
+    }
+    // Once more without trusting that a file that has not changed can be read as before.
+    check::world(&world, &mut Vec::new());
+}
+
+fn config(usual: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    let usual = if long() { usual * 20 } else { usual };
+    ProptestConfig {
+        cases: asked.unwrap_or(usual),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config(48))]
+
+    #[test]
+    fn every_image_that_is_left_restores(
+        (blocks, window_log2, actions) in (600u64..1500, 2u8..6)
+            .prop_flat_map(|(blocks, window)| (Just(blocks), Just(window), history(blocks, 16)))
+    ) {
+        check_history(blocks, window_log2, &actions);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(6))]
+
+    /// A table of three levels.
+    #[test]
+    fn a_longer_disk_is_no_different(actions in history(33_300, 12)) {
+        check_history(33_300, 5, &actions);
+    }
+}
