@@ -10,6 +10,7 @@ mod confirm;
 mod damage;
 mod disks;
 mod dry_run;
+mod increments;
 mod kills;
 mod memory;
 mod output;
