@@ -289,8 +289,12 @@ fn reads(
 ) -> Any<()> {
     let (cost, store) = timed(|| Ok(LocalStore::open(store)?))?;
     let (opened, catalog) = timed(|| Ok(Catalog::load(&store)?))?;
-    let seconds = cost.seconds + opened.seconds;
-    table.add(&name("load the catalog"), Cost { seconds, peak: 0 });
+    let both = Cost {
+        seconds: cost.seconds + opened.seconds,
+        cpu: cost.cpu + opened.cpu,
+        peak: 0,
+    };
+    table.add(&name("load the catalog"), both);
     let newest = catalog.images.last().ok_or("an empty store")?;
     let (cost, view) = timed(|| {
         let lineage = catalog.lineage(newest);

@@ -303,11 +303,7 @@ fn differing(days: &[PathBuf; 2], size: usize) -> Any<u64> {
 
 #[allow(clippy::cast_precision_loss)]
 fn print(rows: &[Row]) {
-    let median = |costs: &[Cost]| {
-        let mut seconds: Vec<f64> = costs.iter().map(|c| c.seconds).collect();
-        seconds.sort_by(f64::total_cmp);
-        seconds.get(seconds.len() / 2).copied().unwrap_or(0.0)
-    };
+    let median = |costs: &[Cost]| measure::median(costs.iter().map(|c| c.seconds)).unwrap_or(0.0);
     let peak = |costs: &[Cost]| costs.iter().map(|c| c.peak).max().unwrap_or(0) / MIB;
     let mib = |bytes: u64| bytes as f64 / MIB as f64;
     println!("| program | first day s | MiB | second day s | MiB | peak MiB |");

@@ -28,6 +28,8 @@ const MEASURED: &str = "STRATA_BENCH_MEASURED";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
     pub(crate) seconds: f64,
+    /// Seconds of all cores together: what other programs on the machine change least.
+    pub(crate) cpu: f64,
     /// Peak of resident memory in bytes; 0 where it was not measured.
     pub(crate) peak: u64,
 }
@@ -48,11 +50,17 @@ pub(crate) fn was_middle_process() -> Any<bool> {
         .status()?;
     let seconds = start.elapsed().as_secs_f64();
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)?;
-    eprintln!("MEASURED {seconds} {}", usage.max_rss());
+    eprintln!("MEASURED {seconds} {} {}", cpu_of(&usage), usage.max_rss());
     if status.success() {
         return Ok(true);
     }
     std::process::exit(1)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn cpu_of(usage: &nix::sys::resource::Usage) -> f64 {
+    let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
+    seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
 /// Runs a command that must succeed; what it took, and its standard output.
@@ -66,11 +74,13 @@ pub(crate) fn measured(line: &[&str]) -> Any<(Cost, Vec<u8>)> {
         return Err(format!("{line:?}: {words}").into());
     }
     let said = words.lines().find_map(|l| l.strip_prefix("MEASURED "));
-    let (seconds, kib) = said
-        .and_then(|s| s.split_once(' '))
-        .ok_or("nothing was measured")?;
+    let words: Vec<&str> = said.ok_or("nothing was measured")?.split(' ').collect();
+    let [seconds, cpu, kib] = words.as_slice() else {
+        return Err("nothing was measured".into());
+    };
     let cost = Cost {
         seconds: seconds.parse()?,
+        cpu: cpu.parse()?,
         peak: kib.parse::<u64>()? << 10,
     };
     Ok((cost, output.stdout))
@@ -85,10 +95,18 @@ pub(crate) fn strata(args: &[&str]) -> Any<(Cost, serde_json::Value)> {
 
 /// Times something that is done in this process.
 pub(crate) fn timed<T>(run: impl FnOnce() -> Any<T>) -> Any<(Cost, T)> {
-    let start = Instant::now();
+    let cpu = || -> Any<f64> {
+        let who = nix::sys::resource::UsageWho::RUSAGE_SELF;
+        Ok(cpu_of(&nix::sys::resource::getrusage(who)?))
+    };
+    let (start, before) = (Instant::now(), cpu()?);
     let value = run()?;
-    let seconds = start.elapsed().as_secs_f64();
-    Ok((Cost { seconds, peak: 0 }, value))
+    let cost = Cost {
+        seconds: start.elapsed().as_secs_f64(),
+        cpu: cpu()? - before,
+        peak: 0,
+    };
+    Ok((cost, value))
 }
 
 /// Measurements by name, in the order of first appearance.
@@ -106,13 +124,12 @@ impl Table {
         }
     }
 
-    /// Median of the seconds, and the greatest peak.
+    /// Medians of the seconds, and the greatest peak.
     pub(crate) fn cost(&self, name: &str) -> Option<Cost> {
         let all = &self.rows.iter().find(|(n, _)| n == name)?.1;
-        let mut seconds: Vec<f64> = all.iter().map(|c| c.seconds).collect();
-        seconds.sort_by(f64::total_cmp);
         Some(Cost {
-            seconds: seconds.get(seconds.len() / 2).copied()?,
+            seconds: median(all.iter().map(|c| c.seconds))?,
+            cpu: median(all.iter().map(|c| c.cpu))?,
             peak: all.iter().map(|c| c.peak).max()?,
         })
     }
@@ -126,8 +143,8 @@ impl Table {
     /// As a table for people and one line of JSON for programs.
     #[allow(clippy::cast_precision_loss)]
     pub(crate) fn print(&self, facts: &serde_json::Value) {
-        println!("| what | s | peak MiB | ratio | wanted |");
-        println!("|---|---|---|---|---|");
+        println!("| what | s | cpu s | peak MiB | ratio | wanted |");
+        println!("|---|---|---|---|---|---|");
         let mut json = serde_json::Map::new();
         for (name, all) in &self.rows {
             let Some(cost) = self.cost(name) else {
@@ -142,12 +159,13 @@ impl Table {
                 peak => format!("{:.0}", peak as f64 / MIB as f64),
             };
             println!(
-                "| {name} | {:.4} | {peak} | {ratio} | {wanted} |",
-                cost.seconds
+                "| {name} | {:.4} | {:.4} | {peak} | {ratio} | {wanted} |",
+                cost.seconds, cost.cpu
             );
             let row = serde_json::json!({
                 "seconds": all.iter().map(|c| c.seconds).collect::<Vec<_>>(),
                 "median": cost.seconds,
+                "cpu_median": cost.cpu,
                 "peak_bytes": (cost.peak > 0).then_some(cost.peak),
                 "ratio": self.ratios.get(name).map(|r| r.0),
                 "wanted": self.ratios.get(name).map(|r| &r.1),
@@ -156,6 +174,12 @@ impl Table {
         }
         println!("\n{}", serde_json::json!({"facts": facts, "rows": json}));
     }
+}
+
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 pub(crate) fn cores() -> usize {
