@@ -148,8 +148,26 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        take_away("umount", &[self.at.to_str().unwrap()]);
+        let args = [self.at.to_str().unwrap()];
+        // Another thread of this test program may be starting a program just now: until that has
+        // replaced it, the copy of this process holds every file open that was open here.
+        for _ in 0..50 {
+            let said = tools::try_run("umount", &args);
+            if !String::from_utf8_lossy(&said.stderr).contains("busy") {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        if is_mounted(&self.at) {
+            take_away("umount", &args);
+        }
     }
+}
+
+fn is_mounted(at: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let at = at.to_str().unwrap();
+    mounts.lines().any(|m| m.split(' ').nth(1) == Some(at))
 }
 
 /// A swap area in use, given back when dropped.

@@ -1,0 +1,333 @@
+//! What a second day of the same disk costs: its bytes beside what they should be, and beside others.
+//!
+//! `cargo bench --bench increments [-- DAY1 DAY2]`
+//!
+//! DAY1 and DAY2 are files that hold the same disk at two times; without them, 1 GiB is made, of which
+//! some is written anew. Both are copied to one file in turn, and `strata`, restic and borg, those that
+//! are installed, back that file up both times. The table has the second time: seconds, and bytes by
+//! which the store grew. It also states both sides of
+//!
+//!     bytes of the increment <= 1.10 x (changed blocks in use x their compression ratio) + table
+//!
+//! where the ratio is that of all changed blocks in one zstd stream of the same level.
+//!
+//! Everything is measured with a warm page cache. `STRATA_BENCH_ROUNDS` (3) and `STRATA_BENCH_DIR` (the
+//! temporary directory) change the rest.
+
+#[path = "measure/mod.rs"]
+mod measure;
+
+use diskstrata::base::{ByteLen, Error};
+use diskstrata::block::BlockSource;
+use diskstrata::chain::{Catalog, ChainView};
+use diskstrata::image::FilePiece;
+use diskstrata::store::{LocalStore, Store};
+use measure::{Any, BLOCK, Cost, MIB, Numbers, folder_len, measured, strata};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+const LEVEL: i32 = 3;
+
+fn main() -> Any<()> {
+    if measure::was_middle_process()? {
+        return Ok(());
+    }
+    // Cargo passes `--bench`.
+    let args = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
+    let given: Vec<PathBuf> = args.map(PathBuf::from).collect();
+    let rounds = std::env::var("STRATA_BENCH_ROUNDS").ok();
+    let rounds = rounds.and_then(|r| r.parse().ok()).unwrap_or(3);
+    let dir = std::env::var_os("STRATA_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = tempfile::Builder::new()
+        .prefix("strata-bench-")
+        .tempdir_in(dir)?;
+    let days = match given.as_slice() {
+        [first, second] => [first.clone(), second.clone()],
+        [] => made_days(dir.path())?,
+        _ => return Err("two files are needed: DAY1 DAY2".into()),
+    };
+    let bench = Bench {
+        disk: dir.path().join("disk.img"),
+        work: dir.path().to_owned(),
+        days,
+    };
+    let mut rows: Vec<Row> = Vec::new();
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        bench.round(&mut rows)?;
+    }
+    print(&rows);
+    bench.print_formula()
+}
+
+/// Two days of a disk of 1 GiB: runs that are written anew, and pages here and there.
+fn made_days(dir: &Path) -> Any<[PathBuf; 2]> {
+    let days = ["day-1.img", "day-2.img"].map(|name| dir.join(name));
+    measure::made_disk(&days[0], 1 << 30)?;
+    copy(&days[0], &days[1])?;
+    let code = fs::read(std::env::current_exe()?)?;
+    let mut noise = blake3::Hasher::new().update(b"day 2").finalize_xof();
+    let mut numbers = Numbers::new("days");
+    let file = OpenOptions::new().write(true).open(&days[1])?;
+    let mut run = vec![0; 1 << 20];
+    for turn in 0..24 {
+        measure::content(turn % 3, &code, &mut noise, &mut run);
+        file.write_all_at(&run, numbers.below(1 << 8) << 22)?;
+    }
+    for turn in 0..300 {
+        measure::content(turn % 3, &code, &mut noise, &mut run[..4096]);
+        file.write_all_at(&run[..4096], numbers.below(1 << 18) << 12)?;
+    }
+    Ok(days)
+}
+
+fn copy(from: &Path, to: &Path) -> Any<()> {
+    let status = Command::new("cp")
+        .args(["--sparse=always"])
+        .args([from, to])
+        .status()?;
+    if !status.success() {
+        return Err(format!("cp: {status}").into());
+    }
+    // Nobody has to write it out while others are measured.
+    Ok(File::open(to)?.sync_all()?)
+}
+
+struct Bench {
+    work: PathBuf,
+    days: [PathBuf; 2],
+    /// What is backed up: a copy of one of the days.
+    disk: PathBuf,
+}
+
+/// One program: what it took for both days.
+struct Row {
+    name: &'static str,
+    costs: [Vec<Cost>; 2],
+    added: [u64; 2],
+}
+
+/// A program to measure: what to do once, and how to back up a day.
+struct Rival {
+    name: &'static str,
+    prepare: Vec<String>,
+    backup: fn(&str, &str, usize) -> Vec<String>,
+}
+
+fn words(line: &[&str]) -> Vec<String> {
+    line.iter().map(|w| (*w).to_owned()).collect()
+}
+
+fn rivals(folder: &str) -> Vec<Rival> {
+    let strata = Rival {
+        name: "strata",
+        prepare: words(&["mkdir", folder]),
+        backup: |folder, disk, _| {
+            words(&[
+                measure::STRATA,
+                "backup",
+                disk,
+                "--store",
+                folder,
+                "--set",
+                "bench",
+            ])
+        },
+    };
+    let restic = Rival {
+        name: "restic",
+        prepare: words(&["restic", "init", "--repository-version", "2", "-r", folder]),
+        backup: |folder, disk, _| words(&["restic", "backup", "-q", "-r", folder, disk]),
+    };
+    let borg = Rival {
+        name: "borg",
+        prepare: words(&["borg", "init", "-e", "none", folder]),
+        backup: |folder, disk, day| {
+            let archive = format!("{folder}::{day}");
+            words(&["borg", "create", "-C", "zstd,3", &archive, disk])
+        },
+    };
+    vec![strata, restic, borg]
+}
+
+fn installed(program: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", "command -v \"$1\"", "sh", program])
+        .output();
+    found.is_ok_and(|o| o.status.success())
+}
+
+impl Bench {
+    fn round(&self, rows: &mut Vec<Row>) -> Any<()> {
+        let folder = |name: &str| self.work.join(format!("store-{name}"));
+        let text = |path: &Path| path.display().to_string();
+        let wanted: Vec<Rival> = ["strata", "restic", "borg"]
+            .iter()
+            .flat_map(|name| {
+                rivals(&text(&folder(name)))
+                    .into_iter()
+                    .filter(move |r| r.name == *name)
+            })
+            .filter(|rival| rival.name == "strata" || installed(rival.name))
+            .collect();
+        for rival in &wanted {
+            let _ = fs::remove_dir_all(folder(rival.name));
+            self.run(&rival.prepare)?;
+        }
+        for day in 0..2 {
+            copy(&self.days[day], &self.disk)?;
+            for rival in &wanted {
+                measure::read(&self.disk)?;
+                let folder = folder(rival.name);
+                let before = folder_len(&folder)?;
+                let line = (rival.backup)(&text(&folder), &text(&self.disk), day);
+                let cost = self.run(&line)?;
+                let added = folder_len(&folder)? - before;
+                let row = match rows.iter_mut().position(|r| r.name == rival.name) {
+                    Some(at) => &mut rows[at],
+                    None => {
+                        rows.push(Row {
+                            name: rival.name,
+                            costs: [Vec::new(), Vec::new()],
+                            added: [0, 0],
+                        });
+                        rows.last_mut().ok_or("no row")?
+                    }
+                };
+                row.costs[day].push(cost);
+                row.added[day] = added;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a program with its passwords and caches in the folder of the bench.
+    fn run(&self, line: &[String]) -> Any<Cost> {
+        let own = format!("XDG_CACHE_HOME={}", self.work.join("cache").display());
+        let base = format!("BORG_BASE_DIR={}", self.work.join("borg").display());
+        let mut all = vec!["env", "RESTIC_PASSWORD=bench", &own, &base];
+        all.extend(line.iter().map(String::as_str));
+        Ok(measured(&all)?.0)
+    }
+
+    /// Both sides of the inequality.
+    #[allow(clippy::cast_precision_loss)]
+    fn print_formula(&self) -> Any<()> {
+        let folder = self.work.join("store-strata");
+        let shown = ["show", "latest", "--store", &folder.display().to_string()];
+        let (_, shown) = strata(&shown)?;
+        let store = LocalStore::open(&folder)?;
+        let catalog = Catalog::load(&store)?;
+        let newest = catalog.images.last().ok_or("an empty store")?;
+        let reader = diskstrata::image::ImageReader::open(store.open(&newest.file)?)?;
+        let (mut frames, mut blocks, mut leaves) = (0, Vec::new(), 0u64);
+        reader.walk(&mut |piece| {
+            if let FilePiece::Leaf(leaf) = piece {
+                leaves += 1;
+                for frame in &leaf.frames {
+                    frames += frame.record_len();
+                    blocks.extend(frame.blocks());
+                }
+            }
+            Ok::<(), Error>(())
+        })?;
+        let view = ChainView::open(Arc::new(store.clone()), catalog.lineage(newest))?;
+        let header = view.image().header();
+        let (size, disk_len): (_, ByteLen) = (header.block_size, header.disk_len);
+        let mut stream = zstd::stream::Encoder::new(Vec::new(), LEVEL)?;
+        let mut raw = 0;
+        let mut buf = vec![0; size.as_usize()];
+        for block in &blocks {
+            let extent = size.extent_of(*block, disk_len);
+            let part = &mut buf[..usize::try_from(extent.len.0)?];
+            view.read_at(extent.start, part)?;
+            stream.write_all(part)?;
+            raw += extent.len.0;
+        }
+        let packed = stream.finish()?.len() as f64;
+        let table = newest.len - frames;
+        let differ = differing(&self.days, BLOCK)?;
+        let changed = &shown["changed"];
+        let ratio = packed / (raw as f64).max(1.0);
+        let right = 1.10 * raw as f64 * ratio + table as f64;
+        let mib = |bytes: f64| bytes / MIB as f64;
+        println!("\nblocks of 64 KiB that differ between the two files: {differ}");
+        println!(
+            "blocks in use that the increment holds: {} ({changed})",
+            blocks.len()
+        );
+        println!(
+            "their bytes: {:.2} MiB; in one zstd stream: {:.2} MiB, ratio {ratio:.4}",
+            mib(raw as f64),
+            mib(packed)
+        );
+        println!(
+            "frames of the increment: {:.2} MiB; table and all else: {:.3} MiB, {leaves} leaf pages",
+            mib(frames as f64),
+            mib(table as f64)
+        );
+        println!(
+            "bytes of the increment {:.2} MiB <= 1.10 x ({:.2} MiB x {ratio:.4}) + {:.3} MiB = {:.2} MiB: {}",
+            mib(newest.len as f64),
+            mib(raw as f64),
+            mib(table as f64),
+            mib(right),
+            newest.len as f64 <= right
+        );
+        Ok(())
+    }
+}
+
+/// How many blocks of `size` bytes differ between the two files.
+fn differing(days: &[PathBuf; 2], size: usize) -> Any<u64> {
+    let [a, b] = [File::open(&days[0])?, File::open(&days[1])?];
+    let len = a.metadata()?.len();
+    if len != b.metadata()?.len() {
+        return Err("the two files have different lengths".into());
+    }
+    let (mut left, mut right) = (vec![0; size], vec![0; size]);
+    let (mut at, mut count) = (0, 0);
+    while at < len {
+        let part = usize::try_from((len - at).min(u64::try_from(size)?))?;
+        a.read_exact_at(&mut left[..part], at)?;
+        b.read_exact_at(&mut right[..part], at)?;
+        count += u64::from(left[..part] != right[..part]);
+        at += u64::try_from(part)?;
+    }
+    Ok(count)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn print(rows: &[Row]) {
+    let median = |costs: &[Cost]| measure::median(costs.iter().map(|c| c.seconds)).unwrap_or(0.0);
+    let peak = |costs: &[Cost]| costs.iter().map(|c| c.peak).max().unwrap_or(0) / MIB;
+    let mib = |bytes: u64| bytes as f64 / MIB as f64;
+    println!("| program | first day s | MiB | second day s | MiB | peak MiB |");
+    println!("|---|---|---|---|---|---|");
+    let mut json = serde_json::Map::new();
+    for row in rows {
+        let [first, second] = [&row.costs[0], &row.costs[1]];
+        println!(
+            "| {} | {:.2} | {:.1} | {:.2} | {:.1} | {} |",
+            row.name,
+            median(first),
+            mib(row.added[0]),
+            median(second),
+            mib(row.added[1]),
+            peak(second)
+        );
+        let day = |costs: &[Cost], added: u64| {
+            serde_json::json!({
+                "seconds": costs.iter().map(|c| c.seconds).collect::<Vec<_>>(),
+                "added_bytes": added,
+            })
+        };
+        let days = [day(first, row.added[0]), day(second, row.added[1])];
+        json.insert(row.name.to_owned(), serde_json::json!(days));
+    }
+    println!("\n{}", serde_json::Value::Object(json));
+}

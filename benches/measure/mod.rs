@@ -1,0 +1,320 @@
+//! What benches of histories share: runs of commands with their time and peak of memory, medians, and
+//! the table and JSON that they end with.
+
+// Each bench uses its own part.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+pub(crate) type Any<T> = Result<T, Box<dyn std::error::Error>>;
+
+pub(crate) const STRATA: &str = env!("CARGO_BIN_EXE_strata");
+pub(crate) const MIB: u64 = 1 << 20;
+/// The default frame and the default block.
+pub(crate) const FRAME: usize = 1 << 20;
+pub(crate) const BLOCK: usize = 64 << 10;
+
+/// Holds the command line where this program is only the middle process of a measurement.
+const MEASURED: &str = "STRATA_BENCH_MEASURED";
+
+/// What a run took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) seconds: f64,
+    /// Seconds of all cores together: what other programs on the machine change least.
+    pub(crate) cpu: f64,
+    /// Peak of resident memory in bytes; 0 where it was not measured.
+    pub(crate) peak: u64,
+}
+
+/// To be called first in `main`: whether this was only the middle process of a measurement, which is
+/// over now. The kernel tells the peak of children only as the maximum of all, so that each run that is
+/// measured needs a parent of its own.
+pub(crate) fn was_middle_process() -> Any<bool> {
+    let Some(line) = std::env::var_os(MEASURED) else {
+        return Ok(false);
+    };
+    let line: Vec<String> = serde_json::from_str(line.to_str().ok_or("no text")?)?;
+    let (program, args) = line.split_first().ok_or("no command")?;
+    let start = Instant::now();
+    let status = Command::new(program)
+        .args(args)
+        .env_remove(MEASURED)
+        .status()?;
+    let seconds = start.elapsed().as_secs_f64();
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)?;
+    eprintln!("MEASURED {seconds} {} {}", cpu_of(&usage), usage.max_rss());
+    if status.success() {
+        return Ok(true);
+    }
+    std::process::exit(1)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn cpu_of(usage: &nix::sys::resource::Usage) -> f64 {
+    let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
+    seconds(usage.user_time()) + seconds(usage.system_time())
+}
+
+/// Runs a command that must succeed; what it took, and its standard output.
+pub(crate) fn measured(line: &[&str]) -> Any<(Cost, Vec<u8>)> {
+    let output = Command::new(std::env::current_exe()?)
+        .env(MEASURED, serde_json::to_string(line)?)
+        .stdin(Stdio::null())
+        .output()?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("{line:?}: {words}").into());
+    }
+    let said = words.lines().find_map(|l| l.strip_prefix("MEASURED "));
+    let words: Vec<&str> = said.ok_or("nothing was measured")?.split(' ').collect();
+    let [seconds, cpu, kib] = words.as_slice() else {
+        return Err("nothing was measured".into());
+    };
+    let cost = Cost {
+        seconds: seconds.parse()?,
+        cpu: cpu.parse()?,
+        peak: kib.parse::<u64>()? << 10,
+    };
+    Ok((cost, output.stdout))
+}
+
+/// Runs `strata` with `--json`; what it took, and what it said.
+pub(crate) fn strata(args: &[&str]) -> Any<(Cost, serde_json::Value)> {
+    let line = [&[STRATA], args, &["--json", "--no-progress"]].concat();
+    let (cost, said) = measured(&line)?;
+    Ok((cost, serde_json::from_slice(&said)?))
+}
+
+/// Times something that is done in this process.
+pub(crate) fn timed<T>(run: impl FnOnce() -> Any<T>) -> Any<(Cost, T)> {
+    let cpu = || -> Any<f64> {
+        let who = nix::sys::resource::UsageWho::RUSAGE_SELF;
+        Ok(cpu_of(&nix::sys::resource::getrusage(who)?))
+    };
+    let (start, before) = (Instant::now(), cpu()?);
+    let value = run()?;
+    let cost = Cost {
+        seconds: start.elapsed().as_secs_f64(),
+        cpu: cpu()? - before,
+        peak: 0,
+    };
+    Ok((cost, value))
+}
+
+/// Measurements by name, in the order of first appearance.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    rows: Vec<(String, Vec<Cost>)>,
+    ratios: BTreeMap<String, (f64, String)>,
+}
+
+impl Table {
+    pub(crate) fn add(&mut self, name: &str, cost: Cost) {
+        match self.rows.iter_mut().find(|(n, _)| n == name) {
+            Some((_, all)) => all.push(cost),
+            None => self.rows.push((name.to_owned(), vec![cost])),
+        }
+    }
+
+    /// Medians of the seconds, and the greatest peak.
+    pub(crate) fn cost(&self, name: &str) -> Option<Cost> {
+        let all = &self.rows.iter().find(|(n, _)| n == name)?.1;
+        Some(Cost {
+            seconds: median(all.iter().map(|c| c.seconds))?,
+            cpu: median(all.iter().map(|c| c.cpu))?,
+            peak: all.iter().map(|c| c.peak).max()?,
+        })
+    }
+
+    /// Notes beside `name` how it compares, and what was wanted.
+    pub(crate) fn ratio(&mut self, name: &str, ratio: f64, wanted: &str) {
+        self.ratios
+            .insert(name.to_owned(), (ratio, wanted.to_owned()));
+    }
+
+    /// As a table for people and one line of JSON for programs.
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn print(&self, facts: &serde_json::Value) {
+        println!("| what | s | cpu s | peak MiB | ratio | wanted |");
+        println!("|---|---|---|---|---|---|");
+        let mut json = serde_json::Map::new();
+        for (name, all) in &self.rows {
+            let Some(cost) = self.cost(name) else {
+                continue;
+            };
+            let (ratio, wanted) = match self.ratios.get(name) {
+                Some((ratio, wanted)) => (format!("{ratio:.2}"), wanted.as_str()),
+                None => (String::new(), ""),
+            };
+            let peak = match cost.peak {
+                0 => String::new(),
+                peak => format!("{:.0}", peak as f64 / MIB as f64),
+            };
+            println!(
+                "| {name} | {:.4} | {:.4} | {peak} | {ratio} | {wanted} |",
+                cost.seconds, cost.cpu
+            );
+            let row = serde_json::json!({
+                "seconds": all.iter().map(|c| c.seconds).collect::<Vec<_>>(),
+                "median": cost.seconds,
+                "cpu_median": cost.cpu,
+                "peak_bytes": (cost.peak > 0).then_some(cost.peak),
+                "ratio": self.ratios.get(name).map(|r| r.0),
+                "wanted": self.ratios.get(name).map(|r| &r.1),
+            });
+            json.insert(name.clone(), row);
+        }
+        println!("\n{}", serde_json::json!({"facts": facts, "rows": json}));
+    }
+}
+
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Reads a file from end to end, which also brings it into the page cache.
+pub(crate) fn read(path: &Path) -> Any<()> {
+    let mut file = File::open(path)?;
+    let mut buf = vec![0; FRAME];
+    while file.read(&mut buf)? > 0 {}
+    Ok(())
+}
+
+/// Reads all files of a folder.
+pub(crate) fn read_folder(folder: &Path) -> Any<()> {
+    for entry in fs::read_dir(folder)? {
+        read(&entry?.path())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn folder_len(folder: &Path) -> Any<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(folder)? {
+        let (entry, path) = entry.map(|e| (e.metadata(), e.path()))?;
+        let metadata = entry?;
+        total += if metadata.is_dir() {
+            folder_len(&path)?
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(total)
+}
+
+/// Hands every non-zero block of `file`, on all cores, to a worker of its own made by `worker`.
+pub(crate) fn each_block<W: FnMut(&[u8])>(path: &Path, worker: &(dyn Fn() -> W + Sync)) -> Any<()> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let (next, step) = (AtomicU64::new(0), u64::try_from(FRAME)?);
+    std::thread::scope(|scope| {
+        let run = || -> Result<(), String> {
+            let (mut buf, mut work) = (vec![0; FRAME], worker());
+            loop {
+                let at = next.fetch_add(step, Ordering::Relaxed);
+                let count = usize::try_from(len.saturating_sub(at).min(step)).unwrap_or(0);
+                if count == 0 {
+                    return Ok(());
+                }
+                file.read_exact_at(&mut buf[..count], at)
+                    .map_err(|e| e.to_string())?;
+                for block in buf[..count].chunks(BLOCK) {
+                    if !diskstrata::image::is_zero(block) {
+                        work(block);
+                    }
+                }
+            }
+        };
+        let workers: Vec<_> = (0..cores()).map(|_| scope.spawn(run)).collect();
+        for worker in workers {
+            worker.join().map_err(|_| "a thread panicked")??;
+        }
+        Ok(())
+    })
+}
+
+/// Hashes every non-zero block, on all cores.
+pub(crate) fn blake3_all(path: &Path) -> Any<()> {
+    each_block(path, &|| {
+        |block: &[u8]| {
+            std::hint::black_box(blake3::hash(block));
+        }
+    })
+}
+
+/// Fills `out` with text, program code, noise or nothing, as `turn` says.
+pub(crate) fn content(turn: usize, code: &[u8], noise: &mut blake3::OutputReader, out: &mut [u8]) {
+    match turn % 4 {
+        0 => {
+            for (i, line) in out.chunks_mut(48).enumerate() {
+                let text = format!(
+                    "{:>10} {:08x} entry of a log file, number\n",
+                    i * (turn + 1),
+                    i * 2_654_435_761 % 4_294_967_291
+                );
+                let count = line.len().min(text.len());
+                line[..count].copy_from_slice(&text.as_bytes()[..count]);
+            }
+        }
+        1 => out
+            .iter_mut()
+            .zip(code.iter().cycle().skip(turn * 65_537 % code.len().max(1)))
+            .for_each(|(a, b)| *a = *b),
+        2 => noise.fill(out),
+        _ => out.fill(0),
+    }
+}
+
+/// A disk of `len` bytes without a partition table: runs of text, code, noise and zeros.
+pub(crate) fn made_disk(path: &Path, len: u64) -> Any<()> {
+    let code = fs::read(std::env::current_exe()?)?;
+    let out = File::create(path)?;
+    out.set_len(len)?;
+    let mut noise = blake3::Hasher::new().update(b"noise").finalize_xof();
+    let (mut at, mut turn) = (0, 0);
+    let mut chunk = vec![0u8; 8 << 20];
+    while at < len {
+        let count = (4096 * (1 + turn * 37 % 2000)).min(chunk.len());
+        let count = count.min(usize::try_from(len - at)?);
+        content(turn, &code, &mut noise, &mut chunk[..count]);
+        out.write_all_at(&chunk[..count], at)?;
+        at += u64::try_from(count)?;
+        turn += 1;
+    }
+    Ok(())
+}
+
+/// Numbers that a seed decides.
+pub(crate) struct Numbers(blake3::OutputReader);
+
+impl Numbers {
+    pub(crate) fn new(seed: &str) -> Numbers {
+        Numbers(blake3::Hasher::new().update(seed.as_bytes()).finalize_xof())
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        u64::from_le_bytes(bytes) % limit.max(1)
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.0.fill(&mut bytes);
+        bytes
+    }
+}
