@@ -1,7 +1,8 @@
 //! Is everything in a store as it must be?
 
+use crate::deeds::resources;
 use crate::disk::{BLOCK, Cell, Content, read_cells};
-use crate::world::{Point, World, id, resources};
+use crate::world::{Point, World, id};
 use diskstrata::base::{BlockIndex, ByteOffset, Cancel, Digest, to_u64, to_usize};
 use diskstrata::block::BlockSource;
 use diskstrata::chain::{Catalog, ChainView, Image, Records};

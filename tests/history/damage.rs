@@ -1,7 +1,8 @@
 //! Flipped bytes and missing files: an image gives back what is right, or says what it has lost.
 
+use crate::deeds::resources;
 use crate::disk::{BLOCK, Edit, read_cells};
-use crate::world::{Point, SET, World, id, odd_len, resources};
+use crate::world::{Point, SET, World, id, odd_len};
 use crate::{check, long};
 use diskstrata::base::{ByteOffset, Cancel, Extent, normalize, to_u64, to_usize};
 use diskstrata::block::BlockSource;

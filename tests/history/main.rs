@@ -5,9 +5,10 @@
 //! |---|---|
 //! | `disk` | a disk in memory, and what an image of it must say of each block |
 //! | `world` | a store and what it must hold: one action after the other |
+//! | `deeds` | what is done to it |
 //! | `check` | is it so? |
 //! | `random` | random actions |
-//! | `crash` | every operation on a store fails once, and the power fails behind each |
+//! | `crash`, `rehearsed` | every operation on a store fails once, and the power fails behind each |
 //! | `damage` | flipped bytes and missing files |
 //! | `choice` | on which image a new one builds |
 //!
@@ -19,8 +20,10 @@ mod check;
 mod choice;
 mod crash;
 mod damage;
+mod deeds;
 mod disk;
 mod random;
+mod rehearsed;
 mod world;
 
 /// Whether the long campaigns are wanted.

@@ -1,0 +1,307 @@
+//! An operation that has gone well once, and is disturbed then wherever it can be.
+
+use crate::deeds::{Stop, Taking, run_merge, run_prune};
+use crate::disk::{Cell, Edit};
+use crate::world::{World, id, odd_len};
+use crate::{check, long};
+use diskstrata::base::{Digest, Error, ErrorKind, Result};
+use diskstrata::chain::retention::Policy;
+use diskstrata::chain::{self, Catalog, Records, Wish};
+use diskstrata::image::Header;
+use diskstrata::store::{
+    Fault, FaultStore, Faults, MemoryStore, Op, RecordStore, Recorded, Store, replay,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use uuid::Uuid;
+
+pub(crate) const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// What is done, and disturbed.
+pub(crate) enum Deed {
+    Backup(Box<Taking>),
+    Prune(Policy),
+    Merge(Option<u32>, u32),
+    Protect(u32),
+}
+
+impl Deed {
+    /// Does it, as often as wanted.
+    pub(crate) fn run(&self, store: &Arc<dyn Store>, stop: &Stop) -> Result<()> {
+        match self {
+            Deed::Backup(taking) => {
+                let catalog = Catalog::load(store.as_ref())?;
+                match catalog.by_id(id(taking.number)) {
+                    // It was made, and the next one would be another.
+                    Some(_) => store.clean_up().map(drop),
+                    None => taking.run(store, stop).map(drop),
+                }
+            }
+            Deed::Prune(policy) => {
+                let failures = run_prune(store, *policy, stop)?.failures;
+                failures.into_iter().next().map_or(Ok(()), |why| {
+                    Err(Error::new(ErrorKind::Damaged, "prune", "a store").because(why))
+                })
+            }
+            Deed::Merge(from, into) => run_merge(store, *from, *into, stop),
+            Deed::Protect(number) => {
+                chain::protect(store.as_ref(), id(*number), Some("stays"), 1).map(drop)
+            }
+        }
+    }
+}
+
+/// What a store holds.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Held {
+    pub(crate) images: BTreeMap<Uuid, (Header, Digest)>,
+    pub(crate) protected: BTreeSet<Uuid>,
+}
+
+impl Held {
+    pub(crate) fn of(store: &Arc<dyn Store>) -> Held {
+        let catalog = check::whole_catalog(store);
+        let images = catalog.images.iter();
+        let records = Records::load(store.as_ref()).unwrap();
+        Held {
+            images: images
+                .map(|i| (i.header.id, (i.header.clone(), i.root)))
+                .collect(),
+            protected: records.protected.into_keys().collect(),
+        }
+    }
+}
+
+/// A deed that has gone well once.
+pub(crate) struct Rehearsed {
+    pub(crate) deed: Deed,
+    /// All that was asked of the store, from the first image on.
+    pub(crate) ops: Vec<Op>,
+    /// How many of these came before the deed.
+    pub(crate) start: usize,
+    /// The disk of every image that there ever was.
+    cells: BTreeMap<Uuid, Arc<Vec<Cell>>>,
+    pub(crate) before: Held,
+    pub(crate) after: Held,
+}
+
+/// A history of full and incremental images, `kinds` from the second on, and a deed on top of it.
+pub(crate) fn rehearse(
+    kinds: &[Wish],
+    prepare: impl Fn(&mut World),
+    deed: impl Fn(&World) -> Deed,
+) -> Rehearsed {
+    let log = Recorded::default();
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new("memory"));
+    let store: Arc<dyn Store> = Arc::new(RecordStore::new(memory, log.clone()));
+    let mut world = World::new(Arc::clone(&store), odd_len(299), 5);
+    world.disk.edit(&Edit::Free { at: 60, count: 210 });
+    world.disk.edit(&Edit::Write {
+        at: 5,
+        count: 40,
+        seed: 0,
+    });
+    world.backup(Wish::Full);
+    for (n, wish) in (0u32..).zip(kinds) {
+        change(&mut world, n);
+        world.backup(*wish);
+    }
+    prepare(&mut world);
+    change(&mut world, 77);
+    let deed = deed(&world);
+    let mut cells: BTreeMap<Uuid, Arc<Vec<Cell>>> = world
+        .points
+        .iter()
+        .map(|(n, p)| (id(*n), Arc::clone(&p.cells)))
+        .collect();
+    if let Deed::Backup(taking) = &deed {
+        cells.insert(id(taking.number), Arc::new(taking.cells()));
+    }
+    let (before, start) = (Held::of(&store), log.ops().len());
+    deed.run(&store, &Stop::never()).unwrap();
+    let ops = log.ops();
+    let rehearsed = Rehearsed {
+        deed,
+        start,
+        ops,
+        cells,
+        before,
+        after: Held::of(&store),
+    };
+    rehearsed.ended(&store, "undisturbed");
+    rehearsed
+}
+
+/// Some blocks of the first leaf and one of the second.
+fn change(world: &mut World, n: u32) {
+    let at = u64::from(n % 9) * 3;
+    world.disk.edit(&Edit::Write {
+        at: 8 + at,
+        count: 5,
+        seed: 100 * n,
+    });
+    world.disk.edit(&Edit::Zero {
+        at: 40 - at,
+        count: 2,
+    });
+    world.disk.edit(&Edit::Write {
+        at: 280 + at / 3,
+        count: 1,
+        seed: 100 * n + 50,
+    });
+    world.disk.edit(&Edit::Spoil {
+        sector: 8 * (20 + at),
+        count: 1,
+    });
+}
+
+impl Rehearsed {
+    /// The store as it was before the deed.
+    pub(crate) fn fresh(&self) -> Arc<MemoryStore> {
+        Arc::new(replay(&self.ops[..self.start]))
+    }
+
+    /// All that stays is there and whole, and nothing else than what was there or comes.
+    fn nothing_is_lost(&self, store: &Arc<dyn Store>, when: &str) {
+        let held = Held::of(store);
+        let stays = |id: &&Uuid| self.after.images.contains_key(*id);
+        for id in self.before.images.keys().filter(stays) {
+            assert!(held.images.contains_key(id), "{when}: image {id} is gone");
+        }
+        let protected = |id: &&Uuid| self.after.protected.contains(*id);
+        for id in self.before.protected.iter().filter(protected) {
+            assert!(
+                held.protected.contains(id),
+                "{when}: {id} is no longer protected"
+            );
+        }
+        let catalog = check::whole_catalog(store);
+        for image in &catalog.images {
+            let view = check::view(store, &catalog, image);
+            let lost = check::restored(&view, &self.cells[&image.header.id]);
+            assert!(lost.is_empty(), "{when}: {}", image.file);
+        }
+    }
+
+    /// The store is as after an undisturbed run.
+    fn ended(&self, store: &Arc<dyn Store>, when: &str) {
+        self.nothing_is_lost(store, when);
+        let held = Held::of(store);
+        check::nothing_is_left(store, &check::whole_catalog(store));
+        assert_eq!(held, self.after, "{when}");
+    }
+
+    /// As [`Rehearsed::ended`]; a backup that could not read an image for a moment may build on an older
+    /// one, or on none.
+    fn ended_somehow(&self, store: &Arc<dyn Store>, when: &str) {
+        let Deed::Backup(taking) = &self.deed else {
+            return self.ended(store, when);
+        };
+        self.nothing_is_lost(store, when);
+        check::nothing_is_left(store, &check::whole_catalog(store));
+        let others = |held: &Held| {
+            let mut images = held.images.clone();
+            assert!(images.remove(&id(taking.number)).is_some(), "{when}");
+            images
+        };
+        assert_eq!(others(&Held::of(store)), others(&self.after), "{when}");
+    }
+
+    /// Does it again after it was disturbed.
+    pub(crate) fn again(&self, store: &Arc<dyn Store>, exactly: bool, when: &str) {
+        self.nothing_is_lost(store, when);
+        let outcome = self.deed.run(store, &Stop::never());
+        if let (Deed::Merge(..), Err(error)) = (&self.deed, &outcome) {
+            // The merged image is published, and what it took in is about to go: it cannot be merged
+            // again. What had not gone is whole and stays until a prune.
+            let done = matches!(error.kind(), ErrorKind::Usage | ErrorKind::NotFound);
+            assert!(done, "{when}: {error}");
+            let held = Held::of(store);
+            for (id, image) in &self.after.images {
+                assert_eq!(held.images.get(id), Some(image), "{when}");
+            }
+            self.nothing_is_lost(store, when);
+            check::nothing_is_left(store, &check::whole_catalog(store));
+            return;
+        }
+        outcome.unwrap_or_else(|e| panic!("{when}: again: {e}"));
+        if let Deed::Protect(_) = &self.deed {
+            // It shares the store with others; who has it alone cleans up.
+            store.clean_up().unwrap();
+        }
+        if exactly {
+            self.ended(store, when);
+        } else {
+            self.ended_somehow(store, when);
+        }
+    }
+
+    /// The power fails behind every operation.
+    fn cut_everywhere(&self) {
+        let mut cuts = 0;
+        for end in self.start..=self.ops.len() {
+            // Reads change nothing, and of an upload under way only its name is left.
+            let last = end.checked_sub(1).and_then(|at| self.ops.get(at));
+            let changes = |op: &Op| {
+                matches!(
+                    op,
+                    Op::Create(..) | Op::Publish(_) | Op::Abandon(_) | Op::Remove(_)
+                )
+            };
+            if end > self.start && !last.is_some_and(changes) {
+                continue;
+            }
+            cuts += 1;
+            let store: Arc<dyn Store> = Arc::new(replay(&self.ops[..end]));
+            self.again(
+                &store,
+                true,
+                &format!("cut behind operation {} {last:?}", end - self.start),
+            );
+        }
+        assert!(cuts > 2, "{cuts} cuts");
+    }
+
+    /// Every call fails, once or from then on.
+    fn fail_everywhere(&self) {
+        let third = long().then_some((EIO, false));
+        for (errno, lasting) in [(ENOSPC, false), (EIO, true)].into_iter().chain(third) {
+            for nth in 1.. {
+                let when = format!("call {nth} fails with {errno}, lasting: {lasting}");
+                let faults = Faults::new(vec![Fault::nth_of_all(nth, errno, lasting)]);
+                let memory: Arc<dyn Store> = self.fresh();
+                let faulty: Arc<dyn Store> =
+                    Arc::new(FaultStore::new(Arc::clone(&memory), faults.clone()));
+                let outcome = self.deed.run(&faulty, &Stop::never());
+                if !faults.fired() {
+                    outcome.unwrap();
+                    assert!(nth > 4, "{nth} calls");
+                    break;
+                }
+                self.again(&memory, false, &when);
+            }
+        }
+    }
+
+    /// Somebody stops it whenever it reports something.
+    fn stop_everywhere(&self) {
+        for nth in 1.. {
+            let stop = Stop::at(nth);
+            let store: Arc<dyn Store> = self.fresh();
+            let outcome = self.deed.run(&store, &stop);
+            if !stop.fired() {
+                return outcome.unwrap();
+            }
+            let stopped = |e: Error| assert_eq!(e.kind(), ErrorKind::Interrupted, "{e}");
+            outcome.map_or_else(stopped, |()| ());
+            self.again(&store, true, &format!("stopped at its report {nth}"));
+        }
+    }
+
+    pub(crate) fn disturb(&self) {
+        self.cut_everywhere();
+        self.stop_everywhere();
+        self.fail_everywhere();
+    }
+}
