@@ -154,7 +154,12 @@ fn title_of(part: &MapPartition) -> String {
         0 => "disk".to_owned(),
         number => number.to_string(),
     };
-    let words = [number.as_str(), &part.filesystem, &part.name];
+    // A name says more than that nothing was recognised.
+    let filesystem = match part.filesystem.as_str() {
+        "unknown" if !part.name.is_empty() => "",
+        known => known,
+    };
+    let words = [number.as_str(), filesystem, &part.name];
     let words: Vec<&str> = words.into_iter().filter(|w| !w.is_empty()).collect();
     clean(&words.join(" "))
 }
@@ -237,6 +242,18 @@ mod tests {
         assert_eq!(shape(&map), [("not partitioned".to_owned(), 0, 1)]);
         let map = Sample::new(4096, 1000).part(0, "ext4", "", 0, 4096).map();
         assert_eq!(shape(&map), [("disk ext4".to_owned(), 0, 1)]);
+    }
+
+    #[test]
+    fn a_title_says_what_is_known() {
+        let title = |filesystem, name| {
+            let map = Sample::new(GIB, 1).part(5, filesystem, name, 0, GIB).map();
+            bands(&map)[0].title.clone()
+        };
+        assert_eq!(title("ext4", "root"), "5 ext4 root");
+        assert_eq!(title("unknown", "EFI"), "5 EFI");
+        assert_eq!(title("unknown", ""), "5 unknown");
+        assert_eq!(title("", ""), "5");
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn definitions() -> String {
     )
 }
 
-/// The picture. Cells show what [`super::map`] draws; resting on them tells their bytes.
+/// The picture. Cells show what [`super::map()`] draws; resting on them tells their bytes.
 pub(in crate::cli) fn map_svg(map: &DiskMap) -> String {
     let mut page = Page {
         body: String::new(),
