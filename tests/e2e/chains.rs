@@ -2,6 +2,7 @@
 
 use crate::kit::bytes::{self, assert_same};
 use crate::kit::disk::{Disk, Layout};
+use crate::kit::privileged::{Mount, privileged};
 use crate::kit::run::text;
 use crate::kit::scratch;
 use crate::kit::store::{Store, number};
@@ -151,6 +152,13 @@ fn points_have_names() {
     let found = found.run().expect(0).json();
     let within = history.images[1]["time"] == found["image"]["time"];
     assert!(within, "{found}");
+    let raw = history.dir.path().join("raw.img");
+    let export = history.store.verb("export").arg("disk@-2").arg(&raw);
+    export.run().expect(0);
+    assert_same(&history.copies[1], &raw);
+    let against = |point: &str| history.store.verify(&[point, "--against", text(&raw)]);
+    against("disk@-2").expect(0);
+    against("disk@-1").expect(11);
     for none in ["disk@-4", "disk@2001-01-01", "other@latest"] {
         history.store.verb("show").arg(none).run().expect(10);
     }
@@ -497,4 +505,52 @@ fn a_chain_can_be_moved_to_another_folder() {
     let empty = Store::new(history.dir.path(), "empty");
     empty.restore(text(&file), &target).run().expect(0);
     assert_same(&history.copies[2], Path::new(&target));
+}
+
+#[test]
+fn the_oldest_go_until_there_is_room() {
+    if !privileged("a store of a known size is a file system in memory") {
+        return;
+    }
+    let dir = scratch();
+    let disk = dir.path().join("disk.img");
+    bytes::create_sparse(&disk, 4 << 20);
+    let folder = dir.path().join("memory");
+    let memory = Mount::memory(&folder, 30 << 20);
+    let store = Store::at(memory.path());
+    for seed in 0..5 {
+        bytes::write_random(&disk, 0, 4 << 20, seed);
+        store.backup(&disk).arg("--full").run().expect(0);
+    }
+    let prune = |args: &[&str]| {
+        store
+            .verb("prune")
+            .args(args)
+            .arg("--json")
+            .run()
+            .expect(0)
+            .json()
+    };
+    let plan = prune(&["--free-space", "20M", "--dry-run"]);
+    let goes = |plan: &Value| {
+        let images = plan["images"].as_array().unwrap().iter();
+        images.filter(|i| i["keep"] == false).count()
+    };
+    assert_eq!(goes(&plan["plan"]), 3, "{plan}");
+    prune(&["--free-space", "20M"]);
+    let left: Vec<u64> = store.list().iter().map(|i| number(i, "sequence")).collect();
+    assert_eq!(left, [4, 5], "the oldest three have gone");
+    // There is room already.
+    prune(&["--free-space", "20M"]);
+    assert_eq!(store.list().len(), 2);
+    // Not even the last but one goes below what a person wants to keep.
+    let report = prune(&["--free-space", "29M", "--keep-least", "2"]);
+    assert_eq!(store.list().len(), 2);
+    let warned = report["warnings"].as_array().unwrap();
+    assert!(!warned.is_empty(), "{report}");
+    prune(&["--free-space", "29M"]);
+    assert_eq!(store.list().len(), 1, "the newest always stays");
+    let target = dir.path().join("target.img");
+    store.restore("latest", &target).run().expect(0);
+    assert_same(&disk, &target);
 }
