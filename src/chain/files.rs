@@ -8,8 +8,9 @@ use crate::image::ImageReader;
 use crate::store::{FileName, Store};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Files kept open: at most twice as many, well below what a process may have.
-const OPEN: usize = 100;
+/// Files kept open: at most twice as many, half of the 1,024 that a process may usually have. A year of
+/// daily images fits, so that none is opened twice.
+const OPEN: usize = 250;
 
 /// The files of one lineage.
 pub(super) struct Files {

@@ -219,7 +219,7 @@ impl Soak {
             .collect();
         let (mut images, mut sum) = (BTreeMap::new(), 0);
         for (name, len) in self.store.all_files() {
-            if [".lock", ".publishing"].contains(&name.as_str()) {
+            if [".adding", ".lock", ".publishing"].contains(&name.as_str()) {
                 assert_eq!(len, 0, "{name}");
             } else if name.starts_with("verified-") && name.ends_with(".json") {
                 assert!(len < 64 << 10, "a note of {len} bytes");
