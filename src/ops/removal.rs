@@ -58,11 +58,23 @@ fn is_damage(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
 }
 
-/// Refuses to remove anything while there are files that cannot be opened: nobody knows what they need.
+/// Refuses to remove anything while there are files that cannot be opened, since nobody knows what they
+/// need, or while two files hold one image, since the rules would count it twice.
 ///
 /// # Errors
-/// `Damaged`, naming them.
+/// `Damaged` or `Refused`, naming them.
 pub(super) fn check_readable(catalog: &Catalog, store: &dyn Store) -> Result<()> {
+    let same = |i: &&Image| catalog.by_id(i.header.id).is_some_and(|o| o.file != i.file);
+    if let Some(copy) = catalog.images.iter().find(same) {
+        let first = catalog
+            .by_id(copy.header.id)
+            .map_or("", |i| i.file.as_str());
+        return Err(
+            Error::new(ErrorKind::Refused, "remove images from", store.name())
+                .because(format!("{first} and {} are the same image", copy.file))
+                .hint(format!("move {} out of the store", copy.file)),
+        );
+    }
     let names: Vec<&str> = catalog.broken.iter().map(|b| b.file.as_str()).collect();
     if names.is_empty() {
         return Ok(());
@@ -151,10 +163,11 @@ fn merge_one(
     let gone =
         || Error::new(ErrorKind::Destination, "merge", store.name()).because("an image is gone");
     let image = catalog.by_id(merge.image).ok_or_else(gone)?;
-    let parent = merge.parent.map(|id| catalog.by_id(id).ok_or_else(gone));
-    let parent = parent.transpose()?;
+    // Before the parent is looked for: where a link is broken, it is not to be found.
     let lineage = catalog.lineage(image);
     lineage.check()?;
+    let parent = merge.parent.map(|id| catalog.by_id(id).ok_or_else(gone));
+    let parent = parent.transpose()?;
     let new = write(context, store, image, parent, lineage, done)?;
     // Read from the store before anything goes.
     let catalog = Catalog::load(store.as_ref())?;

@@ -366,6 +366,57 @@ fn prune_needs_a_rule_and_a_store_that_can_be_read() {
 }
 
 #[test]
+fn an_image_that_is_there_twice_is_not_counted_twice() {
+    let history = History::of(17, 2);
+    let copy = history.store.dir.join("a copy.strata");
+    std::fs::copy(history.file(2), &copy).unwrap();
+    for verb in [&["prune", "--keep-last", "1"][..], &["merge", "..latest"]] {
+        let refused = history.store.verb(verb[0]).args(&verb[1..]).run().expect(4);
+        refused.expect_says("are the same image");
+    }
+    std::fs::remove_file(&copy).unwrap();
+    for n in 0..3 {
+        history.check(history.id(n), n);
+    }
+    history
+        .store
+        .verb("prune")
+        .args(["--keep-last", "1"])
+        .run()
+        .expect(0);
+    history.check("latest", 2);
+}
+
+#[test]
+fn a_broken_link_keeps_what_stands_on_it_and_the_rest_is_pruned() {
+    let mut history = History::of(18, 3);
+    history.image(&["--full"]);
+    history.image(&[]);
+    std::fs::remove_file(history.file(0)).unwrap();
+    // Numbers 2 to 4 stand on what is gone: 2 and 3 cannot be merged into 4, which is protected.
+    history
+        .store
+        .verb("protect")
+        .arg(history.id(3))
+        .run()
+        .expect(0);
+    let pruned = history
+        .store
+        .verb("prune")
+        .args(["--keep-last", "1", "--json"]);
+    let report = pruned.run().expect(7).json();
+    assert_eq!(report["failures"].as_array().unwrap().len(), 1, "{report}");
+    let left: Vec<u64> = history
+        .store
+        .list()
+        .iter()
+        .map(|i| number(i, "sequence"))
+        .collect();
+    assert_eq!(left, [2, 3, 4, 6]);
+    history.check("latest", 5);
+}
+
+#[test]
 fn images_are_merged_by_hand() {
     let history = History::of(11, 4);
     let range = format!("{}..{}", &history.id(1)[..8], &history.id(3)[..8]);
