@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench chains [-- [unchanged] [year] [long] [DISK]]`
 //!
-//! Without a name all three run. DISK is a file that holds a disk, for `unchanged`; without one, 2 GiB
+//! Without a name all three run. DISK is a file that holds a disk, for `unchanged`; without one, 4 GiB
 //! of text, machine code, noise and zeros are made.
 //!
 //! - `unchanged`: against the slower of reading the disk and BLAKE3 of it on all cores, in turns.
@@ -101,7 +101,7 @@ fn unchanged(table: &mut Table, dir: &Path, disk: Option<&Path>, rounds: u64) ->
     let disk = match disk {
         Some(disk) => disk,
         None => {
-            measure::made_disk(&made, 2048 * MIB)?;
+            measure::made_disk(&made, 4096 * MIB)?;
             &made
         }
     };

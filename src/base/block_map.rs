@@ -106,23 +106,19 @@ impl BlockMap {
 
     /// The runs of the set in ascending order; no two touch.
     pub fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        self.runs_from(BlockIndex(0))
+        self.runs_in(0..self.blocks)
     }
 
-    /// The runs at or behind `start`; the first is cut to begin there.
-    pub fn runs_from(&self, start: BlockIndex) -> impl Iterator<Item = Range<u64>> + '_ {
+    /// The runs of the set within `range`, cut to it. What lies outside is not looked at.
+    pub fn runs_in(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut pieces = self
-            .set
-            .bitmaps()
-            .filter(move |(high, _)| u64::from(*high) >= start.0 >> 32)
-            .flat_map(move |(high, bitmap)| {
-                let base = u64::from(high) << 32;
-                let mut iter = bitmap.iter();
-                if let Ok(low) = u32::try_from(start.0.saturating_sub(base)) {
-                    iter.advance_to(low);
-                }
+            .bitmaps_from(range.start)
+            .flat_map(|(base, mut iter)| {
                 std::iter::from_fn(move || iter.next_range())
                     .map(move |r| base + u64::from(*r.start())..base + u64::from(*r.end()) + 1)
+            })
+            .map_while(move |run| {
+                (run.start < range.end).then(|| run.start..run.end.min(range.end))
             })
             .peekable();
         std::iter::from_fn(move || {
@@ -134,6 +130,21 @@ impl BlockMap {
         })
     }
 
+    /// What lies at or behind `start`, in parts of 2^32 blocks, each with its first number.
+    fn bitmaps_from(&self, start: u64) -> impl Iterator<Item = (u64, roaring::bitmap::Iter<'_>)> {
+        self.set
+            .bitmaps()
+            .filter(move |(high, _)| u64::from(*high) >= start >> 32)
+            .map(move |(high, bitmap)| {
+                let base = u64::from(high) << 32;
+                let mut iter = bitmap.iter();
+                if let Ok(low) = u32::try_from(start.saturating_sub(base)) {
+                    iter.advance_to(low);
+                }
+                (base, iter)
+            })
+    }
+
     /// The runs of blocks that are not in the set, in ascending order.
     pub fn gaps(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.gaps_in(0..self.blocks)
@@ -143,14 +154,12 @@ impl BlockMap {
     pub fn gaps_in(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let end = range.end.min(self.blocks);
         let mut at = range.start;
-        self.runs_from(BlockIndex(range.start))
+        self.runs_in(at..end)
             .chain(std::iter::once(end..end))
-            .map_while(move |run| {
-                let gap = at..run.start.min(end);
-                (at <= end).then(|| {
-                    at = run.end;
-                    gap
-                })
+            .map(move |run| {
+                let gap = at..run.start;
+                at = run.end;
+                gap
             })
             .filter(|gap| gap.start < gap.end)
     }
@@ -195,18 +204,17 @@ impl BlockMap {
 
     /// The first block at or behind `start` that is in the set.
     pub fn next_from(&self, start: BlockIndex) -> Option<BlockIndex> {
-        self.runs_from(start)
-            .next()
-            .map(|run| BlockIndex(run.start))
+        self.bitmaps_from(start.0)
+            .find_map(|(base, mut iter)| Some(BlockIndex(base + u64::from(iter.next()?))))
     }
 
-    /// The first block behind `start` that is in the set if `start` is not, and the other way
-    /// round; the number of blocks when there is none.
-    pub fn end_of_run(&self, start: BlockIndex) -> BlockIndex {
-        match self.runs_from(start).next() {
-            Some(run) if run.start == start.0 => BlockIndex(run.end),
-            Some(run) => BlockIndex(run.start),
-            None => BlockIndex(self.blocks),
+    /// The first block of `range` that is in the set if its first is not, and the other way round; the
+    /// end of `range` when there is none.
+    pub fn end_of_run(&self, range: Range<u64>) -> u64 {
+        match self.runs_in(range.clone()).next() {
+            Some(run) if run.start == range.start => run.end,
+            Some(run) => run.start,
+            None => range.end,
         }
     }
 
@@ -352,11 +360,14 @@ mod tests {
             compact.compact();
             prop_assert_eq!(&compact, &map_a);
             prop_assert_eq!(map_a.count_in(17..200), set_a.range(17..200).count() as u64);
-            let from_100: BTreeSet<u64> = map_a.runs_from(BlockIndex(100)).flatten().collect();
+            let from_100: BTreeSet<u64> = map_a.runs_in(100..BLOCKS).flatten().collect();
             prop_assert_eq!(&from_100, &set_a.range(100..).copied().collect::<BTreeSet<u64>>());
+            let inside: BTreeSet<u64> = map_a.runs_in(17..200).flatten().collect();
+            prop_assert_eq!(inside, set_a.range(17..200).copied().collect::<BTreeSet<u64>>());
             prop_assert_eq!(map_a.next_from(BlockIndex(100)).map(|b| b.0), from_100.first().copied());
             let end = (100..BLOCKS).find(|b| set_a.contains(b) != set_a.contains(&100));
-            prop_assert_eq!(map_a.end_of_run(BlockIndex(100)).0, end.unwrap_or(BLOCKS));
+            prop_assert_eq!(map_a.end_of_run(100..BLOCKS), end.unwrap_or(BLOCKS));
+            prop_assert_eq!(map_a.end_of_run(100..200), end.unwrap_or(BLOCKS).min(200));
         }
 
         #[test]

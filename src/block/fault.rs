@@ -140,8 +140,8 @@ impl BlockSource for FaultSource {
         self.inner.mapping(offset)
     }
 
-    fn done_with(&self, extent: Extent) {
-        self.inner.done_with(extent);
+    fn is_cached(&self, extent: Extent) -> bool {
+        self.inner.is_cached(extent)
     }
 }
 

@@ -240,6 +240,11 @@ impl BlockSource for FileSource {
     fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
         self.disk.mapping(offset)
     }
+
+    fn is_cached(&self, extent: Extent) -> bool {
+        let past_the_cache = self.disk.direct.is_some();
+        !past_the_cache && sys::is_cached(&self.disk.cached, extent.start.0, extent.len.0)
+    }
 }
 
 /// How a target was opened.

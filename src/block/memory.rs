@@ -49,6 +49,10 @@ impl BlockSource for MemorySource {
         buf.copy_from_slice(&self.bytes[start..start + buf.len()]);
         Ok(())
     }
+
+    fn is_cached(&self, _extent: Extent) -> bool {
+        true
+    }
 }
 
 /// Bytes in memory as a target.

@@ -80,8 +80,10 @@ pub trait BlockSource: Send + Sync {
         Ok(Mapping::Data(len))
     }
 
-    /// Says that `extent` will not be read again soon, so that caches need not keep it.
-    fn done_with(&self, _extent: Extent) {}
+    /// Whether reading `extent` only copies memory, as far as that can be told cheaply. By default not.
+    fn is_cached(&self, _extent: Extent) -> bool {
+        false
+    }
 
     /// Length in bytes.
     fn len(&self) -> ByteLen {

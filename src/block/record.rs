@@ -90,8 +90,8 @@ impl BlockSource for RecordSource {
         self.inner.mapping(offset)
     }
 
-    fn done_with(&self, extent: Extent) {
-        self.inner.done_with(extent);
+    fn is_cached(&self, extent: Extent) -> bool {
+        self.inner.is_cached(extent)
     }
 }
 

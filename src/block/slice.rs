@@ -57,12 +57,12 @@ impl BlockSource for SliceSource {
         Ok(self.inner.mapping(self.outer(offset))?.at_most(rest))
     }
 
-    fn done_with(&self, extent: Extent) {
+    fn is_cached(&self, extent: Extent) -> bool {
         let start = self.outer(extent.start);
-        self.inner.done_with(Extent {
+        self.inner.is_cached(Extent {
             start,
             len: extent.len,
-        });
+        })
     }
 }
 

@@ -10,15 +10,19 @@ use crate::base::{
 use crate::block::{BlockSource, Mapping};
 use crate::image::limits::NODE_CHILDREN;
 use crate::image::{
-    BlockTable, Body, Child, Content, FrameReader, FrameRef, Header, ImageReader, Leaf, Node,
-    OlderFiles, Page, PagePlace, Piece, Source, read_window, span_of,
+    Block, BlockTable, Body, Child, Content, FrameReader, FrameRef, Header, ImageReader, Leaf,
+    Node, OlderFiles, Page, PagePlace, Piece, RecordRef, Source, frame_of, read_window, span_of,
 };
 use crate::store::Store;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Table pages kept in memory: at most twice as many, some 10 KiB each.
 const PAGES: usize = 1024;
+
+/// Frames of older files whose places are kept in memory: at most twice as many, 32 bytes each. A year
+/// of increments fits, of which hardly a page would.
+const FRAMES: usize = 1 << 18;
 
 /// Which page of which image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +43,14 @@ pub struct ChainView {
     image: Arc<ImageReader>,
     geometry: Geometry,
     pages: Mutex<Recent<PageKey, Page>>,
+    /// By image and leaf.
+    frames: Mutex<Recent<(usize, u64), Arc<[FrameRef]>>>,
+}
+
+/// What a read keeps between windows.
+struct Tools {
+    frames: FrameReader,
+    window: Vec<u8>,
 }
 
 impl ChainView {
@@ -82,6 +94,8 @@ impl ChainView {
             image,
             geometry,
             pages: Mutex::new(Recent::new(PAGES)),
+            // One without frames takes memory too.
+            frames: Mutex::new(Recent::weighed(FRAMES, |frames| 4 + frames.len())),
         }
     }
 
@@ -106,36 +120,66 @@ impl ChainView {
     /// The page as it lies in the file of image `link`.
     fn page_in(&self, link: usize, level: u8, index: u64) -> Result<Page> {
         let key = PageKey { link, level, index };
-        let cached = self
-            .pages
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key);
-        if let Some(page) = cached {
+        if let Some(page) = locked(&self.pages).get(&key) {
             return Ok(page);
         }
-        let page = if level >= self.image.top_level() {
-            self.files.reader(link)?.top()?
-        } else {
-            let above = self.page_in(link, level + 1, index / NODE_CHILDREN)?;
-            let child = match &above.body {
-                Body::Node(node) => node.children.get(to_usize(index % NODE_CHILDREN)).copied(),
-                Body::Leaf(_) => None,
-            };
-            match child {
-                Some(Child {
-                    place: PagePlace::Here(at),
-                    content,
-                    ..
-                }) => self.files.reader(link)?.page(level, index, at, content)?,
-                _ => return Err(self.files.misfit(link, level, index)),
-            }
-        };
-        self.pages
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(key, page.clone());
+        let page = self.read_page(link, level, index)?;
+        locked(&self.pages).put(key, page.clone());
         Ok(page)
+    }
+
+    fn read_page(&self, link: usize, level: u8, index: u64) -> Result<Page> {
+        if level >= self.image.top_level() {
+            return self.files.reader(link)?.top();
+        }
+        let (at, content) = self.place_in(link, level, index)?;
+        self.files.reader(link)?.page(level, index, at, content)
+    }
+
+    /// Where a page below the top lies in the file of image `link`, and what it stands for.
+    fn place_in(&self, link: usize, level: u8, index: u64) -> Result<(RecordRef, Content)> {
+        let above = self.page_in(link, level + 1, index / NODE_CHILDREN)?;
+        let child = match &above.body {
+            Body::Node(node) => node.children.get(to_usize(index % NODE_CHILDREN)).copied(),
+            Body::Leaf(_) => None,
+        };
+        match child {
+            Some(Child {
+                place: PagePlace::Here(at),
+                content,
+                ..
+            }) => Ok((at, content)),
+            _ => Err(self.files.misfit(link, level, index)),
+        }
+    }
+
+    /// The frames of leaf `index` in the file of image `link`.
+    fn frames_in(&self, link: usize, index: u64) -> Result<Arc<[FrameRef]>> {
+        if let Some(frames) = locked(&self.frames).get(&(link, index)) {
+            return Ok(frames);
+        }
+        let frames: Arc<[FrameRef]> = if self.image.top_level() == 0 {
+            match &self.page_in(link, 0, index)?.body {
+                Body::Leaf(leaf) => leaf.frames.as_slice().into(),
+                Body::Node(_) => return Err(self.files.misfit(link, 0, index)),
+            }
+        } else {
+            let (at, _) = self.place_in(link, 0, index)?;
+            self.files.reader(link)?.frames(index, at)?.into()
+        };
+        locked(&self.frames).put((link, index), Arc::clone(&frames));
+        Ok(frames)
+    }
+
+    /// What the table of image `link` says of the blocks around `block`.
+    fn piece_in(&self, link: usize, block: BlockIndex) -> Piece {
+        match self.page_in(link, self.image.top_level(), 0) {
+            Ok(top) => self.descend(top, block),
+            Err(error) => Piece::Lost {
+                blocks: 0..self.header().blocks(),
+                error,
+            },
+        }
     }
 
     /// Descends from `page` to the leaf of `block`, or to what stands for it.
@@ -175,7 +219,7 @@ impl ChainView {
     }
 
     /// Reads from `offset` as much of `buf` as lies in one frame window or one run; returns how much.
-    fn read_part(&self, offset: u64, buf: &mut [u8], frames: &mut FrameReader) -> Result<usize> {
+    fn read_part(&self, offset: u64, buf: &mut [u8], tools: &mut Tools) -> Result<usize> {
         let header = self.header();
         let block = header.block_size.index_of(ByteOffset(offset));
         let upto = |end: u64| {
@@ -200,7 +244,8 @@ impl ChainView {
         let start = block.0 / header.window_blocks() * header.window_blocks();
         let blocks = start..(start + header.window_blocks()).min(leaf.end());
         let sources = self.sources(&leaf, &blocks);
-        let window = read_window(header, &leaf, &blocks, &sources, frames);
+        let (frames, room) = (&mut tools.frames, std::mem::take(&mut tools.window));
+        let window = read_window(header, &leaf, &blocks, &sources, frames, room);
         let wanted = block.0..run.0.min(blocks.end);
         if window.lost.iter().any(|b| wanted.contains(&b.0)) {
             let damaged = || Error::new(ErrorKind::Damaged, "read", self.name());
@@ -209,6 +254,7 @@ impl ChainView {
         let count = upto(wanted.end);
         let from = to_usize(offset - header.extent_of(&blocks).start.0);
         buf[..count].copy_from_slice(&window.data[from..from + count]);
+        tools.window = window.data;
         Ok(count)
     }
 
@@ -220,6 +266,10 @@ impl ChainView {
         )
         .because(format!("its disk ends at {}", self.geometry.len.0))
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The end of the run of blocks around `block` that all have content or all have none, and which.
@@ -241,13 +291,7 @@ impl BlockTable for ChainView {
     }
 
     fn piece(&self, block: BlockIndex) -> Piece {
-        match self.top() {
-            Ok(top) => self.descend(top, block),
-            Err(error) => Piece::Lost {
-                blocks: 0..self.header().blocks(),
-                error,
-            },
-        }
+        self.piece_in(self.files.point(), block)
     }
 
     fn top(&self) -> Result<Page> {
@@ -313,32 +357,26 @@ impl OlderFiles for ChainView {
 
     fn missing(&self, leaf: &Leaf) -> Vec<(BlockIndex, Error)> {
         let parent = self.header().parent_sequence();
-        let mut missing = Vec::new();
-        for (index, block) in (leaf.first.0..).zip(&leaf.blocks) {
-            if !block.state.has_content() || block.since > parent {
-                continue;
-            }
-            let index = BlockIndex(index);
-            let held = self
-                .holder(block.since)
-                .and_then(|link| Ok((link, self.page_in(link, 0, leaf.index())?)));
-            match held {
-                Err(error) => missing.push((index, error)),
-                Ok((link, page)) => {
-                    let same = match &page.body {
-                        Body::Leaf(held) => {
-                            held.frame_of(index).is_some()
-                                && held.block(index).is_some_and(|b| b.is_like(block))
-                        }
-                        Body::Node(_) => false,
-                    };
-                    if !same {
-                        missing.push((index, self.files.misfit(link, 0, leaf.index())));
-                    }
-                }
-            }
+        let older = |b: &Block| b.state.has_content() && b.since <= parent;
+        if !leaf.blocks.iter().any(older) {
+            return Vec::new();
         }
-        missing
+        // The parent says the same of them, and where it has them from is its own matter.
+        let above = self.files.point().checked_sub(1);
+        let base = above.map(|link| self.piece_in(link, leaf.first));
+        let held = |index: BlockIndex, block: &Block| {
+            let link = self.holder(block.since)?;
+            match &base {
+                Some(Piece::Leaf(base)) if base.block(index) == Some(block) => Ok(()),
+                Some(Piece::Lost { error, .. }) => Err(error.clone()),
+                _ => Err(self.files.misfit(link, 0, leaf.index())),
+            }
+        };
+        let blocks = (leaf.first.0..).map(BlockIndex).zip(&leaf.blocks);
+        blocks
+            .filter(|(_, block)| older(block))
+            .filter_map(|(index, block)| Some((index, held(index, block).err()?)))
+            .collect()
     }
 }
 
@@ -351,11 +389,8 @@ impl ChainView {
         block: BlockIndex,
     ) -> Result<(Arc<ImageReader>, FrameRef)> {
         let link = self.holder(since)?;
-        let page = self.page_in(link, 0, leaf.index())?;
-        let frame = match &page.body {
-            Body::Leaf(held) => held.frame_of(block).copied(),
-            Body::Node(_) => None,
-        };
+        let frames = self.frames_in(link, leaf.index())?;
+        let frame = frame_of(&frames, block).copied();
         let frame = frame.ok_or_else(|| self.files.misfit(link, 0, leaf.index()))?;
         Ok((self.files.reader(link)?, frame))
     }
@@ -379,10 +414,13 @@ impl BlockSource for ChainView {
         if !inside || offset.checked_add(wanted.len).is_none() {
             return Err(self.beyond_end("read", &wanted.to_string()));
         }
-        let mut frames = FrameReader::new()?;
+        let mut tools = Tools {
+            frames: FrameReader::new()?,
+            window: Vec::new(),
+        };
         let mut done = 0;
         while done < buf.len() {
-            done += self.read_part(offset.0 + to_u64(done), &mut buf[done..], &mut frames)?;
+            done += self.read_part(offset.0 + to_u64(done), &mut buf[done..], &mut tools)?;
         }
         Ok(())
     }

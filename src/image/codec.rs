@@ -2,6 +2,7 @@
 
 use super::record::Codec;
 use crate::base::{Error, ErrorKind, Result, to_usize};
+use std::cell::RefCell;
 
 /// How new payloads are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,32 +110,42 @@ impl Decoder {
         Ok(Decoder { zstd })
     }
 
-    /// Replaces the content of `out` by the decoded payload, which is exactly `raw_len` bytes long.
-    /// `None` when it is not: memory never grows beyond `raw_len`, whatever the payload claims.
-    pub(super) fn decode(
-        &mut self,
-        codec: Codec,
-        stored: &[u8],
-        raw_len: u32,
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
-        let raw_len = to_usize(u64::from(raw_len));
-        out.clear();
+    /// Fills `out` with the decoded payload. `None` when that is longer or shorter: memory never grows,
+    /// whatever the payload claims.
+    pub(super) fn decode(&mut self, codec: Codec, stored: &[u8], out: &mut [u8]) -> Option<()> {
         match codec {
             Codec::Raw => {
-                out.extend_from_slice(stored);
-                (stored.len() == raw_len).then_some(())
+                (stored.len() == out.len()).then_some(())?;
+                out.copy_from_slice(stored);
+                Some(())
             }
             Codec::Zstd => {
-                out.resize(raw_len, 0);
-                let len = self
-                    .zstd
-                    .decompress_to_buffer(stored, out.as_mut_slice())
-                    .ok()?;
-                (len == raw_len).then_some(())
+                let len = self.zstd.decompress_to_buffer(stored, out).ok()?;
+                (len == out.len()).then_some(())
             }
         }
     }
+}
+
+thread_local! {
+    /// Starting a decoder costs more than decoding a table page: one is kept for each thread.
+    static DECODER: RefCell<Option<Decoder>> = const { RefCell::new(None) };
+}
+
+/// The decoded payload, which is exactly `raw_len` bytes long; `None` when it is not.
+///
+/// # Errors
+/// `Internal` when zstd gives no context (out of memory).
+pub(super) fn decode_once(codec: Codec, stored: &[u8], raw_len: u32) -> Result<Option<Vec<u8>>> {
+    DECODER.with_borrow_mut(|kept| {
+        let decoder = match kept {
+            Some(decoder) => decoder,
+            None => kept.insert(Decoder::new()?),
+        };
+        let mut out = vec![0; to_usize(u64::from(raw_len))];
+        let decoded = decoder.decode(codec, stored, &mut out);
+        Ok(decoded.map(|()| out))
+    })
 }
 
 fn failed(what: &str, cause: std::io::Error) -> Error {
@@ -148,13 +159,16 @@ mod tests {
     #[test]
     fn compressible_shrinks_and_noise_stays_raw() {
         let mut encoder = Encoder::new(Compression::Zstd(3)).unwrap();
-        let mut decoder = Decoder::new().unwrap();
         let text = vec![b'a'; 100_000];
         let (codec, stored) = encoder.encode(&text).unwrap();
         assert_eq!(codec, Codec::Zstd);
-        let mut out = Vec::new();
-        decoder.decode(codec, stored, 100_000, &mut out).unwrap();
-        assert_eq!(out, text);
+        let out = decode_once(codec, stored, 100_000).unwrap();
+        assert_eq!(out.as_deref(), Some(text.as_slice()));
+        assert_eq!(
+            decode_once(Codec::Raw, &[1, 2], 2).unwrap(),
+            Some(vec![1, 2])
+        );
+        assert_eq!(decode_once(Codec::Raw, &[1, 2], 3).unwrap(), None);
         let noise: Vec<u8> = (0..3000u32)
             .flat_map(|i| blake3::hash(&i.to_le_bytes()).as_bytes().to_vec())
             .collect();
@@ -172,19 +186,11 @@ mod tests {
     #[test]
     fn a_bomb_does_not_grow() {
         let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 3).unwrap();
-        let mut out = Vec::new();
-        let mut decoder = Decoder::new().unwrap();
-        assert_eq!(decoder.decode(Codec::Zstd, &bomb, 4096, &mut out), None);
-        assert!(out.capacity() <= 8192);
-        assert_eq!(
-            decoder.decode(Codec::Zstd, &bomb[..20], 4096, &mut out),
-            None
-        );
         let short = zstd::bulk::compress(&[1; 100], 3).unwrap();
-        assert_eq!(
-            decoder.decode(Codec::Zstd, &short, 4096, &mut out),
-            None,
-            "too short"
-        );
+        let mut decoder = Decoder::new().unwrap();
+        for stored in [&bomb[..], &bomb[..20], &short[..]] {
+            assert_eq!(decoder.decode(Codec::Zstd, stored, &mut [0; 4096]), None);
+            assert_eq!(decode_once(Codec::Zstd, stored, 4096).unwrap(), None);
+        }
     }
 }

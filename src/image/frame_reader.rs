@@ -3,17 +3,18 @@
 use super::codec::Decoder;
 use super::leaf::FrameRef;
 use super::reader::ImageReader;
-use super::record::{Place, RECORD_HEADER_LEN, RecordHeader};
+use super::record::{Codec, Place, RecordHeader};
 use super::trailer::RecordRef;
 use super::window::EncodedFrame;
-use crate::base::Result;
+use crate::base::{Result, to_usize};
 
 /// Buffers and a decoder for reading one frame after the other.
 #[derive(Debug)]
 pub struct FrameReader {
     decoder: Decoder,
     stored: Vec<u8>,
-    blocks: Vec<u8>,
+    decoded: Vec<u8>,
+    last: Option<RecordHeader>,
 }
 
 impl FrameReader {
@@ -25,7 +26,8 @@ impl FrameReader {
         Ok(FrameReader {
             decoder: Decoder::new()?,
             stored: Vec::new(),
-            blocks: Vec::new(),
+            decoded: Vec::new(),
+            last: None,
         })
     }
 
@@ -44,9 +46,35 @@ impl FrameReader {
     /// `Damaged`, naming the position in the file, when the frame is lost as a whole.
     pub fn read(&mut self, image: &ImageReader, frame: &FrameRef) -> Result<()> {
         let record = self.fetch(image, frame)?;
-        self.decode(&record).ok_or_else(|| {
-            image.damaged_at("decode", frame.offset, "its compressed data is malformed")
-        })
+        if record.codec != Codec::Raw {
+            let len = to_usize(u64::from(record.raw_len));
+            if self.decoded.len() < len {
+                self.decoded.resize(len, 0);
+            }
+            let stored = record.payload(&self.stored);
+            self.decoder
+                .decode(record.codec, stored, &mut self.decoded[..len])
+                .ok_or_else(|| malformed(image, frame))?;
+        }
+        self.last = Some(record);
+        Ok(())
+    }
+
+    /// Reads and decodes `frame` to `out`, which is as long as its blocks together; not yet compared
+    /// with their digests.
+    ///
+    /// # Errors
+    /// As [`FrameReader::read`]; `out` may hold anything then.
+    pub fn read_into(
+        &mut self,
+        image: &ImageReader,
+        frame: &FrameRef,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let record = self.fetch(image, frame)?;
+        self.decoder
+            .decode(record.codec, record.payload(&self.stored), out)
+            .ok_or_else(|| malformed(image, frame))
     }
 
     /// Reads `frame` as it is stored, for another image.
@@ -59,26 +87,25 @@ impl FrameReader {
             mask: frame.mask,
             codec: record.codec,
             raw_len: record.raw_len,
-            payload: self
-                .stored
-                .get(RECORD_HEADER_LEN..)
-                .unwrap_or_default()
-                .to_vec(),
+            payload: record.payload(&self.stored).to_vec(),
             crc: record.payload_crc,
         })
     }
 
-    /// The blocks of the frame read last, back to back.
+    /// The blocks of the frame that [`FrameReader::read`] read last, back to back.
     pub fn blocks(&self) -> &[u8] {
-        &self.blocks
-    }
-
-    /// The blocks of the frame read last, in exchange for a buffer to fill next time.
-    pub fn exchange(&mut self, buffer: Vec<u8>) -> Vec<u8> {
-        std::mem::replace(&mut self.blocks, buffer)
+        match &self.last {
+            None => &[],
+            Some(record) if record.codec == Codec::Raw => record.payload(&self.stored),
+            Some(record) => {
+                let len = to_usize(u64::from(record.raw_len));
+                self.decoded.get(..len).unwrap_or_default()
+            }
+        }
     }
 
     fn fetch(&mut self, image: &ImageReader, frame: &FrameRef) -> Result<RecordHeader> {
+        self.last = None;
         let place = Place::Frame {
             first: frame.first.0,
             mask: frame.mask,
@@ -89,11 +116,8 @@ impl FrameReader {
         };
         image.read_record(place, at, &mut self.stored)
     }
+}
 
-    /// Decodes the record that `fetch` has read.
-    pub(super) fn decode(&mut self, record: &RecordHeader) -> Option<()> {
-        let payload = self.stored.get(RECORD_HEADER_LEN..)?;
-        self.decoder
-            .decode(record.codec, payload, record.raw_len, &mut self.blocks)
-    }
+fn malformed(image: &ImageReader, frame: &FrameRef) -> crate::base::Error {
+    image.damaged_at("decode", frame.offset, "its compressed data is malformed")
 }

@@ -69,10 +69,7 @@ impl Leaf {
 
     /// The frame that holds block `index`.
     pub fn frame_of(&self, index: BlockIndex) -> Option<&FrameRef> {
-        let near = self.frames.partition_point(|f| f.first <= index);
-        let frame = self.frames.get(near.checked_sub(1)?)?;
-        let bit = index.0 - frame.first.0;
-        (bit < 64 && frame.mask >> bit & 1 == 1).then_some(frame)
+        frame_of(&self.frames, index)
     }
 
     /// The image that recorded something here last.
@@ -161,6 +158,30 @@ impl Leaf {
         Some((leaf, digest, content))
     }
 
+    /// Only the frames in the payload of leaf `index`: nothing is hashed, the rest is passed over. `None`
+    /// when the payload is no leaf.
+    pub(super) fn decode_frames(
+        bytes: &[u8],
+        header: &Header,
+        index: u64,
+    ) -> Option<Vec<FrameRef>> {
+        let mut f = Fields(bytes);
+        let states = usize::from(f.u16()?);
+        f.reserved(2)?;
+        let digests = to_usize(u64::from(f.u32()?));
+        f.bytes(
+            states
+                .checked_mul(4)?
+                .checked_add(digests.checked_mul(Digest::LEN)?)?,
+        )?;
+        let since = usize::from(f.u16()?);
+        f.reserved(2)?;
+        f.bytes(since.checked_mul(8)?)?;
+        let first = BlockIndex(index.checked_mul(LEAF_BLOCKS)?);
+        let frames = decode_frames(&mut f, header, first)?;
+        f.is_empty().then_some(frames)
+    }
+
     pub(super) fn frames_hold_what_is_new(&self, parent: u32) -> bool {
         let mut held = vec![false; self.blocks.len()];
         for block in self.frames.iter().flat_map(FrameRef::blocks) {
@@ -173,6 +194,14 @@ impl Leaf {
             .zip(&self.blocks)
             .all(|(held, block)| *held == (block.state.has_content() && block.since > parent))
     }
+}
+
+/// The one of `frames`, ascending, that holds block `index`.
+pub fn frame_of(frames: &[FrameRef], index: BlockIndex) -> Option<&FrameRef> {
+    let near = frames.partition_point(|f| f.first <= index);
+    let frame = frames.get(near.checked_sub(1)?)?;
+    let bit = index.0 - frame.first.0;
+    (bit < 64 && frame.mask >> bit & 1 == 1).then_some(frame)
 }
 
 /// Runs of equal values with their lengths.
@@ -331,6 +360,11 @@ mod tests {
         let (bytes, digest, content) = leaf().encode();
         let expected = Some((leaf(), digest, content));
         assert_eq!(Leaf::decode(&bytes, &header(), 1), expected);
+        let frames = Leaf::decode_frames(&bytes, &header(), 1);
+        assert_eq!(frames, Some(leaf().frames));
+        for len in 0..bytes.len() {
+            assert_eq!(Leaf::decode_frames(&bytes[..len], &header(), 1), None);
+        }
         assert_eq!(content, Content::Mixed(digest));
         assert!(
             Leaf::decode(&bytes, &header(), 0).is_none(),

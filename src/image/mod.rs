@@ -34,7 +34,7 @@ pub use info::{
     BlockCounts, ByteRange, HostInfo, Info, InsideInfo, PartitionInfo, RawTable, SourceInfo,
     Summary, TakeInfo,
 };
-pub use leaf::{FrameRef, Leaf};
+pub use leaf::{FrameRef, Leaf, frame_of};
 pub use node::{Child, Node, PagePlace};
 pub use page::{Body, Content, Page};
 pub use reader::ImageReader;

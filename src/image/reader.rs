@@ -1,9 +1,9 @@
 //! Opening an image from its end and reading it by range.
 
-use super::codec::Decoder;
+use super::codec::decode_once;
 use super::header::{HEADER_LEN, Header};
 use super::info::{Info, RawTable, Summary, decode_tables};
-use super::leaf::FrameRef;
+use super::leaf::{FrameRef, Leaf};
 use super::page::{Content, Page};
 use super::record::{Place, RECORD_HEADER_LEN, RecordHeader, Section, frame_len};
 use super::trailer::{RecordRef, TRAILER_LEN, Trailer};
@@ -187,22 +187,34 @@ impl ImageReader {
         Err(self.damaged_at("read", at.offset, "its digest is wrong"))
     }
 
+    /// The frames of leaf `index`, which lies in this file at `at`. Faster than the page: its digest is
+    /// not computed, for it says nothing of frames. A block that is read by them is compared with its own.
+    ///
+    /// # Errors
+    /// `Damaged`.
+    pub fn frames(&self, index: u64, at: RecordRef) -> Result<Vec<FrameRef>> {
+        let payload = self.read_decoded(Place::Page { level: 0, index }, at)?;
+        Leaf::decode_frames(&payload, self.header(), index).ok_or_else(|| self.malformed_page(at))
+    }
+
+    fn malformed_page(&self, at: RecordRef) -> Error {
+        self.damaged_at("read", at.offset, "the table page there is malformed")
+    }
+
     fn decoded_page(&self, level: u8, index: u64, at: RecordRef) -> Result<Page> {
         let payload = self.read_decoded(Place::Page { level, index }, at)?;
-        Page::decode(&payload, self.header(), level, index)
-            .ok_or_else(|| self.damaged_at("read", at.offset, "the table page there is malformed"))
+        Page::decode(&payload, self.header(), level, index).ok_or_else(|| self.malformed_page(at))
     }
 
     fn read_decoded(&self, place: Place, at: RecordRef) -> Result<Vec<u8>> {
-        let (mut stored, mut out) = (Vec::new(), Vec::new());
+        let mut stored = Vec::new();
         let record = self.read_record(place, at, &mut stored)?;
-        let payload = stored.get(RECORD_HEADER_LEN..).unwrap_or_default();
-        let decoded = Decoder::new()?.decode(record.codec, payload, record.raw_len, &mut out);
-        decoded.ok_or_else(|| self.damaged_at("decode", at.offset, "its data is malformed"))?;
-        Ok(out)
+        let decoded = decode_once(record.codec, record.payload(&stored), record.raw_len)?;
+        decoded.ok_or_else(|| self.damaged_at("decode", at.offset, "its data is malformed"))
     }
 
-    /// Reads header and payload of a record in one go and checks that it is the expected one.
+    /// Reads header and payload of a record in one go to the beginning of `stored`, which only grows,
+    /// and checks that it is the expected one.
     pub(super) fn read_record(
         &self,
         place: Place,
@@ -227,16 +239,17 @@ impl ImageReader {
         } else if at.stored_len > super::limits::MAX_SECTION_LEN {
             return Err(bad("a record is longer than any may be"));
         }
-        stored.clear();
-        stored.resize(to_usize(len), 0);
-        self.input.read_at(at.offset, stored)?;
+        let len = to_usize(len);
+        if stored.len() < len {
+            stored.resize(len, 0);
+        }
+        self.input.read_at(at.offset, &mut stored[..len])?;
         let record = RecordHeader::decode(stored, self.header())
             .ok_or_else(|| bad("the record header there is damaged"))?;
         if record.place != place || record.stored_len != at.stored_len {
             return Err(bad("another record stands there than the table says"));
         }
-        let payload = stored.get(RECORD_HEADER_LEN..).unwrap_or_default();
-        if crc32fast::hash(payload) != record.payload_crc {
+        if crc32fast::hash(record.payload(stored)) != record.payload_crc {
             return Err(bad("the checksum is wrong"));
         }
         Ok(record)

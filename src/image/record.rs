@@ -3,6 +3,7 @@
 use super::bytes::{Fields, checked_body, put_crc};
 use super::header::Header;
 use super::limits::{MAX_PAGE_LEN, MAX_SECTION_LEN, MAX_STORED_EXCESS};
+use crate::base::to_usize;
 
 /// Length of a record header in bytes.
 pub const RECORD_HEADER_LEN: usize = 48;
@@ -91,6 +92,12 @@ impl RecordHeader {
         out.extend_from_slice(&self.payload_crc.to_le_bytes());
         put_crc(&mut out);
         out
+    }
+
+    /// The payload of a record that stands in `stored` as a whole.
+    pub(super) fn payload<'a>(&self, stored: &'a [u8]) -> &'a [u8] {
+        let end = RECORD_HEADER_LEN + to_usize(u64::from(self.stored_len));
+        stored.get(RECORD_HEADER_LEN..end).unwrap_or_default()
     }
 
     /// Reads a record header of the image `header`; `None` when it is none, belongs to another

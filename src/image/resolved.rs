@@ -8,7 +8,7 @@ use super::node::Child;
 use super::page::Page;
 use super::reader::ImageReader;
 use super::state::{Block, BlockState};
-use crate::base::{BlockIndex, Digest, Error, Result, to_u64, to_usize};
+use crate::base::{BlockIndex, Digest, Error, Result, to_usize};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -113,7 +113,8 @@ pub trait OlderFiles: Send + Sync {
     /// `Damaged` when it does not.
     fn has_page(&self, level: u8, index: u64, child: &Child) -> Result<()>;
 
-    /// The blocks of `leaf` whose content should be in older files and is not, or is another.
+    /// The blocks of `leaf` whose content should be in older files, and of which the parent does not say
+    /// the same. Whether the parent is right is found when that is verified.
     fn missing(&self, leaf: &Leaf) -> Vec<(BlockIndex, Error)>;
 }
 
@@ -132,94 +133,127 @@ pub struct Window {
     pub error: Option<Error>,
 }
 
-/// Reads the content of `blocks`, a window of `leaf`, from `sources`. Every block is compared with its
-/// digest.
+/// Reads the content of `blocks`, a window of `leaf`, from `sources`, into `buffer`. Every block is
+/// compared with its digest.
 pub fn read_window(
     header: &Header,
     leaf: &Leaf,
     blocks: &Range<u64>,
     sources: &[Source],
     reader: &mut FrameReader,
+    buffer: Vec<u8>,
 ) -> Window {
     let from = to_usize(blocks.start - leaf.first.0);
     let to = to_usize(blocks.end - leaf.first.0);
     let mut window = Window {
         first: BlockIndex(blocks.start),
         blocks: leaf.blocks.get(from..to).unwrap_or_default().to_vec(),
-        data: Vec::new(),
+        data: buffer,
         lost: Vec::new(),
         error: None,
     };
     let whole = to_usize(header.extent_of(blocks).len.0);
-    if let [source] = sources
-        && window.take_whole(header, source, reader)
-    {
-        window.data = reader.exchange(Vec::new());
-        return window;
+    window.data.resize(whole, 0);
+    let size = header.block_size.as_usize();
+    let mut filled = 0;
+    for source in sources {
+        filled |= match &source.frame {
+            Ok((image, frame)) => window.take(size, source.wanted, image, frame, reader),
+            Err(error) => window.lose(source.wanted, error.clone()),
+        };
     }
-    window.data = vec![0; whole];
-    sources
-        .iter()
-        .for_each(|source| window.take(header, source, reader));
     window.lost.sort_unstable();
+    // What the buffer held before is nobody's content.
+    for (bit, bytes) in window.data.chunks_mut(size).enumerate() {
+        if filled >> bit & 1 == 0 {
+            bytes.fill(0);
+        }
+    }
     window
 }
 
 impl Window {
-    /// Whether `source` alone holds every block, nothing else, and all is right: the content then stands
-    /// in `reader`.
-    fn take_whole(&self, header: &Header, source: &Source, reader: &mut FrameReader) -> bool {
-        let Ok((image, frame)) = &source.frame else {
-            return false;
-        };
-        let size = header.block_size.as_usize();
-        let all = self.blocks.iter().all(|b| b.state.has_content());
-        let same = frame.mask == source.wanted && frame.first == self.first;
-        all && same
-            && to_u64(self.blocks.len()) == u64::from(source.wanted.count_ones())
-            && reader.read(image, frame).is_ok()
-            && self
-                .blocks
-                .iter()
-                .zip(reader.blocks().chunks(size))
-                .all(|(block, bytes)| block.digest == Digest::of(bytes))
-    }
-
-    fn take(&mut self, header: &Header, source: &Source, reader: &mut FrameReader) {
-        let read = match &source.frame {
-            Ok((image, frame)) => reader.read(image, frame).map(|()| (image, frame)),
-            Err(error) => Err(error.clone()),
-        };
-        let (image, frame) = match read {
-            Ok(found) => found,
-            Err(error) => return self.lose(source.wanted, error),
-        };
-        let size = header.block_size.as_usize();
-        let mut wrong = source.wanted;
-        for (held, bytes) in frame.blocks().zip(reader.blocks().chunks(size)) {
-            let Some(bit) = held.0.checked_sub(self.first.0).filter(|bit| *bit < 64) else {
-                continue;
-            };
-            let wanted = source.wanted >> bit & 1 == 1;
-            let block = self.blocks.get(to_usize(bit));
-            if wanted && block.is_some_and(|b| b.digest == Digest::of(bytes)) {
-                let at = to_usize(bit) * size;
-                if let Some(place) = self.data.get_mut(at..at + bytes.len()) {
-                    place.copy_from_slice(bytes);
-                    wrong &= !(1 << bit);
-                }
+    /// Fills in the blocks in `wanted` from `frame`; returns those that were right.
+    fn take(
+        &mut self,
+        size: usize,
+        wanted: u64,
+        image: &ImageReader,
+        frame: &FrameRef,
+        reader: &mut FrameReader,
+    ) -> u64 {
+        let read = match self.place_of(size, wanted, frame) {
+            Some(place) => {
+                let read = reader.read_into(image, frame, place);
+                read.map(|()| self.right_in_place(size, wanted))
             }
-        }
+            None => {
+                let read = reader.read(image, frame);
+                read.map(|()| self.copy(size, wanted, frame, reader.blocks()))
+            }
+        };
+        let right = match read {
+            Ok(right) => right,
+            Err(error) => return self.lose(wanted, error),
+        };
+        let wrong = wanted & !right;
         if wrong != 0 {
             let why = "blocks there do not match their digests";
             self.lose(wrong, image.damage_in_frame(frame, why));
         }
+        right
     }
 
-    fn lose(&mut self, wanted: u64, error: Error) {
+    /// Where the blocks of `frame` stand one behind the other, if all of them and no others are `wanted`.
+    fn place_of(&mut self, size: usize, wanted: u64, frame: &FrameRef) -> Option<&mut [u8]> {
+        let lowest = wanted.trailing_zeros();
+        let run = wanted.checked_shr(lowest)?;
+        let adjoining = run & run.wrapping_add(1) == 0;
+        let place = adjoining && frame.mask == wanted && frame.first == self.first;
+        let start = to_usize(u64::from(lowest)) * size;
+        let end = start + to_usize(u64::from(wanted.count_ones())) * size;
+        let end = end.min(self.data.len());
+        place.then(|| self.data.get_mut(start..end)).flatten()
+    }
+
+    /// Those of the blocks in `wanted` that stand where they belong and match their digests.
+    fn right_in_place(&self, size: usize, wanted: u64) -> u64 {
+        let mut right = 0;
+        for ((bit, block), bytes) in (0..64).zip(&self.blocks).zip(self.data.chunks(size)) {
+            if wanted >> bit & 1 == 1 && block.digest == Digest::of(bytes) {
+                right |= 1 << bit;
+            }
+        }
+        right
+    }
+
+    /// Copies those of the blocks in `wanted` that match their digests from `held`, the content of
+    /// `frame`; returns which these are.
+    fn copy(&mut self, size: usize, wanted: u64, frame: &FrameRef, held: &[u8]) -> u64 {
+        let mut right = 0;
+        for (index, bytes) in frame.blocks().zip(held.chunks(size)) {
+            let Some(bit) = index.0.checked_sub(self.first.0).filter(|bit| *bit < 64) else {
+                continue;
+            };
+            let block = self.blocks.get(to_usize(bit));
+            let is_wanted = wanted >> bit & 1 == 1;
+            if is_wanted && block.is_some_and(|b| b.digest == Digest::of(bytes)) {
+                let at = to_usize(bit) * size;
+                if let Some(place) = self.data.get_mut(at..at + bytes.len()) {
+                    place.copy_from_slice(bytes);
+                    right |= 1 << bit;
+                }
+            }
+        }
+        right
+    }
+
+    /// Notes that the blocks in `wanted` are lost; no block is right by that.
+    fn lose(&mut self, wanted: u64, error: Error) -> u64 {
         let lost = (0..64).filter(|bit| wanted >> bit & 1 == 1);
         let first = self.first.0;
         self.lost.extend(lost.map(|bit| BlockIndex(first + bit)));
         self.error.get_or_insert(error);
+        0
     }
 }

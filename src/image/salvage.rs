@@ -1,6 +1,6 @@
 //! Rebuilding an image whose end, table or records are damaged, by walking its records.
 
-use super::codec::{Compression, Decoder, Encoder};
+use super::codec::{Compression, Encoder, decode_once};
 use super::header::{HEADER_LEN, Header};
 use super::info::{ByteRange, Info, RawTable, Summary, decode_tables};
 use super::leaf::Leaf;
@@ -62,7 +62,6 @@ pub fn salvage<W: Write>(
         known: &found.known,
         writer,
         encoder: Encoder::new(compression)?,
-        decoder: Decoder::new()?,
         fill,
         scratch: Vec::new(),
         frames: Vec::new(),
@@ -124,16 +123,17 @@ impl FoundRecord {
         }
     }
 
-    /// The decoded payload, or `None` when its checksum or its form is wrong.
-    fn payload(&self, input: &dyn RangeRead, decoder: &mut Decoder) -> Option<Vec<u8>> {
+    /// The decoded payload, or `None` when it cannot be read or its checksum or form is wrong.
+    ///
+    /// # Errors
+    /// `Internal` when it could not be decoded for want of memory.
+    fn payload(&self, input: &dyn RangeRead) -> Result<Option<Vec<u8>>> {
         let mut stored = vec![0; to_usize(u64::from(self.record.stored_len))];
-        input
-            .read_at(self.offset + to_u64(RECORD_HEADER_LEN), &mut stored)
-            .ok()?;
-        (crc32fast::hash(&stored) == self.record.payload_crc).then_some(())?;
-        let mut out = Vec::new();
-        decoder.decode(self.record.codec, &stored, self.record.raw_len, &mut out)?;
-        Some(out)
+        let read = input.read_at(self.offset + to_u64(RECORD_HEADER_LEN), &mut stored);
+        if read.is_err() || crc32fast::hash(&stored) != self.record.payload_crc {
+            return Ok(None);
+        }
+        decode_once(self.record.codec, &stored, self.record.raw_len)
     }
 }
 
@@ -189,7 +189,6 @@ enum Known {
 
 impl Found {
     fn collect(input: &dyn RangeRead, header: &Header) -> Result<Found> {
-        let mut decoder = Decoder::new()?;
         let mut found = Found {
             info: Info {
                 set: "salvaged".into(),
@@ -206,7 +205,7 @@ impl Found {
             let payload = if is_frame {
                 None
             } else {
-                record.payload(input, &mut decoder)
+                record.payload(input)?
             };
             if let Some(payload) = payload {
                 found.take(header, record.record.place, &payload);
@@ -272,7 +271,6 @@ struct Rebuild<'a, W: Write> {
     known: &'a [(Range<u64>, Known)],
     writer: ImageWriter<W>,
     encoder: Encoder,
-    decoder: Decoder,
     fill: &'a dyn Fn(&mut [u8], ByteOffset),
     scratch: Vec<u8>,
     /// Frames found since the last leaf was written.
@@ -291,7 +289,7 @@ impl<W: Write> Rebuild<'_, W> {
                     self.frames.push(found);
                 }
                 Place::Page { level: 0, index } => {
-                    let payload = found.payload(self.input, &mut self.decoder);
+                    let payload = found.payload(self.input)?;
                     let leaf = payload.and_then(|p| Leaf::decode(&p, self.header, index));
                     self.close_leaf_before(index)?;
                     self.write_leaf(index, leaf.as_ref().map(|(leaf, ..)| leaf))?;
@@ -375,9 +373,10 @@ impl<W: Write> Rebuild<'_, W> {
         frame: Option<&FoundRecord>,
     ) -> Result<()> {
         let size = self.header.block_size;
-        let held =
-            frame.and_then(|f| Some((f.frame()?.1, f.payload(self.input, &mut self.decoder)?)));
-        let (held_mask, payload) = held.unwrap_or_default();
+        let payload = frame.map(|f| f.payload(self.input)).transpose()?.flatten();
+        let mask_of = |f: &FoundRecord| payload.as_ref().and(f.frame()).map(|(_, mask)| mask);
+        let held_mask = frame.and_then(mask_of).unwrap_or(0);
+        let payload = payload.as_deref().unwrap_or_default();
         let mut pieces = payload.chunks(size.as_usize());
         self.scratch.clear();
         let mut blocks = Vec::new();

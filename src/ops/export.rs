@@ -104,14 +104,14 @@ pub fn to_stream(
     });
     extract(view, blocks, None, context.resources(), |extracted| {
         let (extent, data) = match extracted {
-            Extracted::Lost { error, .. } => return Err(error),
+            Extracted::Lost { error, .. } => return Err(error.clone()),
             Extracted::Window(window) => {
-                if let Some(error) = window.error {
-                    return Err(error);
+                if let Some(error) = &window.error {
+                    return Err(error.clone());
                 }
                 let first = window.first.0;
                 let blocks = first..first + to_u64(window.blocks.len());
-                (header.extent_of(&blocks), Some(window.data))
+                (header.extent_of(&blocks), Some(window.data.as_slice()))
             }
             Extracted::Run { first, count, .. } | Extracted::Unwanted { first, count } => {
                 (header.extent_of(&(first.0..first.0 + count)), None)
@@ -120,7 +120,7 @@ pub fn to_stream(
         let Some(part) = extent.intersect(wanted) else {
             return Ok(());
         };
-        write_part(out, extent.start, part, data.as_deref())?;
+        write_part(out, extent.start, part, data)?;
         observer.event(Event::Advanced { bytes: part.len.0 });
         context.cancel.check()
     })?;

@@ -3,7 +3,7 @@
 use super::ordered::{self, Emit};
 use super::{Masked, Resources, Selection};
 use crate::base::{
-    BlockIndex, BlockSize, ByteOffset, Event, Extent, Phase, Result, normalize, to_u64, to_usize,
+    BlockIndex, ByteOffset, Event, Extent, Phase, Result, normalize, to_u64, to_usize,
 };
 use crate::block::{AlignedBuf, BlockSource, Mapping, read_rescuing};
 use crate::image::{
@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a backup read and found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,13 +27,19 @@ pub struct BackupTotals {
     pub parent_lost: u64,
 }
 
-/// A window that was read.
+/// A window to encode.
 struct Job {
     first: BlockIndex,
+    count: u64,
+    base: Base,
+    /// What was read, where the producer did that.
+    content: Option<WindowContent>,
+}
+
+/// A window that was read.
+struct WindowContent {
     data: AlignedBuf,
     len: usize,
-    known: Vec<Option<BlockState>>,
-    base: Base,
     unreadable: Vec<Extent>,
 }
 
@@ -41,7 +47,6 @@ enum Output {
     Run(Run),
     Window {
         window: EncodedWindow,
-        data: AlignedBuf,
         len: usize,
         unreadable: Vec<Extent>,
     },
@@ -82,12 +87,16 @@ pub fn write_blocks<W: Write>(
     let (phase, bytes) = (Phase::Backup, Some(header.disk_len.0));
     observer.event(Event::PhaseStarted { phase, bytes });
     let masked = Masked::new(source, selection);
-    let reader = Reader {
+    let disk = Disk {
         source: &masked,
         selection,
         header: &header,
-        parent: Parent::new(parent),
         pool: &pool,
+    };
+    let disk = &disk;
+    let planner = Planner {
+        disk,
+        parent: Parent::new(parent),
     };
     let parent_lost = AtomicU64::new(0);
     let lost = &parent_lost;
@@ -95,18 +104,17 @@ pub fn write_blocks<W: Write>(
         resources.threads,
         resources.tickets(header.window_len()),
         move |emit| {
-            reader.read_all(emit, &resources)?;
-            lost.store(reader.parent.lost(), Ordering::Relaxed);
+            planner.plan(emit, &resources)?;
+            lost.store(planner.parent.lost(), Ordering::Relaxed);
             Ok(())
         },
         || {
             let (mut encoder, mut scratch) = (Encoder::new(compression)?, Vec::new());
-            let header = &header;
-            Ok(move |job| encode(header, job, &mut encoder, &mut scratch))
+            Ok(move |job| encode(disk, job, &mut encoder, &mut scratch))
         },
         |output| {
             resources.cancel.check()?;
-            consume(output, writer, &pool, &mut totals, observer)
+            consume(output, writer, &mut totals, observer)
         },
     )?;
     totals.unreadable = normalize(std::mem::take(&mut totals.unreadable));
@@ -116,33 +124,30 @@ pub fn write_blocks<W: Write>(
 }
 
 fn encode(
-    header: &Header,
+    disk: &Disk<'_>,
     job: Job,
     encoder: &mut Encoder,
     scratch: &mut Vec<u8>,
 ) -> Result<Output> {
-    let Job {
-        first,
-        data,
-        len,
-        known,
-        base,
-        unreadable,
-    } = job;
-    let content = &data[..len];
-    let window = encode_window(header, first, content, &known, &base, encoder, scratch)?;
+    let content = match job.content {
+        Some(content) => content,
+        None => disk.read(job.first.0, job.count)?,
+    };
+    let known = disk.known(job.first.0, job.count, &content.unreadable);
+    let bytes = &content.data[..content.len];
+    let Job { first, base, .. } = job;
+    let window = encode_window(disk.header, first, bytes, &known, &base, encoder, scratch)?;
+    disk.pool().push(content.data);
     Ok(Output::Window {
         window,
-        data,
-        len,
-        unreadable,
+        len: content.len,
+        unreadable: content.unreadable,
     })
 }
 
 fn consume<W: Write>(
     output: Output,
     writer: &mut ImageWriter<W>,
-    pool: &Pool,
     totals: &mut BackupTotals,
     observer: &dyn crate::base::Observer,
 ) -> Result<()> {
@@ -153,14 +158,10 @@ fn consume<W: Write>(
         }
         Output::Window {
             window,
-            data,
             len,
             unreadable,
         } => {
             writer.push_window(&window)?;
-            pool.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(data);
             totals.read += to_u64(len);
             unreadable
                 .iter()
@@ -172,19 +173,71 @@ fn consume<W: Write>(
     Ok(())
 }
 
-/// The producer: goes through the disk window by window.
-struct Reader<'a> {
+/// The disk as it is imaged; read by whoever can do it best.
+struct Disk<'a> {
     source: &'a dyn BlockSource,
     selection: &'a Selection,
     header: &'a Header,
-    parent: Parent<'a>,
     pool: &'a Pool,
 }
 
-impl Reader<'_> {
-    fn read_all(&self, emit: &mut Emit<Job, Output>, resources: &Resources<'_>) -> Result<()> {
-        let windows = self.header.window_blocks();
-        let blocks = self.header.blocks();
+impl Disk<'_> {
+    /// The one given back last is taken first: it may still be in a processor's cache.
+    fn pool(&self) -> MutexGuard<'_, Vec<AlignedBuf>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, at: u64, count: u64) -> Result<WindowContent> {
+        let extent = self.extent(at, count);
+        let len = to_usize(extent.len.0);
+        let pooled = self.pool().pop();
+        let mut data = pooled.unwrap_or_else(|| AlignedBuf::zeroed(self.header.window_len()));
+        let unreadable = read_rescuing(self.source, extent.start, &mut data[..len])?;
+        Ok(WindowContent {
+            data,
+            len,
+            unreadable,
+        })
+    }
+
+    /// What is known of blocks without looking at their bytes.
+    fn known(&self, at: u64, count: u64, bad: &[Extent]) -> Vec<Option<BlockState>> {
+        let state = |block: u64| {
+            if !self.selection.take.contains(BlockIndex(block)) {
+                return Some(self.state_unread(BlockIndex(block)));
+            }
+            let extent = self.extent(block, 1);
+            bad.iter()
+                .any(|e| e.intersect(extent).is_some())
+                .then_some(BlockState::Unreadable)
+        };
+        (at..at + count).map(state).collect()
+    }
+
+    fn state_unread(&self, block: BlockIndex) -> BlockState {
+        let zero = self.selection.take.contains(block) || self.selection.blank.contains(block);
+        if zero {
+            BlockState::Zero
+        } else {
+            BlockState::Unused
+        }
+    }
+
+    fn extent(&self, at: u64, count: u64) -> Extent {
+        self.header.extent_of(&(at..at + count))
+    }
+}
+
+/// The producer: goes through the disk window by window.
+struct Planner<'a> {
+    disk: &'a Disk<'a>,
+    parent: Parent<'a>,
+}
+
+impl Planner<'_> {
+    fn plan(&self, emit: &mut Emit<Job, Output>, resources: &Resources<'_>) -> Result<()> {
+        let windows = self.disk.header.window_blocks();
+        let blocks = self.disk.header.blocks();
         let mut run = PendingRun::default();
         let mut zero_until = ByteOffset(0);
         let mut data_until = ByteOffset(0);
@@ -194,14 +247,14 @@ impl Reader<'_> {
             let count = self
                 .runs_free(at)
                 .unwrap_or_else(|| windows.min(blocks - at));
-            if self.selection.take.count_in(at..at + count) == 0 {
+            if self.disk.selection.take.count_in(at..at + count) == 0 {
                 self.unread_run(at, count, &mut run, emit)?;
                 at += count;
                 continue;
             }
-            let window = self.extent(at, count);
+            let window = self.disk.extent(at, count);
             if window.start >= data_until && window.start >= zero_until {
-                match self.source.mapping(window.start)? {
+                match self.disk.source.mapping(window.start)? {
                     Mapping::Zero(len) => zero_until = ByteOffset(window.start.0 + len.0),
                     Mapping::Data(len) => data_until = ByteOffset(window.start.0 + len.0),
                 }
@@ -213,7 +266,7 @@ impl Reader<'_> {
                 continue;
             }
             run.flush(emit)?;
-            emit.job(self.read_window(at, count)?)?;
+            emit.job(self.window(at, count)?)?;
             at += count;
         }
         run.flush(emit)
@@ -221,14 +274,15 @@ impl Reader<'_> {
 
     /// How many blocks from `at`, in whole windows, are wholly unselected; `None` when fewer than one window.
     fn runs_free(&self, at: u64) -> Option<u64> {
-        let windows = self.header.window_blocks();
+        let windows = self.disk.header.window_blocks();
         let next = self
+            .disk
             .selection
             .take
             .next_from(BlockIndex(at))
-            .map_or(self.header.blocks(), |b| b.0);
+            .map_or(self.disk.header.blocks(), |b| b.0);
         let free = next.saturating_sub(at);
-        let whole = if next == self.header.blocks() {
+        let whole = if next == self.disk.header.blocks() {
             free
         } else {
             free / windows * windows
@@ -238,12 +292,12 @@ impl Reader<'_> {
 
     /// How many blocks from `at`, in whole windows or to the disk's end, lie before `zero_until`.
     fn whole_zero_windows(&self, at: u64, zero_until: ByteOffset) -> u64 {
-        let size = self.header.block_size;
-        if zero_until.0 >= self.header.disk_len.0 {
-            return self.header.blocks() - at;
+        let size = self.disk.header.block_size;
+        if zero_until.0 >= self.disk.header.disk_len.0 {
+            return self.disk.header.blocks() - at;
         }
         let end = zero_until.0 / size.bytes();
-        let windows = self.header.window_blocks();
+        let windows = self.disk.header.window_blocks();
         end.saturating_sub(at) / windows * windows
     }
 
@@ -255,15 +309,18 @@ impl Reader<'_> {
         run: &mut PendingRun,
         emit: &mut Emit<Job, Output>,
     ) -> Result<()> {
-        let Selection { take, blank, .. } = self.selection;
-        let mut next = at;
-        while next < at + count {
+        let Selection { take, blank, .. } = self.disk.selection;
+        let last = at + count;
+        let (mut next, mut end) = (at, at);
+        while next < last {
             let block = BlockIndex(next);
-            let end = take.end_of_run(block).0.min(blank.end_of_run(block).0);
-            let alike = next..end.min(at + count);
-            let state = self.state_unread(block);
-            let (since, count) = self.parent.since(&alike, state, self.header.sequence);
-            let bytes = self.extent(next, count).len.0;
+            if next == end {
+                end = blank.end_of_run(next..take.end_of_run(next..last));
+            }
+            let alike = next..end;
+            let state = self.disk.state_unread(block);
+            let (since, count) = self.parent.since(&alike, state, self.disk.header.sequence);
+            let bytes = self.disk.extent(next, count).len.0;
             let same = Run {
                 state,
                 since,
@@ -276,52 +333,17 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn state_unread(&self, block: BlockIndex) -> BlockState {
-        let zero = self.selection.take.contains(block) || self.selection.blank.contains(block);
-        if zero {
-            BlockState::Zero
-        } else {
-            BlockState::Unused
-        }
-    }
-
-    fn read_window(&self, at: u64, count: u64) -> Result<Job> {
-        let extent = self.extent(at, count);
-        let len = to_usize(extent.len.0);
-        let pooled = self
-            .pool
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        let mut data = pooled.unwrap_or_else(|| AlignedBuf::zeroed(self.header.window_len()));
-        let unreadable = read_rescuing(self.source, extent.start, &mut data[..len])?;
-        self.source.done_with(extent);
-        let size = self.header.block_size;
-        let known = (at..at + count)
-            .map(|b| self.known(BlockIndex(b), size, &unreadable))
-            .collect();
+    /// A window whose content is in memory already is read by the worker, which has it in its
+    /// processor's cache then; from a device it is read here, while the workers are busy.
+    fn window(&self, at: u64, count: u64) -> Result<Job> {
+        let cached = self.disk.source.is_cached(self.disk.extent(at, count));
+        let content = (!cached).then(|| self.disk.read(at, count)).transpose()?;
         Ok(Job {
             first: BlockIndex(at),
-            data,
-            len,
-            known,
+            count,
             base: self.parent.base(at),
-            unreadable,
+            content,
         })
-    }
-
-    fn known(&self, block: BlockIndex, size: BlockSize, bad: &[Extent]) -> Option<BlockState> {
-        if !self.selection.take.contains(block) {
-            return Some(self.state_unread(block));
-        }
-        let extent = size.extent_of(block, self.header.disk_len);
-        bad.iter()
-            .any(|e| e.intersect(extent).is_some())
-            .then_some(BlockState::Unreadable)
-    }
-
-    fn extent(&self, at: u64, count: u64) -> Extent {
-        self.header.extent_of(&(at..at + count))
     }
 }
 

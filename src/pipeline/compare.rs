@@ -185,7 +185,7 @@ impl Planner<'_> {
             (BlockState::Unused, Some(in_use)) => {
                 let mut at = blocks.start;
                 while at < blocks.end {
-                    let end = in_use.end_of_run(BlockIndex(at)).0.min(blocks.end);
+                    let end = in_use.end_of_run(at..blocks.end);
                     if in_use.contains(BlockIndex(at)) {
                         self.zeros(at..end, each)?;
                     } else {

@@ -5,7 +5,7 @@ use super::ordered;
 use crate::base::{BlockIndex, BlockMap, Error, Result, to_u64, to_usize};
 use crate::image::{BlockState, BlockTable, FrameReader, Leaf, Piece, Source, Window, read_window};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is handed out, in the order of the blocks.
 #[derive(Debug)]
@@ -57,9 +57,12 @@ pub fn extract(
     range: Range<u64>,
     only: Option<&BlockMap>,
     resources: Resources<'_>,
-    mut sink: impl FnMut(Extracted) -> Result<()>,
+    mut sink: impl FnMut(&Extracted) -> Result<()>,
 ) -> Result<()> {
     let header = table.header();
+    // Buffers between uses. Their number is bounded by the tickets of the run.
+    let pool: Mutex<Vec<Vec<u8>>> = Mutex::default();
+    let pooled = || pool.lock().unwrap_or_else(PoisonError::into_inner);
     ordered::run(
         resources.threads,
         resources.tickets(header.window_len()),
@@ -93,13 +96,23 @@ pub fn extract(
         || {
             let mut reader = FrameReader::new()?;
             Ok(move |job: Job| {
-                let window = read_window(header, &job.leaf, &job.blocks, &job.sources, &mut reader);
+                let Job {
+                    leaf,
+                    blocks,
+                    sources,
+                } = &job;
+                let buffer = pooled().pop().unwrap_or_default();
+                let window = read_window(header, leaf, blocks, sources, &mut reader, buffer);
                 Ok(Extracted::Window(window))
             })
         },
         |extracted| {
             resources.cancel.check()?;
-            sink(extracted)
+            sink(&extracted)?;
+            if let Extracted::Window(window) = extracted {
+                pooled().push(window.data);
+            }
+            Ok(())
         },
     )
 }

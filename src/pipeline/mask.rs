@@ -73,8 +73,8 @@ impl BlockSource for Masked<'_> {
         self.source.mapping(offset)
     }
 
-    fn done_with(&self, extent: Extent) {
-        self.source.done_with(extent);
+    fn is_cached(&self, extent: Extent) -> bool {
+        self.source.is_cached(extent)
     }
 }
 

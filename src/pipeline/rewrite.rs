@@ -65,8 +65,13 @@ pub fn rewrite<W: Write>(
         |emit| planner.plan(emit),
         || {
             let header = &header;
-            let (mut reader, mut encoder) = (FrameReader::new()?, Encoder::new(compression)?);
-            Ok(move |job: Job| put_together(header, &job, &mut reader, &mut encoder))
+            let mut tools = Tools {
+                reader: FrameReader::new()?,
+                encoder: Encoder::new(compression)?,
+                window: Vec::new(),
+                raw: Vec::new(),
+            };
+            Ok(move |job: Job| put_together(header, &job, &mut tools))
         },
         |output| {
             resources.cancel.check()?;
@@ -163,12 +168,15 @@ impl Planner<'_> {
     }
 }
 
-fn put_together(
-    header: &Header,
-    job: &Job,
-    reader: &mut FrameReader,
-    encoder: &mut Encoder,
-) -> Result<Output> {
+/// What a worker keeps between windows.
+struct Tools {
+    reader: FrameReader,
+    encoder: Encoder,
+    window: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+fn put_together(header: &Header, job: &Job, tools: &mut Tools) -> Result<Output> {
     let Job { leaf, blocks, .. } = job;
     let first = BlockIndex(blocks.start);
     let of_window = || blocks.clone().filter_map(|b| leaf.block(BlockIndex(b)));
@@ -182,21 +190,23 @@ fn put_together(
             Err(error) => return Err(error.clone()),
         };
         if frame.mask == job.needed && frame.first == first {
-            let copy = reader.copy(image, frame)?;
+            let copy = tools.reader.copy(image, frame)?;
             return Ok(Output::Window(window(Some(copy)), true));
         }
     }
-    let content = read_window(header, leaf, blocks, &job.sources, reader);
+    let (reader, room) = (&mut tools.reader, std::mem::take(&mut tools.window));
+    let content = read_window(header, leaf, blocks, &job.sources, reader, room);
     if let Some(error) = content.error {
         return Err(error);
     }
     let size = header.block_size.as_usize();
-    let mut raw = Vec::with_capacity(content.data.len());
+    tools.raw.clear();
     for (bytes, bit) in content.data.chunks(size).zip(0u32..) {
         if job.needed >> bit & 1 == 1 {
-            raw.extend_from_slice(bytes);
+            tools.raw.extend_from_slice(bytes);
         }
     }
-    let frame = encode_frame(&raw, job.needed, encoder)?;
+    tools.window = content.data;
+    let frame = encode_frame(&tools.raw, job.needed, &mut tools.encoder)?;
     Ok(Output::Window(window(Some(frame)), false))
 }

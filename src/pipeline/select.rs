@@ -46,15 +46,16 @@ impl Selection {
 
     /// How many bytes of `extent` lie in blocks that are taken.
     pub fn taken_in(&self, extent: Extent, block_size: BlockSize) -> u64 {
+        let first = block_size.index_of(extent.start).0;
         let last = extent.end().0.div_ceil(block_size.bytes());
-        let runs = self.take.runs_from(block_size.index_of(extent.start));
-        let runs = runs.take_while(|run| run.start < last);
-        runs.filter_map(|run| {
-            let place = |block: u64| ByteOffset(block.saturating_mul(block_size.bytes()));
-            Extent::between(place(run.start), place(run.end))?.intersect(extent)
-        })
-        .map(|taken| taken.len.0)
-        .sum()
+        self.take
+            .runs_in(first..last)
+            .filter_map(|run| {
+                let place = |block: u64| ByteOffset(block.saturating_mul(block_size.bytes()));
+                Extent::between(place(run.start), place(run.end))?.intersect(extent)
+            })
+            .map(|taken| taken.len.0)
+            .sum()
     }
 
     /// The bytes of `extent` that are not in use or were left out, ascending and apart.

@@ -134,9 +134,9 @@ fn restored(view: &ChainView) -> (Vec<u8>, Vec<Extent>) {
             match extracted {
                 Extracted::Unwanted { .. } => panic!("every block is wanted"),
                 Extracted::Run { first, count, .. } => {
-                    put(first.0, count, None);
+                    put(first.0, *count, None);
                 }
-                Extracted::Lost { first, count, .. } => lost.push(put(first.0, count, None)),
+                Extracted::Lost { first, count, .. } => lost.push(put(first.0, *count, None)),
                 Extracted::Window(window) => {
                     put(
                         window.first.0,

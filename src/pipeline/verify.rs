@@ -149,9 +149,9 @@ pub fn verify_disk(
             })
         },
         || {
-            let mut reader = FrameReader::new()?;
+            let (mut reader, mut buffer) = (FrameReader::new()?, Vec::new());
             Ok(move |job: Job| {
-                let found = check_window(header, &job, depth, &mut reader);
+                let found = check_window(header, &job, depth, &mut reader, &mut buffer);
                 Ok((found, header.extent_of(&job.blocks).len.0))
             })
         },
@@ -257,10 +257,23 @@ fn check_frame(
     losses(image.header(), lost)
 }
 
-fn check_window(header: &Header, job: &Job, depth: Depth, reader: &mut FrameReader) -> Vec<Damage> {
+fn check_window(
+    header: &Header,
+    job: &Job,
+    depth: Depth,
+    reader: &mut FrameReader,
+    buffer: &mut Vec<u8>,
+) -> Vec<Damage> {
     let lost = match depth {
         Depth::Deep => {
-            let window = read_window(header, &job.leaf, &job.blocks, &job.sources, reader);
+            let Job {
+                leaf,
+                blocks,
+                sources,
+            } = job;
+            let room = std::mem::take(buffer);
+            let window = read_window(header, leaf, blocks, sources, reader, room);
+            *buffer = window.data;
             match window.error {
                 Some(error) => window
                     .lost

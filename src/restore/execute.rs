@@ -2,8 +2,8 @@
 
 use super::plan::RestorePlan;
 use crate::base::{
-    BlockIndex, BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result,
-    outside, to_u64, to_usize,
+    BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, outside, to_u64,
+    to_usize,
 };
 use crate::block::{AlignedBuf, BlockSource, BlockTarget};
 use crate::chain::ChainView;
@@ -190,7 +190,7 @@ impl Run<'_> {
                     state,
                 } => {
                     let extent = header.extent_of(&(first.0..first.0 + count));
-                    self.write_run(extent, state)?;
+                    self.write_run(extent, *state)?;
                     extent.len.0
                 }
                 Extracted::Unwanted { first, count } => {
@@ -198,7 +198,7 @@ impl Run<'_> {
                     self.report.unchanged += extent.len.0;
                     extent.len.0
                 }
-                Extracted::Lost { error, .. } => return Err(error),
+                Extracted::Lost { error, .. } => return Err(error.clone()),
                 Extracted::Window(window) => self.write_window(window)?,
             };
             observer.event(Event::Advanced { bytes });
@@ -208,9 +208,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn write_window(&mut self, window: Window) -> Result<u64> {
-        if let Some(error) = window.error {
-            return Err(error);
+    fn write_window(&mut self, window: &Window) -> Result<u64> {
+        if let Some(error) = &window.error {
+            return Err(error.clone());
         }
         let header = self.view.image().header();
         let first = window.first.0;
@@ -246,9 +246,8 @@ impl Run<'_> {
         let header = self.view.image().header();
         let size = header.block_size.bytes();
         let blocks = imaged.start.0 / size..imaged.end().0.div_ceil(size);
-        let runs = only.runs_from(BlockIndex(blocks.start));
-        let runs = runs.take_while(|run| run.start < blocks.end);
-        let wanted: Vec<Extent> = runs
+        let wanted: Vec<Extent> = only
+            .runs_in(blocks)
             .filter_map(|run| header.extent_of(&run).intersect(imaged))
             .collect();
         let bytes: u64 = wanted.iter().map(|e| e.len.0).sum();
@@ -305,9 +304,8 @@ impl Run<'_> {
         let header = self.view.image().header();
         let size = header.block_size.bytes();
         let blocks = imaged.start.0 / size..imaged.end().0.div_ceil(size);
-        let runs = only.runs_from(BlockIndex(blocks.start));
-        let runs = runs.take_while(|run| run.start < blocks.end);
-        let wanted: Vec<Extent> = runs
+        let wanted: Vec<Extent> = only
+            .runs_in(blocks)
             .filter_map(|run| {
                 self.plan
                     .on_target(header.extent_of(&run))?

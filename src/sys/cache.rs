@@ -49,6 +49,54 @@ fn read_dontcache(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize>
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+/// `struct cachestat_range` of `include/uapi/linux/mman.h`.
+#[repr(C)]
+struct CacheRange {
+    offset: u64,
+    len: u64,
+}
+
+/// `struct cachestat` of `include/uapi/linux/mman.h`.
+#[repr(C)]
+#[derive(Default)]
+struct CacheState {
+    cached: u64,
+    dirty: u64,
+    under_write_back: u64,
+    evicted: u64,
+    recently_evicted: u64,
+}
+
+/// `__NR_cachestat` of `include/uapi/asm-generic/unistd.h` (Linux 6.5): the same on every architecture.
+const CACHESTAT: nix::libc::c_long = 451;
+
+/// Whether the page cache holds every page of the range; `false` where the kernel cannot tell.
+pub fn is_cached(file: &File, offset: u64, len: u64) -> bool {
+    let Ok(Some(page)) = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) else {
+        return false;
+    };
+    let (Ok(page), Some(end)) = (u64::try_from(page), offset.checked_add(len)) else {
+        return false;
+    };
+    if page == 0 || len == 0 {
+        return false;
+    }
+    let range = CacheRange { offset, len };
+    let mut state = CacheState::default();
+    // SAFETY: the descriptor is open; the kernel reads the one structure and fills the other, and both
+    // have the layout that it expects and outlive the call.
+    let result = unsafe {
+        nix::libc::syscall(
+            CACHESTAT,
+            file.as_raw_fd(),
+            &raw const range,
+            &raw mut state,
+            0u32,
+        )
+    };
+    result == 0 && state.cached >= end.div_ceil(page) - offset / page
+}
+
 /// Drops clean pages of the range from the page cache. A hint: failure does not matter.
 pub fn drop_cached(file: &File, start: u64, len: u64) {
     if let (Ok(start), Ok(len)) = (i64::try_from(start), i64::try_from(len)) {
@@ -69,5 +117,24 @@ pub fn start_write_back(file: &File, start: u64, len: u64) {
             len,
             nix::libc::SYNC_FILE_RANGE_WRITE,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn what_was_written_just_now_is_cached_and_a_hole_is_not() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[1; 100_000]).unwrap();
+        file.set_len(300_000).unwrap();
+        let known = is_cached(&file, 0, 1);
+        assert_eq!(is_cached(&file, 5000, 95_000), known);
+        assert!(!is_cached(&file, 5000, 200_000));
+        assert!(!is_cached(&file, 200_000, 10));
+        assert!(!is_cached(&file, 0, 0));
+        assert!(!is_cached(&file, u64::MAX, 10));
     }
 }

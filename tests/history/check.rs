@@ -112,17 +112,17 @@ pub(crate) fn restored(view: &ChainView, cells: &[Cell]) -> Vec<u64> {
                 state,
             } => {
                 assert_eq!(first.0, next);
-                let alike = |c: &Cell| c.state == state;
+                let alike = |c: &Cell| c.state == *state;
                 assert!(
-                    cells[range(next, count)].iter().all(alike),
+                    cells[range(next, *count)].iter().all(alike),
                     "{name}: {state:?} at {next}"
                 );
-                count
+                *count
             }
             Extracted::Lost { first, count, .. } => {
                 assert_eq!(first.0, next);
                 lost.extend(next..next + count);
-                count
+                *count
             }
             Extracted::Window(window) => {
                 assert_eq!(window.first.0, next);
