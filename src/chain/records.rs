@@ -16,6 +16,7 @@ use uuid::Uuid;
 /// What the names of notes begin with; behind it stand 32 hexadecimal digits.
 const PROTECTED: &str = "protected-";
 const VERIFIED: &str = "verified-";
+pub(super) const MERGING: &str = "merging-";
 /// What the names of notes end with.
 const SUFFIX: &str = ".json";
 
@@ -197,6 +198,7 @@ impl Records {
             match Note::of(&name) {
                 None => {}
                 Some(Note::Verified) => results.push(name),
+                Some(Note::Merging(_)) => {}
                 Some(Note::Odd) => records.unreadable.push(name),
                 Some(Note::Protected(id)) => match read(store, &name, &mut budget) {
                     Reading::Gone => {}
@@ -265,31 +267,34 @@ impl Records {
 }
 
 /// What a file is by its name.
-enum Note {
+pub(super) enum Note {
     Protected(Uuid),
     Verified,
+    /// A merge into this image is under way.
+    Merging(Uuid),
     /// Called like a note, but with something else than an id.
     Odd,
 }
 
 impl Note {
-    fn of(name: &FileName) -> Option<Note> {
+    pub(super) fn of(name: &FileName) -> Option<Note> {
         let stem = name.as_str().strip_suffix(SUFFIX)?;
         let id = |digits: &str| {
             let plain = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
             Uuid::try_parse(digits).ok().filter(|_| plain)
         };
-        match stem.strip_prefix(PROTECTED) {
-            Some(digits) => Some(id(digits).map_or(Note::Odd, Note::Protected)),
-            None => {
-                let digits = stem.strip_prefix(VERIFIED)?;
-                Some(id(digits).map_or(Note::Odd, |_| Note::Verified))
-            }
+        if let Some(digits) = stem.strip_prefix(PROTECTED) {
+            return Some(id(digits).map_or(Note::Odd, Note::Protected));
         }
+        if let Some(digits) = stem.strip_prefix(MERGING) {
+            return Some(id(digits).map_or(Note::Odd, Note::Merging));
+        }
+        let digits = stem.strip_prefix(VERIFIED)?;
+        Some(id(digits).map_or(Note::Odd, |_| Note::Verified))
     }
 }
 
-fn name_of(prefix: &str, id: Uuid) -> Result<FileName> {
+pub(super) fn name_of(prefix: &str, id: Uuid) -> Result<FileName> {
     FileName::new(format!("{prefix}{}{SUFFIX}", id.simple()))
 }
 
@@ -361,7 +366,7 @@ impl Found {
 }
 
 /// How reading a note ended.
-enum Reading<T> {
+pub(super) enum Reading<T> {
     Whole(T),
     /// Another run has removed it.
     Gone,
@@ -369,7 +374,11 @@ enum Reading<T> {
 }
 
 /// Reads a note and takes its length off `budget`, in bytes.
-fn read<T: DeserializeOwned>(store: &dyn Store, name: &FileName, budget: &mut u64) -> Reading<T> {
+pub(super) fn read<T: DeserializeOwned>(
+    store: &dyn Store,
+    name: &FileName,
+    budget: &mut u64,
+) -> Reading<T> {
     let file = match store.open(name) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Reading::Gone,
@@ -387,20 +396,20 @@ fn read<T: DeserializeOwned>(store: &dyn Store, name: &FileName, budget: &mut u6
     serde_json::from_slice(&bytes).map_or(Reading::Unreadable, Reading::Whole)
 }
 
-fn encode(note: &impl Serialize) -> Result<Vec<u8>> {
+pub(super) fn encode(note: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(note)
         .map_err(|e| Error::new(ErrorKind::Internal, "encode", "a note").caused_by(e))
 }
 
 /// Writes and publishes a whole note.
-fn fill(mut upload: Box<dyn Upload>, store: &dyn Store, bytes: &[u8]) -> Result<()> {
+pub(super) fn fill(mut upload: Box<dyn Upload>, store: &dyn Store, bytes: &[u8]) -> Result<()> {
     let outcome = upload.write_all(bytes);
     outcome.map_err(|e| write_error(store.name(), e))?;
     upload.publish()
 }
 
 /// Removes a note, which another run may have done already.
-fn remove(store: &dyn Store, name: &FileName) -> Result<()> {
+pub(super) fn remove(store: &dyn Store, name: &FileName) -> Result<()> {
     match store.remove(name) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         outcome => outcome,

@@ -3,7 +3,7 @@
 use super::images::lock;
 use super::removal::{check_readable, check_settled, execute, settle};
 use super::{Context, ImageRecord};
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorKind, Event, Result};
 use crate::chain::{Catalog, Image, Records, plan_removal};
 use crate::store::{LocalStore, LockMode, Store};
 use serde::Serialize;
@@ -76,9 +76,29 @@ pub fn run_in(
     request: &MergeRequest,
 ) -> Result<MergeReport> {
     let _lock = lock(store.as_ref(), LockMode::Exclusive, "merge")?;
-    settle(context, store)?;
+    // Which image is meant is decided first: what is finished now may change what a place in the
+    // history means.
+    let before = Catalog::load(store.as_ref())?;
+    let wanted = request.range.split_once("..").map(|(_, into)| into);
+    let wanted = wanted.and_then(|into| before.find(into, &super::time_zone()).ok());
+    let settled = settle(context, store)?;
     let catalog = Catalog::load(store.as_ref())?;
     check_settled(&catalog, store.as_ref())?;
+    if let Some(into) = wanted {
+        let id = into.header.id;
+        if let Some((_, absorbed)) = settled.merged.iter().find(|(of, _)| *of == id) {
+            let finished = "a merge into this image had been interrupted and is finished now; \
+                            nothing else was done";
+            context.observer.event(Event::Warning(finished.to_owned()));
+            return Ok(MergeReport {
+                into: ImageRecord::of(into),
+                absorbs: absorbed.iter().map(ImageRecord::of).collect(),
+                result: catalog.by_id(id).map(ImageRecord::of),
+                copied_frames: 0,
+                encoded_frames: 0,
+            });
+        }
+    }
     let (into, absorbs) = chosen(store.as_ref(), &catalog, request)?;
     let unwanted = absorbs.iter().map(|i| i.header.id).collect();
     let removal = plan_removal(&catalog, &unwanted);

@@ -108,7 +108,7 @@ pub fn run_in(
     let _lock = lock(store.as_ref(), LockMode::Exclusive, "prune")?;
     let before = free(store.as_ref())?;
     let mut warnings: Vec<String> = Vec::new();
-    for note in settle(context, store)? {
+    for note in settle(context, store)?.removed {
         warnings.push(format!("removed what an interrupted run left: {note}"));
     }
     let catalog = Catalog::load(store.as_ref())?;

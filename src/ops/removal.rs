@@ -3,7 +3,10 @@
 use super::Context;
 use super::place::file_name;
 use crate::base::{Error, ErrorKind, Event, Phase, Result};
-use crate::chain::{Catalog, ChainView, Image, Lineage, Merge, Removal};
+use crate::chain::{
+    BegunMerge, Catalog, ChainView, Image, Lineage, Merge, Records, Removal, begin_merge,
+    begun_merges, end_merge, plan_removal,
+};
 use crate::image::{Compression, Header, ImageWriter, Kind, Parent};
 use crate::pipeline::{Depth, Sample, rewrite, verify_file};
 use crate::store::{FileName, Store};
@@ -24,13 +27,25 @@ pub(super) struct Removed {
     pub(super) failures: Vec<String>,
 }
 
-/// Brings to an end what an interrupted run left: files whose place another one has taken, go. To be
-/// called under an exclusive lock. Returns what was done, for a message.
+/// What an interrupted run had left, and what became of it.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// What was removed, for a message.
+    pub(super) removed: Vec<String>,
+    /// Images that had taken in others, and those of them that were still there.
+    pub(super) merged: Vec<(Uuid, Vec<Image>)>,
+}
+
+/// Brings to an end what an interrupted run left: files whose place another one has taken, go, and so
+/// do the images that a merge had taken in. To be called under an exclusive lock.
 ///
 /// # Errors
 /// `Destination`, `Interrupted`, `Terminated`.
-pub(super) fn settle(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Vec<String>> {
-    let mut notes = store.clean_up()?;
+pub(super) fn settle(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Settled> {
+    let mut settled = Settled {
+        removed: store.clean_up()?,
+        merged: Vec::new(),
+    };
     let catalog = Catalog::load(store.as_ref())?;
     for old in &catalog.replaced {
         let Some(new) = catalog.by_id(old.header.id) else {
@@ -39,7 +54,8 @@ pub(super) fn settle(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Ve
         match check(context, store, catalog.lineage(new)) {
             Ok(()) => {
                 store.remove(&old.file)?;
-                notes.push(format!("{}, which {} replaces", old.file, new.file));
+                let note = format!("{}, which {} replaces", old.file, new.file);
+                settled.removed.push(note);
             }
             Err(e) if is_damage(&e) => {
                 let note = format!(
@@ -51,7 +67,42 @@ pub(super) fn settle(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Ve
             Err(e) => return Err(e),
         }
     }
-    Ok(notes)
+    settle_merges(store, &mut settled)?;
+    Ok(settled)
+}
+
+/// Finishes the merges whose new file stands, and forgets the others.
+fn settle_merges(store: &Arc<dyn Store>, settled: &mut Settled) -> Result<()> {
+    for BegunMerge { into, absorbs } in begun_merges(store.as_ref())? {
+        let catalog = Catalog::load(store.as_ref())?;
+        let two_files = catalog.replaced.iter().any(|i| i.header.id == into);
+        if two_files || !catalog.broken.is_empty() {
+            // What stands is not known for certain; a later run will know.
+            continue;
+        }
+        let stands = catalog.by_id(into).map(|image| catalog.lineage(image));
+        let stands = stands.filter(|lineage| lineage.check().is_ok());
+        let needs = |i: &Image| absorbs.contains(&i.header.id);
+        if stands.is_some_and(|lineage| !lineage.images.iter().any(needs)) {
+            let protected = Records::load(store.as_ref())?.protected;
+            let goes = |id: &&Uuid| !protected.contains_key(id);
+            let unwanted = absorbs.iter().filter(goes).copied().collect();
+            let mut gone = Vec::new();
+            // Only what nothing builds on: since then, something may.
+            for id in plan_removal(&catalog, &unwanted).remove {
+                if let Some(image) = catalog.by_id(id) {
+                    store.remove(&image.file)?;
+                    let note = format!("{}, which was merged into another", image.file);
+                    settled.removed.push(note);
+                    gone.push(image.clone());
+                }
+            }
+            gone.reverse();
+            settled.merged.push((into, gone));
+        }
+        end_merge(store.as_ref(), into)?;
+    }
+    Ok(())
 }
 
 fn is_damage(e: &Error) -> bool {
@@ -127,6 +178,7 @@ pub(super) fn execute(
         remove(store, catalog, *id, &mut done)?;
     }
     for merge in &removal.merges {
+        begin_merge(store.as_ref(), merge.image, &merge.absorbs)?;
         match merge_one(context, store, merge, &mut done) {
             Ok(()) => {
                 for id in &merge.absorbs {
@@ -137,8 +189,13 @@ pub(super) fn execute(
                 "{} images stay that should have been merged: {e}",
                 merge.absorbs.len()
             )),
-            Err(e) => return Err(e),
+            Err(e) => {
+                // As far as that can be done now: the next run does it otherwise.
+                let _ = settle_merges(store, &mut Settled::default());
+                return Err(e);
+            }
         }
+        end_merge(store.as_ref(), merge.image)?;
     }
     Ok(done)
 }

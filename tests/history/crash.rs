@@ -86,7 +86,9 @@ fn what_a_damaged_merged_image_was_made_of_stays() {
         let rehearsed = rehearse(&CHAIN[..2], |_| {}, |_| Deed::Prune(last(1)));
         let publish = |op: &Op| matches!(op, Op::Publish(_));
         let deed_ops = &rehearsed.ops[rehearsed.start..];
-        let published = deed_ops.iter().position(publish).unwrap();
+        // First comes the note that the merge has begun.
+        let mut published = (0..).zip(deed_ops).filter(|(_, op)| publish(op));
+        let published: usize = published.nth(1).unwrap().0;
         let memory = replay(&rehearsed.ops[..rehearsed.start + published + 1]);
         let store: Arc<dyn Store> = Arc::new(memory.clone());
         let catalog = check::whole_catalog(&store);
