@@ -32,6 +32,9 @@ struct PageKey {
     index: u64,
 }
 
+/// Which image, and the number of the leaf.
+type LeafKey = (usize, u64);
+
 /// The disk that an image stands for, readable anywhere. Every block is compared with its digest
 /// when it is read; one that does not match is an error, never data.
 ///
@@ -43,8 +46,7 @@ pub struct ChainView {
     image: Arc<ImageReader>,
     geometry: Geometry,
     pages: Mutex<Recent<PageKey, Page>>,
-    /// By image and leaf.
-    frames: Mutex<Recent<(usize, u64), Arc<[FrameRef]>>>,
+    frames: Mutex<Recent<LeafKey, Arc<[FrameRef]>>>,
 }
 
 /// What a read keeps between windows.
