@@ -27,6 +27,10 @@ pub struct BackupTotals {
     pub parent_lost: u64,
 }
 
+/// So many windows are handed to a worker at once where it reads them itself: fewer are not worth waking
+/// the others for.
+const BATCH: usize = 4;
+
 /// A window to encode.
 struct Job {
     first: BlockIndex,
@@ -45,11 +49,13 @@ struct WindowContent {
 
 enum Output {
     Run(Run),
-    Window {
-        window: EncodedWindow,
-        len: usize,
-        unreadable: Vec<Extent>,
-    },
+    Windows(Vec<Encoded>),
+}
+
+struct Encoded {
+    window: EncodedWindow,
+    len: usize,
+    unreadable: Vec<Extent>,
 }
 
 /// Blocks without content, not read.
@@ -102,7 +108,7 @@ pub fn write_blocks<W: Write>(
     let lost = &parent_lost;
     ordered::run(
         resources.threads,
-        resources.tickets(header.window_len()),
+        resources.tickets(header.window_len() * BATCH),
         move |emit| {
             planner.plan(emit, &resources)?;
             lost.store(planner.parent.lost(), Ordering::Relaxed);
@@ -110,7 +116,12 @@ pub fn write_blocks<W: Write>(
         },
         || {
             let (mut encoder, mut scratch) = (Encoder::new(compression)?, Vec::new());
-            Ok(move |job| encode(disk, job, &mut encoder, &mut scratch))
+            Ok(move |jobs: Vec<Job>| {
+                let encoded = jobs
+                    .into_iter()
+                    .map(|job| encode(disk, job, &mut encoder, &mut scratch));
+                encoded.collect::<Result<_>>().map(Output::Windows)
+            })
         },
         |output| {
             resources.cancel.check()?;
@@ -128,7 +139,7 @@ fn encode(
     job: Job,
     encoder: &mut Encoder,
     scratch: &mut Vec<u8>,
-) -> Result<Output> {
+) -> Result<Encoded> {
     let content = match job.content {
         Some(content) => content,
         None => disk.read(job.first.0, job.count)?,
@@ -138,7 +149,7 @@ fn encode(
     let Job { first, base, .. } = job;
     let window = encode_window(disk.header, first, bytes, &known, &base, encoder, scratch)?;
     disk.pool().push(content.data);
-    Ok(Output::Window {
+    Ok(Encoded {
         window,
         len: content.len,
         unreadable: content.unreadable,
@@ -156,18 +167,21 @@ fn consume<W: Write>(
             writer.push_run(run.state, run.since, run.count)?;
             observer.event(Event::Advanced { bytes: run.bytes });
         }
-        Output::Window {
-            window,
-            len,
-            unreadable,
-        } => {
-            writer.push_window(&window)?;
-            totals.read += to_u64(len);
-            unreadable
-                .iter()
-                .for_each(|e| observer.event(Event::Unreadable(*e)));
-            totals.unreadable.extend(unreadable);
-            observer.event(Event::Advanced { bytes: to_u64(len) });
+        Output::Windows(windows) => {
+            for Encoded {
+                window,
+                len,
+                unreadable,
+            } in windows
+            {
+                writer.push_window(&window)?;
+                totals.read += to_u64(len);
+                unreadable
+                    .iter()
+                    .for_each(|e| observer.event(Event::Unreadable(*e)));
+                totals.unreadable.extend(unreadable);
+                observer.event(Event::Advanced { bytes: to_u64(len) });
+            }
         }
     }
     Ok(())
@@ -235,10 +249,10 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn plan(&self, emit: &mut Emit<Job, Output>, resources: &Resources<'_>) -> Result<()> {
+    fn plan(&self, emit: &mut Emit<Vec<Job>, Output>, resources: &Resources<'_>) -> Result<()> {
         let windows = self.disk.header.window_blocks();
         let blocks = self.disk.header.blocks();
-        let mut run = PendingRun::default();
+        let (mut run, mut batch) = (PendingRun::default(), Vec::new());
         let mut zero_until = ByteOffset(0);
         let mut data_until = ByteOffset(0);
         let mut at = 0;
@@ -248,6 +262,7 @@ impl Planner<'_> {
                 .runs_free(at)
                 .unwrap_or_else(|| windows.min(blocks - at));
             if self.disk.selection.take.count_in(at..at + count) == 0 {
+                flush(&mut batch, emit)?;
                 self.unread_run(at, count, &mut run, emit)?;
                 at += count;
                 continue;
@@ -261,14 +276,21 @@ impl Planner<'_> {
             }
             let zeros = self.whole_zero_windows(at, zero_until);
             if zeros > 0 {
+                flush(&mut batch, emit)?;
                 self.unread_run(at, zeros, &mut run, emit)?;
                 at += zeros;
                 continue;
             }
             run.flush(emit)?;
-            emit.job(self.window(at, count)?)?;
+            let job = self.window(at, count)?;
+            let was_read = job.content.is_some();
+            batch.push(job);
+            if was_read || batch.len() == BATCH {
+                emit.job(std::mem::take(&mut batch))?;
+            }
             at += count;
         }
+        flush(&mut batch, emit)?;
         run.flush(emit)
     }
 
@@ -307,7 +329,7 @@ impl Planner<'_> {
         at: u64,
         count: u64,
         run: &mut PendingRun,
-        emit: &mut Emit<Job, Output>,
+        emit: &mut Emit<Vec<Job>, Output>,
     ) -> Result<()> {
         let Selection { take, blank, .. } = self.disk.selection;
         let last = at + count;
@@ -421,12 +443,19 @@ impl<'a> Parent<'a> {
     }
 }
 
+fn flush(batch: &mut Vec<Job>, emit: &mut Emit<Vec<Job>, Output>) -> Result<()> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    emit.job(std::mem::take(batch))
+}
+
 /// Neighbouring runs of one state and image, joined before they are passed on.
 #[derive(Default)]
 struct PendingRun(Option<Run>);
 
 impl PendingRun {
-    fn add(&mut self, new: Run, emit: &mut Emit<Job, Output>) -> Result<()> {
+    fn add(&mut self, new: Run, emit: &mut Emit<Vec<Job>, Output>) -> Result<()> {
         match &mut self.0 {
             Some(run) if run.state == new.state && run.since == new.since => {
                 run.count += new.count;
@@ -441,7 +470,7 @@ impl PendingRun {
         }
     }
 
-    fn flush(&mut self, emit: &mut Emit<Job, Output>) -> Result<()> {
+    fn flush(&mut self, emit: &mut Emit<Vec<Job>, Output>) -> Result<()> {
         match self.0.take() {
             Some(run) => emit.ready(Output::Run(run)),
             None => Ok(()),
