@@ -6,7 +6,7 @@
 use diskstrata::base::{BlockSize, ByteLen, ByteOffset, Error, to_u64};
 use diskstrata::chain::ChainView;
 use diskstrata::image::{
-    Base, Block, BlockState, BlockTable, ByteRange, Compression, Encoder, Header, ImageReader,
+    Base, Block, BlockState, BlockStates, ByteRange, Compression, Encoder, Header, ImageReader,
     ImageWriter, Info, Kind, Parent, Piece, SourceInfo, Summary, encode_window,
 };
 use diskstrata::store::{FileName, LocalStore, Store};

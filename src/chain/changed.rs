@@ -2,7 +2,7 @@
 
 use super::view::ChainView;
 use crate::base::Result;
-use crate::image::{BlockState, BlockTable, Body, Content, PagePlace};
+use crate::image::{BlockState, BlockStates, BlockTable, Body, Content, PagePlace};
 use std::ops::Range;
 
 /// Calls `each` for every run of blocks of one state that the image recorded after its parent,

@@ -2,7 +2,9 @@
 
 use super::view::ChainView;
 use crate::base::{BlockIndex, Error, ErrorKind, Result};
-use crate::image::{Block, BlockState, BlockTable, Body, Content, Node, Page, PagePlace, Piece};
+use crate::image::{
+    Block, BlockState, BlockStates, BlockTable, Body, Content, Node, Page, PagePlace, Piece,
+};
 use std::ops::Range;
 
 /// A run of blocks that differ alike.

@@ -10,8 +10,9 @@ use crate::base::{
 use crate::block::{BlockSource, Mapping};
 use crate::image::limits::NODE_CHILDREN;
 use crate::image::{
-    Block, BlockTable, Body, Child, Content, FrameReader, FrameRef, Header, ImageReader, Leaf,
-    Node, OlderFiles, Page, PagePlace, Piece, RecordRef, Source, frame_of, read_window, span_of,
+    Block, BlockStates, BlockTable, Body, Child, Content, FrameReader, FrameRef, FrameSource,
+    Header, ImageReader, Leaf, Node, OlderFiles, Page, PagePlace, Piece, RecordRef, Source,
+    frame_of, read_window, span_of,
 };
 use crate::store::Store;
 use std::ops::Range;
@@ -283,17 +284,19 @@ fn content_run(leaf: &Leaf, block: BlockIndex) -> (u64, bool) {
     (block.0 + to_u64(more.count()), with)
 }
 
-impl BlockTable for ChainView {
-    fn title(&self) -> &str {
-        self.image.name()
-    }
-
+impl BlockStates for ChainView {
     fn header(&self) -> &Header {
         self.image.header()
     }
 
     fn piece(&self, block: BlockIndex) -> Piece {
         self.piece_in(self.files.point(), block)
+    }
+}
+
+impl BlockTable for ChainView {
+    fn title(&self) -> &str {
+        self.image.name()
     }
 
     fn top(&self) -> Result<Page> {
@@ -332,7 +335,9 @@ impl BlockTable for ChainView {
             let frame = self.frame_of(leaf, block.since, BlockIndex(index));
             let known = frame.as_ref().ok().and_then(|(image, frame)| {
                 sources.iter().position(|s| match &s.frame {
-                    Ok((other, same)) => Arc::ptr_eq(other, image) && same == frame,
+                    Ok((other, same)) => {
+                        std::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(image)) && same == frame
+                    }
                     Err(_) => false,
                 })
             });
@@ -389,12 +394,12 @@ impl ChainView {
         leaf: &Leaf,
         since: u32,
         block: BlockIndex,
-    ) -> Result<(Arc<ImageReader>, FrameRef)> {
+    ) -> Result<(Arc<dyn FrameSource>, FrameRef)> {
         let link = self.holder(since)?;
         let frames = self.frames_in(link, leaf.index())?;
         let frame = frame_of(&frames, block).copied();
         let frame = frame.ok_or_else(|| self.files.misfit(link, 0, leaf.index()))?;
-        Ok((self.files.reader(link)?, frame))
+        Ok((self.files.reader(link)? as _, frame))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What may be typed. The help texts, completions and manual pages all come from here.
 
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Image disks and partitions, and write them back so that the machine boots again.
 #[derive(Debug, Parser)]
@@ -17,7 +17,9 @@ Examples:
   strata list --store /mnt/usb
   strata prune --keep-daily 7 --keep-weekly 4 --dry-run --store /mnt/usb
   strata verify latest --deep --store /mnt/usb
-  strata restore latest /dev/sdb --store /mnt/usb")]
+  strata restore latest /dev/sdb --store /mnt/usb
+  strata backup /dev/sda --store - | ssh nas 'cat > sda.strata'
+  ssh nas cat sda.strata | strata restore - /dev/sdb")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -45,9 +47,23 @@ pub(crate) struct OutputArgs {
 /// Where images are.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StoreArg {
-    /// Folder that holds the images.
+    /// Folder that holds the images. A backup into - writes a full image to standard output.
     #[arg(long, value_name = "FOLDER", env = "STRATA_STORE")]
     pub(crate) store: Option<PathBuf>,
+}
+
+impl Verb {
+    /// Whether standard output is for an image or a disk, so that all that is said must go elsewhere.
+    pub(crate) fn writes_data(&self) -> bool {
+        match self {
+            Verb::Backup(args) => {
+                let into_pipe = args.store.store.as_deref() == Some(Path::new("-"));
+                into_pipe && !args.dry_run
+            }
+            Verb::Export(args) => args.file == "-",
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -143,8 +159,8 @@ pub(crate) struct BackupArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// The image: an id or its start, latest, SET@latest, SET@-2 (two before the newest), a time, SET@TIME, or the
-    /// path of a file.
+    /// The image: an id or its start, latest, SET@latest, SET@-2 (two before the newest), a time, SET@TIME, the
+    /// path of a file, or - for one that comes through standard input.
     pub(crate) image: String,
     #[command(flatten)]
     pub(crate) store: StoreArg,
@@ -166,7 +182,8 @@ pub(crate) struct MapArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Images to check, each with all that it builds on [default: all of the store].
+    /// Images to check, each with all that it builds on, or - for one that comes through standard input
+    /// [default: all of the store].
     #[arg(value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
     #[command(flatten)]
@@ -187,8 +204,8 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
-    /// The image: an id or its start, latest, SET@latest, SET@-2 (two before the newest), a time, SET@TIME, or the
-    /// path of a file.
+    /// The image: an id or its start, latest, SET@latest, SET@-2 (two before the newest), a time, SET@TIME, the
+    /// path of a file, or - for one that comes through standard input.
     pub(crate) image: String,
     /// What to overwrite: a path, a name below /dev/disk/by-id, a serial number, or a file, which is
     /// created when it does not exist.

@@ -5,6 +5,7 @@ mod confirm;
 mod generate;
 mod history;
 mod new_file;
+mod pipe;
 mod progress;
 mod render;
 mod values;
@@ -30,7 +31,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
-    let output = cli.output;
+    let (output, aside) = (cli.output, cli.verb.writes_data());
     crate::ops::prepare_process();
     let cancel = Cancel::new();
     let progress = Progress::new(output);
@@ -39,7 +40,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
-            render::error(&e, output);
+            render::error(&e, output, aside);
             ExitCode::from(e.kind().exit_code())
         }
     }
@@ -70,12 +71,15 @@ fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
             render::show(output, &listing, || render::listing(&listing, output))
         }
         Verb::Show(args) => {
-            let shown = ops::show::show(
-                &context,
-                args.store.store.as_deref(),
-                &args.image,
-                args.changed,
-            )?;
+            let shown = match pipe::is_pipe(&args.image) {
+                true => pipe::show(&context, &args)?,
+                false => ops::show::show(
+                    &context,
+                    args.store.store.as_deref(),
+                    &args.image,
+                    args.changed,
+                )?,
+            };
             render::show(output, &shown, || render::shown(&shown, output))
         }
         Verb::Map(args) => map(&context, &args, output),
@@ -134,10 +138,18 @@ fn backup(
             render::backup_plan(&plan)
         });
     }
-    let report = ops::backup::run(context, &request)?;
+    let into_pipe = request.into_pipe();
+    let report = match into_pipe {
+        true => pipe::backup(context, &request)?,
+        false => ops::backup::run(context, &request)?,
+    };
     progress.finish();
     progress.warn_rest(&report.warnings);
-    render::done(output, &report, || render::backup(&report, output))?;
+    if into_pipe {
+        render::done_aside(output, &report, || render::backup(&report, output))?;
+    } else {
+        render::done(output, &report, || render::backup(&report, output))?;
+    }
     Ok(if report.unreadable.is_empty() {
         0
     } else {
@@ -182,7 +194,10 @@ fn verify(
             .transpose()?,
         against: args.against,
     };
-    let report = ops::verify::verify(context, &request)?;
+    let report = match request.images.iter().any(|i| pipe::is_pipe(i)) {
+        true => pipe::verify(context, &request)?,
+        false => ops::verify::verify(context, &request)?,
+    };
     progress.finish();
     render::done(output, &report, || render::verified(&report, output))?;
     Ok(if report.is_damaged() {
@@ -214,7 +229,10 @@ fn restore(
         holds: args.holds,
         read_back: !args.no_read_back,
     };
-    let prepared = ops::restore::prepare(context, &request)?;
+    let prepared = match pipe::is_pipe(&request.image) {
+        true => ops::restore::prepare_piped(context, &request, pipe::input(context)?)?,
+        false => ops::restore::prepare(context, &request)?,
+    };
     let preview = &prepared.preview;
     if args.dry_run {
         render::show(output, &render::Plan { plan: preview }, || {

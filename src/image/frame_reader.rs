@@ -6,7 +6,38 @@ use super::reader::ImageReader;
 use super::record::{Codec, Place, RecordHeader};
 use super::trailer::RecordRef;
 use super::window::EncodedFrame;
-use crate::base::{Result, to_usize};
+use crate::base::{Error, Result, to_usize};
+
+/// What frames are read from: a file, or what came out of a pipe.
+pub trait FrameSource: Send + Sync {
+    /// Reads the record of `frame` to the beginning of `stored`, which only grows, and checks that it is
+    /// that one and whole.
+    ///
+    /// # Errors
+    /// `Damaged`, naming the position in the image.
+    fn record(&self, frame: &FrameRef, stored: &mut Vec<u8>) -> Result<RecordHeader>;
+
+    /// The error for `frame` when its content is not what the table says, and `why`.
+    fn damage(&self, frame: &FrameRef, why: &str) -> Error;
+}
+
+impl FrameSource for ImageReader {
+    fn record(&self, frame: &FrameRef, stored: &mut Vec<u8>) -> Result<RecordHeader> {
+        let place = Place::Frame {
+            first: frame.first.0,
+            mask: frame.mask,
+        };
+        let at = RecordRef {
+            offset: frame.offset,
+            stored_len: frame.stored_len,
+        };
+        self.read_record(place, at, stored)
+    }
+
+    fn damage(&self, frame: &FrameRef, why: &str) -> Error {
+        self.damaged_at("read", frame.offset, why)
+    }
+}
 
 /// Buffers and a decoder for reading one frame after the other.
 #[derive(Debug)]
@@ -35,8 +66,8 @@ impl FrameReader {
     ///
     /// # Errors
     /// `Damaged`, naming the position in the file.
-    pub fn check(&mut self, image: &ImageReader, frame: &FrameRef) -> Result<()> {
-        self.fetch(image, frame).map(drop)
+    pub fn check(&mut self, source: &dyn FrameSource, frame: &FrameRef) -> Result<()> {
+        self.fetch(source, frame).map(drop)
     }
 
     /// Reads and decodes `frame`; its blocks are in [`FrameReader::blocks`] then, not yet compared with
@@ -44,8 +75,8 @@ impl FrameReader {
     ///
     /// # Errors
     /// `Damaged`, naming the position in the file, when the frame is lost as a whole.
-    pub fn read(&mut self, image: &ImageReader, frame: &FrameRef) -> Result<()> {
-        let record = self.fetch(image, frame)?;
+    pub fn read(&mut self, source: &dyn FrameSource, frame: &FrameRef) -> Result<()> {
+        let record = self.fetch(source, frame)?;
         if record.codec != Codec::Raw {
             let len = to_usize(u64::from(record.raw_len));
             if self.decoded.len() < len {
@@ -54,7 +85,7 @@ impl FrameReader {
             let stored = record.payload(&self.stored);
             self.decoder
                 .decode(record.codec, stored, &mut self.decoded[..len])
-                .ok_or_else(|| malformed(image, frame))?;
+                .ok_or_else(|| malformed(source, frame))?;
         }
         self.last = Some(record);
         Ok(())
@@ -67,22 +98,22 @@ impl FrameReader {
     /// As [`FrameReader::read`]; `out` may hold anything then.
     pub fn read_into(
         &mut self,
-        image: &ImageReader,
+        source: &dyn FrameSource,
         frame: &FrameRef,
         out: &mut [u8],
     ) -> Result<()> {
-        let record = self.fetch(image, frame)?;
+        let record = self.fetch(source, frame)?;
         self.decoder
             .decode(record.codec, record.payload(&self.stored), out)
-            .ok_or_else(|| malformed(image, frame))
+            .ok_or_else(|| malformed(source, frame))
     }
 
     /// Reads `frame` as it is stored, for another image.
     ///
     /// # Errors
     /// `Damaged`, naming the position in the file, when its checksum is wrong.
-    pub fn copy(&mut self, image: &ImageReader, frame: &FrameRef) -> Result<EncodedFrame> {
-        let record = self.fetch(image, frame)?;
+    pub fn copy(&mut self, source: &dyn FrameSource, frame: &FrameRef) -> Result<EncodedFrame> {
+        let record = self.fetch(source, frame)?;
         Ok(EncodedFrame {
             mask: frame.mask,
             codec: record.codec,
@@ -104,20 +135,12 @@ impl FrameReader {
         }
     }
 
-    fn fetch(&mut self, image: &ImageReader, frame: &FrameRef) -> Result<RecordHeader> {
+    fn fetch(&mut self, source: &dyn FrameSource, frame: &FrameRef) -> Result<RecordHeader> {
         self.last = None;
-        let place = Place::Frame {
-            first: frame.first.0,
-            mask: frame.mask,
-        };
-        let at = RecordRef {
-            offset: frame.offset,
-            stored_len: frame.stored_len,
-        };
-        image.read_record(place, at, &mut self.stored)
+        source.record(frame, &mut self.stored)
     }
 }
 
-fn malformed(image: &ImageReader, frame: &FrameRef) -> crate::base::Error {
-    image.damaged_at("decode", frame.offset, "its compressed data is malformed")
+fn malformed(source: &dyn FrameSource, frame: &FrameRef) -> Error {
+    source.damage(frame, "its compressed data is malformed")
 }

@@ -18,6 +18,7 @@ mod record;
 mod resolved;
 mod salvage;
 mod state;
+mod stream;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -28,7 +29,7 @@ mod window;
 mod writer;
 
 pub use codec::{Compression, Decoder, Encoder};
-pub use frame_reader::FrameReader;
+pub use frame_reader::{FrameReader, FrameSource};
 pub use header::{HEADER_LEN, Header, Kind, Parent};
 pub use info::{
     BlockCounts, ByteRange, HostInfo, Info, InsideInfo, PartitionInfo, RawTable, SourceInfo,
@@ -39,9 +40,10 @@ pub use node::{Child, Node, PagePlace};
 pub use page::{Body, Content, Page};
 pub use reader::ImageReader;
 pub use record::RECORD_HEADER_LEN;
-pub use resolved::{BlockTable, OlderFiles, Piece, Source, Window, read_window};
+pub use resolved::{BlockStates, BlockTable, OlderFiles, Piece, Source, Window, read_window};
 pub use salvage::{Salvaged, salvage};
 pub use state::{Block, BlockState};
+pub use stream::{Beginning, Ending, ImageStream, StreamLeaf, StreamPiece};
 pub use trailer::{RecordRef, TRAILER_LEN};
 pub use tree::span_of;
 pub use walk::FilePiece;

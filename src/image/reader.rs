@@ -263,9 +263,4 @@ impl ImageReader {
         let subject = format!("{} at byte {offset}", self.name());
         Error::new(ErrorKind::Damaged, operation, subject).because(why)
     }
-
-    /// The error for `frame` when its content is not what the table says.
-    pub fn damage_in_frame(&self, frame: &FrameRef, why: &str) -> Error {
-        self.damaged_at("read", frame.offset, why)
-    }
 }

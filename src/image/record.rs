@@ -57,7 +57,7 @@ pub(super) enum Codec {
 
 /// One record header. Section 3 of `docs/format.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RecordHeader {
+pub struct RecordHeader {
     pub(super) place: Place,
     pub(super) codec: Codec,
     /// Length of the payload in the file.

@@ -1,12 +1,11 @@
 //! The blocks of a disk as an image sees them, wherever their bytes lie: in its own file or in those
 //! of older images.
 
-use super::frame_reader::FrameReader;
+use super::frame_reader::{FrameReader, FrameSource};
 use super::header::Header;
 use super::leaf::{FrameRef, Leaf};
 use super::node::Child;
 use super::page::Page;
-use super::reader::ImageReader;
 use super::state::{Block, BlockState};
 use crate::base::{BlockIndex, Digest, Error, Result, to_usize};
 use std::ops::Range;
@@ -50,41 +49,22 @@ impl Piece {
 pub struct Source {
     /// Bit i: block i of the window is wanted from here.
     pub wanted: u64,
-    /// The file and the frame in it, which may hold other blocks too.
-    pub frame: Result<(Arc<ImageReader>, FrameRef)>,
+    /// Where it is read from and the frame there, which may hold other blocks too.
+    pub frame: Result<(Arc<dyn FrameSource>, FrameRef)>,
 }
 
-/// Every block of a disk with its state and digest, and where its content is.
+/// Every block of a disk with its state and digest.
 ///
 /// # Contract
 /// - Calls come from any number of threads.
 /// - `piece` answers for every block of the disk; pieces do not overlap, and a window of frames lies
 ///   in one piece.
-pub trait BlockTable: Send + Sync {
-    /// What to call it in messages.
-    fn title(&self) -> &str;
-
+pub trait BlockStates: Send + Sync {
     /// Identity and geometry.
     fn header(&self) -> &Header;
 
     /// What is known of the blocks around `block`, which is below the number of blocks.
     fn piece(&self, block: BlockIndex) -> Piece;
-
-    /// The top page of the table.
-    ///
-    /// # Errors
-    /// `Damaged`.
-    fn top(&self) -> Result<Page>;
-
-    /// The page that `child` of a node stands for, unless it is nowhere. It is of `level` and has the
-    /// number `index` there.
-    ///
-    /// # Errors
-    /// `Damaged`, also when the page found is not the one that is meant.
-    fn page(&self, level: u8, index: u64, child: &Child) -> Result<Page>;
-
-    /// The frames with the content of those of `blocks`, a window of `leaf`, that have some.
-    fn sources(&self, leaf: &Leaf, blocks: &Range<u64>) -> Vec<Source>;
 
     /// Calls `visit` for every piece that has blocks in `range`, ascending; pieces are not clipped.
     ///
@@ -103,6 +83,28 @@ pub trait BlockTable: Send + Sync {
         }
         Ok(())
     }
+}
+
+/// The table of an image, and where the content of its blocks is.
+pub trait BlockTable: BlockStates {
+    /// What to call it in messages.
+    fn title(&self) -> &str;
+
+    /// The top page of the table.
+    ///
+    /// # Errors
+    /// `Damaged`.
+    fn top(&self) -> Result<Page>;
+
+    /// The page that `child` of a node stands for, unless it is nowhere. It is of `level` and has the
+    /// number `index` there.
+    ///
+    /// # Errors
+    /// `Damaged`, also when the page found is not the one that is meant.
+    fn page(&self, level: u8, index: u64, child: &Child) -> Result<Page>;
+
+    /// The frames with the content of those of `blocks`, a window of `leaf`, that have some.
+    fn sources(&self, leaf: &Leaf, blocks: &Range<u64>) -> Vec<Source>;
 }
 
 /// What a file needs from the files of older images.
@@ -158,7 +160,7 @@ pub fn read_window(
     let mut filled = 0;
     for source in sources {
         filled |= match &source.frame {
-            Ok((image, frame)) => window.take(size, source.wanted, image, frame, reader),
+            Ok((from, frame)) => window.take(size, source.wanted, from.as_ref(), frame, reader),
             Err(error) => window.lose(source.wanted, error.clone()),
         };
     }
@@ -178,17 +180,17 @@ impl Window {
         &mut self,
         size: usize,
         wanted: u64,
-        image: &ImageReader,
+        from: &dyn FrameSource,
         frame: &FrameRef,
         reader: &mut FrameReader,
     ) -> u64 {
         let read = match self.place_of(size, wanted, frame) {
             Some(place) => {
-                let read = reader.read_into(image, frame, place);
+                let read = reader.read_into(from, frame, place);
                 read.map(|()| self.right_in_place(size, wanted))
             }
             None => {
-                let read = reader.read(image, frame);
+                let read = reader.read(from, frame);
                 read.map(|()| self.copy(size, wanted, frame, reader.blocks()))
             }
         };
@@ -199,7 +201,7 @@ impl Window {
         let wrong = wanted & !right;
         if wrong != 0 {
             let why = "blocks there do not match their digests";
-            self.lose(wrong, image.damage_in_frame(frame, why));
+            self.lose(wrong, from.damage(frame, why));
         }
         right
     }

@@ -7,7 +7,7 @@ use crate::base::{Digest, Error, ErrorKind, Result};
 /// Length of the trailer in bytes.
 pub const TRAILER_LEN: usize = 512;
 
-const MAGIC: [u8; 8] = *b"\x89STREND\n";
+pub(super) const MAGIC: [u8; 8] = *b"\x89STREND\n";
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

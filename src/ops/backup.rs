@@ -3,6 +3,7 @@
 pub use super::backup_plan::BackupPlan;
 use super::backup_plan::{Prepared, prepare};
 use super::images::lock;
+use super::piped::PIPE;
 use super::removal::settle;
 use super::take::{Fallback, TakeOptions};
 use super::{Context, ImageRecord};
@@ -12,12 +13,14 @@ pub use crate::chain::Wish;
 use crate::device::Consistency;
 pub use crate::image::PartitionInfo;
 use crate::image::{
-    BlockCounts, BlockTable, ByteRange, Compression, ImageReader, ImageWriter, SourceInfo, Summary,
+    BlockCounts, BlockTable, ByteRange, Compression, Finished, Header, ImageReader, ImageWriter,
+    Info, SourceInfo, Summary,
 };
 use crate::pipeline::write_blocks;
 use crate::store::{FileName, LocalStore, LockMode, Store};
 use crate::sys;
 use serde::Serialize;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +34,7 @@ const LEAST_ROOM: u64 = 64 << 10;
 pub struct BackupRequest {
     /// The disk: path, name, serial number or file.
     pub source: String,
-    /// The store's folder.
+    /// The store's folder; `-` for none.
     pub store: PathBuf,
     /// Name of the history; made from the disk's identity when absent.
     pub set: Option<String>,
@@ -47,6 +50,13 @@ pub struct BackupRequest {
     pub take: TakeOptions,
     /// Whether a partition that has to be taken whole is an error.
     pub strict: bool,
+}
+
+impl BackupRequest {
+    /// Whether the image goes to standard output instead of a store.
+    pub fn into_pipe(&self) -> bool {
+        self.store.as_os_str() == PIPE
+    }
 }
 
 /// What a backup did.
@@ -81,7 +91,10 @@ pub struct BackupReport {
 /// # Errors
 /// `NotFound`, `Refused` or `Source` when the disk cannot be found or read, `Usage` for a bad set name.
 pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan> {
-    let store = existing_store(&request.store)?;
+    let store = match request.into_pipe() {
+        true => None,
+        false => existing_store(&request.store)?,
+    };
     prepare(context, request, store.as_ref()).map(|prepared| prepared.plan)
 }
 
@@ -95,10 +108,6 @@ pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupRepor
     settle_if_alone(context, &store)?;
     let _lock = lock(&store, LockMode::Adding, "backup")?;
     let prepared = prepare(context, request, Some(&store))?;
-    if let Consistency::Live(_) = prepared.claim.consistency() {
-        // A disk is read past the page cache: what programs have written must be on it first.
-        sys::sync_all();
-    }
     if let Some(free) = prepared
         .plan
         .store_free_bytes
@@ -114,12 +123,37 @@ pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupRepor
                 .hint("free some space or choose another store"),
         );
     }
-    prepared
-        .plan
-        .warnings
-        .iter()
-        .for_each(|w| context.observer.event(Event::Warning(w.clone())));
     write(context, &store, prepared, request.compression)
+}
+
+/// Makes a full image in `out`, which is read by somebody else: a pipe.
+///
+/// # Errors
+/// As [`plan`]; `Usage` for an image that builds on another, `Destination` when `out` fails,
+/// `Interrupted` or `Terminated`. What was written until then is not an image.
+pub fn run_into_pipe(
+    context: &Context<'_>,
+    request: &BackupRequest,
+    out: &mut dyn Write,
+) -> Result<BackupReport> {
+    if matches!(request.wish, Wish::Incremental | Wish::Differential) {
+        return Err(
+            Error::new(ErrorKind::Usage, "build on another image", "in a pipe")
+                .because("only a store knows what there is to build on")
+                .hint("leave out --incremental and --differential, or name a folder with --store"),
+        );
+    }
+    let prepared = prepare(context, request, None)?;
+    let name = prepared.plan.file.clone();
+    let (_, made) = make(context, out, &name, prepared, request.compression)?;
+    let image = ImageRecord {
+        bytes: made.finished.len,
+        root: made.finished.root.to_string(),
+        ..ImageRecord::begun(&made.header, &made.info)
+    };
+    let blocks = made.finished.blocks;
+    // Of a full image, every block is new.
+    Ok(made.report(image, blocks, blocks))
 }
 
 /// The store, if there is one yet: a dry run makes none.
@@ -139,12 +173,43 @@ fn settle_if_alone(context: &Context<'_>, store: &LocalStore) -> Result<()> {
     }
 }
 
-fn write(
+/// An image that was written, on its way to be published.
+struct Made {
+    header: Header,
+    info: Info,
+    plan: BackupPlan,
+    finished: Finished,
+    read: u64,
+    unreadable: Vec<ByteRange>,
+    warnings: Vec<String>,
+}
+
+impl Made {
+    fn report(self, image: ImageRecord, blocks: BlockCounts, changed: BlockCounts) -> BackupReport {
+        BackupReport {
+            image,
+            reason: self.plan.reason,
+            blocks,
+            changed,
+            source: self.plan.source,
+            read_bytes: self.read,
+            stored_bytes: self.finished.len,
+            unreadable: self.unreadable,
+            partitions: self.plan.partitions,
+            fallbacks: self.plan.fallbacks,
+            warnings: self.warnings,
+        }
+    }
+}
+
+/// Writes the image into `sink`, which is called `name` in messages.
+fn make<W: Write>(
     context: &Context<'_>,
-    store: &LocalStore,
+    sink: W,
+    name: &str,
     prepared: Prepared,
     compression: Compression,
-) -> Result<BackupReport> {
+) -> Result<(W, Made)> {
     let Prepared {
         claim,
         parent,
@@ -154,9 +219,14 @@ fn write(
         tables,
         plan,
     } = prepared;
-    let file = FileName::new(plan.file.clone())?;
-    let upload = store.create(&file)?;
-    let mut writer = ImageWriter::start(upload, file.as_str(), header, &info, &tables)?;
+    if let Consistency::Live(_) = claim.consistency() {
+        // A disk is read past the page cache: what programs have written must be on it first.
+        sys::sync_all();
+    }
+    plan.warnings
+        .iter()
+        .for_each(|w| context.observer.event(Event::Warning(w.clone())));
+    let mut writer = ImageWriter::start(sink, name, header.clone(), &info, &tables)?;
     let source = claim.source();
     let resources = context.resources();
     let totals = write_blocks(
@@ -167,7 +237,7 @@ fn write(
         &mut writer,
         resources,
     )?;
-    let mut warnings = plan.warnings;
+    let mut warnings = plan.warnings.clone();
     if !totals.unreadable.is_empty() {
         let lost: u64 = totals.unreadable.iter().map(|e| e.len.0).sum();
         warnings.push(format!(
@@ -189,8 +259,29 @@ fn write(
         warnings: warnings.clone(),
         ..Summary::default()
     };
-    let (upload, finished) = writer.finish(summary)?;
+    let (sink, finished) = writer.finish(summary)?;
     context.cancel.check()?;
+    let made = Made {
+        header,
+        info,
+        plan,
+        finished,
+        read: totals.read,
+        unreadable,
+        warnings,
+    };
+    Ok((sink, made))
+}
+
+fn write(
+    context: &Context<'_>,
+    store: &LocalStore,
+    prepared: Prepared,
+    compression: Compression,
+) -> Result<BackupReport> {
+    let file = FileName::new(prepared.plan.file.clone())?;
+    let upload = store.create(&file)?;
+    let (upload, made) = make(context, upload, file.as_str(), prepared, compression)?;
     let phase = Phase::Sync;
     context
         .observer
@@ -199,7 +290,7 @@ fn write(
     context.observer.event(Event::PhaseFinished { phase });
     // Opened again: what is reported is what a reader will find.
     let reader = ImageReader::open(store.open(&file)?)?;
-    if reader.root() != finished.root {
+    if reader.root() != made.finished.root {
         return Err(Error::new(
             ErrorKind::Destination,
             "trust",
@@ -208,17 +299,7 @@ fn write(
         .because("it does not read back as it was written")
         .hint("the store's medium may be failing; remove that file and use another store"));
     }
-    Ok(BackupReport {
-        image: ImageRecord::of(&Image::of(file, &reader)),
-        reason: plan.reason,
-        blocks: reader.summary().blocks,
-        changed: reader.summary().changed,
-        source: plan.source,
-        read_bytes: totals.read,
-        stored_bytes: finished.len,
-        unreadable,
-        partitions: plan.partitions,
-        fallbacks: plan.fallbacks,
-        warnings,
-    })
+    let (blocks, changed) = (reader.summary().blocks, reader.summary().changed);
+    let record = ImageRecord::of(&Image::of(file, &reader));
+    Ok(made.report(record, blocks, changed))
 }

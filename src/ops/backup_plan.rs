@@ -1,6 +1,7 @@
 //! What a backup will do, and everything that is settled before the first block is read.
 
 use super::backup::BackupRequest;
+use super::piped::PIPE;
 use super::place::{Place, differs};
 use super::take::{Fallback, Taken, take};
 use super::{Context, describe};
@@ -117,15 +118,20 @@ pub(super) fn prepare(
     warnings.extend(layout.findings.iter().cloned());
     warnings.extend(fallbacks.iter().map(Fallback::text));
     warnings.extend(notes);
-    warnings.extend(store_on_source(&inventory, &resolved, &request.store));
+    if !request.into_pipe() {
+        warnings.extend(store_on_source(&inventory, &resolved, &request.store));
+    }
     warnings.extend(history.warnings);
     let History {
         place,
         kind,
         parent,
-        reason,
+        mut reason,
         ..
     } = history;
+    if request.into_pipe() && request.wish != chain::Wish::Full {
+        "it goes into a pipe".clone_into(&mut reason);
+    }
     let created = super::now();
     if let Some(newest) = place.images.last().filter(|i| i.info.created > created) {
         warnings.push(format!(
@@ -167,7 +173,10 @@ pub(super) fn prepare(
         kind: kind.name(),
         parent: header.parent.map(|p| p.id.to_string()),
         reason: reason.clone(),
-        file: place.file_name(created, kind),
+        file: match request.into_pipe() {
+            true => PIPE.to_owned(),
+            false => place.file_name(created, kind),
+        },
         block_size: block_size.bytes(),
         compression: request.compression.to_string(),
         consistency: consistency.clone(),

@@ -4,7 +4,7 @@ use super::partitions::layout_of;
 use super::{Context, ImageRecord, Library};
 use crate::base::{ByteLen, ByteOffset, Event, Extent, Phase, Result};
 use crate::chain;
-use crate::image::{BlockState, BlockTable, ByteRange};
+use crate::image::{BlockState, BlockStates, ByteRange};
 use serde::Serialize;
 use std::path::Path;
 

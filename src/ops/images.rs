@@ -1,8 +1,9 @@
 //! Finding images in a store or by path, and describing them.
 
+use super::piped::PIPE;
 use crate::base::{Error, ErrorKind, Result};
 use crate::chain::{Catalog, ChainView, Image, Lineage};
-use crate::image::ImageReader;
+use crate::image::{Header, ImageReader, Info};
 use crate::store::{FileName, LocalStore, LockMode, Store, StoreLock};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -52,13 +53,13 @@ pub struct ImageRecord {
     pub sequence: u32,
     /// When it was begun, RFC 3339 in UTC.
     pub time: String,
-    /// Length of its file.
+    /// Length of its file; 0 while that is not known.
     pub bytes: u64,
     /// Length of the imaged disk.
     pub disk_bytes: u64,
     /// Unit of block states in bytes.
     pub block_size: u64,
-    /// Root digest.
+    /// Root digest; empty while that is not known.
     pub root: String,
     /// Name of its file.
     pub file: String,
@@ -66,7 +67,16 @@ pub struct ImageRecord {
 
 impl ImageRecord {
     pub(super) fn of(image: &Image) -> ImageRecord {
-        let (header, info) = (&image.header, &image.info);
+        ImageRecord {
+            bytes: image.len,
+            root: image.root.to_string(),
+            file: image.file.to_string(),
+            ..ImageRecord::begun(&image.header, &image.info)
+        }
+    }
+
+    /// Of an image whose end has not come out of a pipe yet: length and root digest are not known.
+    pub(super) fn begun(header: &Header, info: &Info) -> ImageRecord {
         ImageRecord {
             id: header.id.to_string(),
             parent: header.parent.map(|p| p.id.to_string()),
@@ -74,11 +84,11 @@ impl ImageRecord {
             set: info.set.clone(),
             sequence: header.sequence,
             time: super::time_text(info.created),
-            bytes: image.len,
+            bytes: 0,
             disk_bytes: header.disk_len.0,
             block_size: header.block_size.bytes(),
-            root: image.root.to_string(),
-            file: image.file.to_string(),
+            root: String::new(),
+            file: PIPE.to_owned(),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::map_tally::Tally;
 use super::partitions::layout_of;
 use super::{Context, Found, ImageRecord, Library};
 use crate::base::{ByteLen, Extent, Result, to_u64};
-use crate::image::{Block, BlockState, BlockTable, PartitionInfo, Piece};
+use crate::image::{Block, BlockState, BlockStates, PartitionInfo, Piece};
 use crate::layout::Layout;
 use serde::Serialize;
 use std::ops::Range;

@@ -12,6 +12,7 @@
 //! | [`export`] | an image as a raw disk |
 //! | [`prune`], [`protect`] | which images go, and which never do? |
 //! | [`merge`] | several images of a history into one |
+//! | [`piped`] | an image out of a pipe |
 //!
 //! Promises: every operation that changes something has a plan that changes nothing; clock,
 //! randomness and environment are asked here and nowhere below. Must not know: how results are shown.
@@ -30,6 +31,7 @@ mod map_cells;
 mod map_tally;
 pub mod merge;
 mod partitions;
+pub mod piped;
 mod place;
 pub mod protect;
 pub mod prune;

@@ -2,6 +2,7 @@
 
 use crate::base::{Error, ErrorKind, Result};
 use crate::chain::ChainView;
+use crate::image::{Header, Info};
 use crate::layout::{Layout, Partition};
 
 /// The layout of an imaged disk: the one that its image carries, or, where that is missing or does
@@ -11,11 +12,14 @@ use crate::layout::{Layout, Partition};
 /// `Damaged` when the imaged table cannot be read.
 pub(super) fn layout_of(view: &ChainView) -> Result<Layout> {
     let image = view.image();
-    let stored = serde_json::from_value::<Layout>(image.info().layout.clone());
-    match stored {
-        Ok(layout) if layout.validate(image.header().disk_len).is_ok() => Ok(layout),
-        _ => crate::layout::read(view),
-    }
+    let stored = valid_layout(image.info(), image.header());
+    stored.map_or_else(|| crate::layout::read(view), Ok)
+}
+
+/// The layout that an image carries, if there is one and it fits the disk.
+pub(super) fn valid_layout(info: &Info, header: &Header) -> Option<Layout> {
+    let stored = serde_json::from_value::<Layout>(info.layout.clone()).ok()?;
+    stored.validate(header.disk_len).is_ok().then_some(stored)
 }
 
 /// Partition `number` of `layout`.

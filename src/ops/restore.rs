@@ -1,17 +1,18 @@
 //! An image onto a disk.
 
 use super::partitions::{layout_of, numbered};
+use super::piped::{self, PipeInput, Piped, TablesSource};
 use super::{Context, Found, ImageRecord, Library};
 use crate::base::{
     BlockIndex, BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Geometry, Result,
 };
 use crate::block::{BlockSource, BlockTarget, SliceTarget};
-use crate::chain;
+use crate::chain::{self, ChainView};
 use crate::device::{self, Inventory, Resolved, WriteRequest};
-use crate::image::{ByteRange, ImageReader};
+use crate::image::{ByteRange, Header, Info};
 use crate::layout::{self, Layout, Table};
 use crate::pipeline::{self, Depth};
-use crate::restore::{RestorePlan, Scope, execute, plan_disk, plan_partition};
+use crate::restore::{RestorePlan, Scope, execute, execute_stream, plan_disk, plan_partition};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -106,18 +107,42 @@ pub struct RestoreReport {
     pub warnings: Vec<String>,
 }
 
+/// Where the image comes from.
+enum Origin<'a> {
+    Stored {
+        found: Box<Found>,
+        holds: Option<Box<Found>>,
+    },
+    Piped(Box<Piped<'a>>),
+}
+
+/// What is known of the imaged disk before anything is written.
+struct Imaged<'a> {
+    record: ImageRecord,
+    name: &'a str,
+    header: &'a Header,
+    info: &'a Info,
+    layout: Layout,
+    disk: &'a dyn BlockSource,
+    /// Files that must not be overwritten.
+    files: &'a [PathBuf],
+}
+
 /// A restore that is planned and may be run.
-pub struct Prepared {
-    found: Found,
-    holds: Option<Found>,
+pub struct Prepared<'a> {
+    origin: Origin<'a>,
+    planned: Planned,
+    /// What will be done.
+    pub preview: RestorePreview,
+}
+
+struct Planned {
     inventory: Inventory,
     target: Resolved,
     write: WriteRequest,
     /// The part of the target to write; all of it when absent.
     slice: Option<Extent>,
     plan: RestorePlan,
-    /// What will be done.
-    pub preview: RestorePreview,
 }
 
 /// Where the restored bytes go.
@@ -133,30 +158,95 @@ struct Destination {
 /// # Errors
 /// `NotFound`, `Damaged`, `Refused` when the image does not fit, `Usage`. Reasons not to write to the
 /// target are in the preview.
-pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepared> {
+pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepared<'static>> {
     let found = Library::open(request.store.as_deref())?.find(&request.image)?;
     found.check_lineage()?;
-    let (image, view) = (&found.image, &found.view);
-    let reader = view.image();
-    let layout = layout_of(view)?;
     let holds = request.holds.as_deref().map(|wanted| {
         let holds = Library::open(request.store.as_deref())?.find(wanted)?;
         holds.check_lineage()?;
         Ok(holds)
     });
     let holds = holds.transpose()?;
-    let inventory = Inventory::read(&context.root)?;
-    let source = match request.partition {
-        None => Extent {
-            start: ByteOffset(0),
-            len: view.len(),
+    let reader = found.view.image();
+    let imaged = Imaged {
+        record: ImageRecord::of(&found.image),
+        name: reader.name(),
+        header: reader.header(),
+        info: reader.info(),
+        layout: layout_of(&found.view)?,
+        disk: &found.view,
+        files: &found.paths,
+    };
+    let (planned, mut preview) = plan(context, request, imaged)?;
+    preview.holds = holds.as_ref().map(|h| ImageRecord::of(&h.image));
+    preview.only_changed = request.only_changed || holds.is_some();
+    Ok(Prepared {
+        origin: Origin::Stored {
+            found: Box::new(found),
+            holds: holds.map(Box::new),
         },
-        Some((number, _)) => numbered(&layout, number, reader.name())?.extent(),
+        planned,
+        preview,
+    })
+}
+
+/// Plans a restore of the image that comes out of `input`; the image that `request` names is not looked
+/// at. Reads the beginning of the image and changes nothing.
+///
+/// # Errors
+/// As [`prepare`]; `Usage` for a restore of what differs alone, for which an image must be read twice.
+pub fn prepare_piped<'a>(
+    context: &Context<'_>,
+    request: &RestoreRequest,
+    input: PipeInput<'a>,
+) -> Result<Prepared<'a>> {
+    if request.only_changed || request.holds.is_some() {
+        return Err(
+            Error::new(ErrorKind::Usage, "write only what differs", "from a pipe")
+                .because("the image would have to be read twice")
+                .hint("store the image in a folder first, or restore all of it"),
+        );
+    }
+    let stream = piped::open(input)?;
+    let beginning = stream.beginning();
+    let tables = TablesSource::of(beginning);
+    let imaged = Imaged {
+        record: ImageRecord::begun(&beginning.header, &beginning.info),
+        name: stream.name(),
+        header: &beginning.header,
+        info: &beginning.info,
+        layout: piped::layout_of(beginning, &tables)?,
+        disk: &tables,
+        files: &[],
+    };
+    let (planned, mut preview) = plan(context, request, imaged)?;
+    preview.warnings.push(
+        "the image comes out of a pipe and is checked while it is written; the target holds no valid \
+         table until all of it was right"
+            .to_owned(),
+    );
+    Ok(Prepared {
+        origin: Origin::Piped(Box::new(stream)),
+        planned,
+        preview,
+    })
+}
+
+fn plan(
+    context: &Context<'_>,
+    request: &RestoreRequest,
+    imaged: Imaged<'_>,
+) -> Result<(Planned, RestorePreview)> {
+    let inventory = Inventory::read(&context.root)?;
+    let layout = &imaged.layout;
+    let source = match request.partition {
+        None => Extent::whole(imaged.header.disk_len),
+        Some((number, _)) => numbered(layout, number, imaged.name)?.extent(),
     };
     let destination = destination(&inventory, request, source.len)?;
-    let block_size = reader.header().block_size;
+    let block_size = imaged.header.block_size;
     let plan = match request.partition {
-        None => plan_disk(&layout, view, block_size, destination.geometry)?,
+        None => plan_disk(layout, imaged.disk, block_size, destination.geometry)?,
         Some(_) => {
             let room = Extent {
                 start: ByteOffset(0),
@@ -166,7 +256,7 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
         }
     };
     let mut keep_away: Vec<PathBuf> = request.store.iter().cloned().collect();
-    keep_away.extend(found.paths.iter().cloned());
+    keep_away.extend(imaged.files.iter().cloned());
     let needed = destination
         .slice
         .map_or(plan.source.len, |slice| ByteLen(slice.end().0));
@@ -177,8 +267,13 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
         source: None,
     };
     let refusals = device::write_refusals(&inventory, &destination.resolved, &write)?;
+    let left_out = not_in_image(
+        imaged.info,
+        imaged.name,
+        request.partition.map(|(number, _)| number),
+    )?;
     let preview = RestorePreview {
-        image: ImageRecord::of(image),
+        image: imaged.record,
         target: target_info(&inventory, &destination),
         source: plan.source.into(),
         target_start: destination.slice.map_or(0, |s| s.start.0),
@@ -192,43 +287,33 @@ pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepar
             })
             .collect(),
         untouched: plan.untouched.into(),
-        only_changed: request.only_changed || holds.is_some(),
-        holds: holds.as_ref().map(|h| ImageRecord::of(&h.image)),
+        only_changed: false,
+        holds: None,
         read_back: request.read_back,
         refusals: refusals.iter().map(ToString::to_string).collect(),
-        warnings: plan
-            .findings
-            .iter()
-            .cloned()
-            .chain(not_in_image(
-                reader,
-                request.partition.map(|(number, _)| number),
-            )?)
-            .collect(),
+        warnings: plan.findings.iter().cloned().chain(left_out).collect(),
     };
     let Destination {
         resolved: target,
         slice,
         ..
     } = destination;
-    Ok(Prepared {
-        found,
-        holds,
+    let planned = Planned {
         inventory,
         target,
         write,
         slice,
         plan,
-        preview,
-    })
+    };
+    Ok((planned, preview))
 }
 
 /// Partitions that were not asked for when the image was made: there is nothing to restore.
 ///
 /// # Errors
 /// `NotFound` when just that one is `wanted`.
-fn not_in_image(image: &ImageReader, wanted: Option<u32>) -> Result<Vec<String>> {
-    let left_out = image.info().partitions.iter().filter(|p| p.left_out);
+fn not_in_image(info: &Info, name: &str, wanted: Option<u32>) -> Result<Vec<String>> {
+    let left_out = info.partitions.iter().filter(|p| p.left_out);
     let mut warnings = Vec::new();
     for part in left_out {
         match wanted {
@@ -237,7 +322,7 @@ fn not_in_image(image: &ImageReader, wanted: Option<u32>) -> Result<Vec<String>>
                 part.number
             )),
             Some(number) if number == part.number => {
-                let what = format!("partition {number} of {}", image.name());
+                let what = format!("partition {number} of {name}");
                 return Err(Error::new(ErrorKind::NotFound, "restore", what)
                     .because("it was left out when the image was made")
                     .hint("`strata show` tells what an image holds; restore from another one"));
@@ -248,46 +333,60 @@ fn not_in_image(image: &ImageReader, wanted: Option<u32>) -> Result<Vec<String>>
     Ok(warnings)
 }
 
-impl Prepared {
+impl Prepared<'_> {
     /// Writes. The image's structure and checksums are verified before the first byte of the target
-    /// is touched.
+    /// is touched; those of an image in a pipe, while it is written.
     ///
     /// # Errors
     /// `Refused` with every reason, `Damaged`, `Destination`, `Locked`, `Interrupted`, `Terminated`. A
     /// file made for this restore is removed again; a disk is left without a valid table.
     pub fn run(self, context: &Context<'_>) -> Result<RestoreReport> {
-        let permit = device::permit_write(&self.inventory, &self.target, &self.write)?;
-        self.check_image(context)?;
+        let Prepared {
+            origin,
+            planned,
+            preview,
+        } = self;
+        let Planned { slice, plan, .. } = &planned;
+        let permit = device::permit_write(&planned.inventory, &planned.target, &planned.write)?;
+        if let Origin::Stored { found, .. } = &origin {
+            check_image(context, &found.view, plan)?;
+        }
         let created = permit.created().then(|| permit.path().to_owned());
         let target = Arc::new(permit.into_target()?);
-        let place: Arc<dyn BlockTarget> = match self.slice {
+        let place: Arc<dyn BlockTarget> = match *slice {
             None => Arc::clone(&target) as Arc<dyn BlockTarget>,
             Some(slice) => {
                 let name = target.name().to_owned();
                 Arc::new(SliceTarget::new(name, Arc::clone(&target) as _, slice)?)
             }
         };
-        let read_back = self.preview.read_back;
-        let resources = context.resources();
-        let scope = self.scope(target.starts_zeroed())?;
-        let asked = scope.clone();
-        let view = &self.found.view;
-        let result = execute(
-            view,
-            &self.plan,
-            place.as_ref(),
-            scope,
-            read_back,
-            resources,
-        );
+        let (read_back, resources) = (preview.read_back, context.resources());
+        let mut known = false;
+        let result = match origin {
+            Origin::Stored { found, holds } => {
+                let view = &found.view;
+                let everything = target.starts_zeroed() || !preview.only_changed;
+                let scope = match holds {
+                    _ if everything => Scope::All,
+                    None => Scope::Differing,
+                    Some(holds) => known_scope(&holds.view, view)?,
+                };
+                known = matches!(scope, Scope::Known { .. });
+                execute(view, plan, place.as_ref(), scope, read_back, resources)
+            }
+            Origin::Piped(mut stream) => {
+                execute_stream(&mut stream, plan, place.as_ref(), read_back, resources)
+                    .map(|(done, _)| done)
+            }
+        };
         if let (Err(_), Some(path)) = (&result, created) {
             // Made by this run and of no use half-written.
             let _ = std::fs::remove_file(path);
         }
         let done = result?;
         target.reread_partitions();
-        let mut warnings = self.preview.warnings;
-        if matches!(asked, Scope::Known { .. }) && done.compared {
+        let mut warnings = preview.warnings;
+        if known && done.compared {
             warnings.push(
                 "the target does not hold the image that it was said to hold: all of it was compared"
                     .to_owned(),
@@ -310,53 +409,45 @@ impl Prepared {
             warnings,
         })
     }
+}
 
-    /// What has to be written.
-    fn scope(&self, target_is_new: bool) -> Result<Scope> {
-        if target_is_new || !self.preview.only_changed {
-            return Ok(Scope::All);
-        }
-        let Some(holds) = &self.holds else {
-            return Ok(Scope::Differing);
-        };
-        let blocks = self.found.view.image().header().blocks();
-        let mut differing = BlockMap::empty(blocks);
-        chain::diff(&holds.view, &self.found.view, &mut |found| {
-            differing.insert_range(found.blocks);
-            Ok(())
-        })?;
-        let mut sample = BlockMap::empty(blocks);
-        let count = (blocks / SAMPLE_SHARE).clamp(LEAST_SAMPLE, MOST_SAMPLE);
-        for block in super::chance(count, blocks) {
-            sample.insert(BlockIndex(block));
-        }
-        sample.subtract(&differing);
-        Ok(Scope::Known { differing, sample })
+/// What has to be written of `wanted` to a target that is said to hold `holds`.
+fn known_scope(holds: &ChainView, wanted: &ChainView) -> Result<Scope> {
+    let blocks = wanted.image().header().blocks();
+    let mut differing = BlockMap::empty(blocks);
+    chain::diff(holds, wanted, &mut |found| {
+        differing.insert_range(found.blocks);
+        Ok(())
+    })?;
+    let mut sample = BlockMap::empty(blocks);
+    let count = (blocks / SAMPLE_SHARE).clamp(LEAST_SAMPLE, MOST_SAMPLE);
+    for block in super::chance(count, blocks) {
+        sample.insert(BlockIndex(block));
     }
+    sample.subtract(&differing);
+    Ok(Scope::Known { differing, sample })
+}
 
-    fn check_image(&self, context: &Context<'_>) -> Result<()> {
-        let view = &self.found.view;
-        let header = view.image().header();
-        view.image()
-            .findings()
-            .iter()
-            .for_each(|f| context.observer.event(Event::Warning(f.clone())));
-        let size = header.block_size.bytes();
-        let Extent { start, .. } = self.plan.source;
-        let blocks = start.0 / size..self.plan.source.end().0.div_ceil(size);
-        let damage = pipeline::verify_disk(view, blocks, Depth::Quick, context.resources())?;
-        let Some(first) = damage.first() else {
-            return Ok(());
-        };
-        Err(
-            Error::new(ErrorKind::Damaged, "restore", view.image().name())
-                .because(format!(
-                    "the image is damaged: {} of the disk are lost ({}); nothing was written",
-                    first.extent, first.what
-                ))
-                .hint("`strata verify --deep` lists all of the damage; restore another image"),
-        )
-    }
+fn check_image(context: &Context<'_>, view: &ChainView, plan: &RestorePlan) -> Result<()> {
+    let header = view.image().header();
+    view.image()
+        .findings()
+        .iter()
+        .for_each(|f| context.observer.event(Event::Warning(f.clone())));
+    let size = header.block_size.bytes();
+    let blocks = plan.source.start.0 / size..plan.source.end().0.div_ceil(size);
+    let damage = pipeline::verify_disk(view, blocks, Depth::Quick, context.resources())?;
+    let Some(first) = damage.first() else {
+        return Ok(());
+    };
+    Err(
+        Error::new(ErrorKind::Damaged, "restore", view.image().name())
+            .because(format!(
+                "the image is damaged: {} of the disk are lost ({}); nothing was written",
+                first.extent, first.what
+            ))
+            .hint("`strata verify --deep` lists all of the damage; restore another image"),
+    )
 }
 
 fn destination(

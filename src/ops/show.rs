@@ -5,7 +5,9 @@ use super::{Context, Found, ImageRecord, Library};
 use crate::base::Result;
 use crate::chain::{self, BrokenLink, ChainView};
 pub use crate::image::TakeInfo;
-use crate::image::{BlockCounts, BlockTable, ByteRange, HostInfo, PartitionInfo, SourceInfo};
+use crate::image::{
+    BlockCounts, BlockStates, ByteRange, HostInfo, Info, PartitionInfo, SourceInfo, Summary,
+};
 use crate::layout::Layout;
 use serde::Serialize;
 use std::path::Path;
@@ -88,32 +90,48 @@ pub fn show(
 ) -> Result<Shown> {
     let Found { image, view, .. } = Library::open(store)?.find(wanted)?;
     let reader = view.image();
-    let (info, summary) = (reader.info(), reader.summary());
     let mut damage = reader.findings().to_vec();
     damage.extend(view.lineage().broken.as_ref().map(BrokenLink::words));
     let lineage = view.lineage().images.iter();
+    let record = ImageRecord::of(&image);
+    let layout = layout_of(&view)?;
     Ok(Shown {
-        image: ImageRecord::of(&image),
+        changed_ranges: with_changed.then(|| changed_ranges(&view)).transpose()?,
+        needs: lineage
+            .filter(|i| i.header.id != image.header.id)
+            .map(|i| i.header.id.to_string())
+            .collect(),
+        ..of_image(record, reader.info(), reader.summary(), layout, damage)
+    })
+}
+
+/// What an image that needs no other says of itself.
+pub(super) fn of_image(
+    image: ImageRecord,
+    info: &Info,
+    summary: &Summary,
+    layout: Layout,
+    damage: Vec<String>,
+) -> Shown {
+    Shown {
+        image,
         tool: info.tool.clone(),
         source: info.source.clone(),
         host: info.host.clone(),
         consistency: info.consistency.clone(),
         finished: super::time_text(summary.finished),
-        layout: layout_of(&view)?,
+        layout,
         take: info.take.clone(),
         partitions: info.partitions.clone(),
-        blocks: summary.blocks,
-        changed: summary.changed,
-        changed_ranges: with_changed.then(|| changed_ranges(&view)).transpose()?,
         reason: info.reason.clone(),
         compression: info.compression.clone(),
-        needs: lineage
-            .filter(|i| i.header.id != image.header.id)
-            .map(|i| i.header.id.to_string())
-            .collect(),
+        blocks: summary.blocks,
+        changed: summary.changed,
+        changed_ranges: None,
+        needs: Vec::new(),
         unreadable: summary.unreadable.clone(),
         warnings: summary.warnings.clone(),
         damage,
         comment: info.comment.clone(),
-    })
+    }
 }

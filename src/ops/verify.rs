@@ -7,7 +7,7 @@ use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Result, 
 use crate::chain::{
     Catalog, ChainView, How, Image, Lineage, Records, VerifiedRecord, record_verified,
 };
-use crate::image::{BlockTable, ByteRange, PartitionInfo, Piece};
+use crate::image::{BlockStates, ByteRange, PartitionInfo, Piece};
 use crate::pipeline::{self, Damage, Depth, Sample};
 use crate::store::{LocalStore, Store};
 use serde::Serialize;

@@ -7,7 +7,7 @@ use crate::base::{
     to_usize,
 };
 use crate::block::{AlignedBuf, Mapping};
-use crate::image::{BlockState, BlockTable, Header, Leaf, Piece, is_zero};
+use crate::image::{BlockState, BlockStates, Header, Leaf, Piece, is_zero};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ struct Job {
 /// # Errors
 /// What `disk` returns; `Damaged` when the image's table is; `Interrupted` or `Terminated`.
 pub fn compare(
-    table: &dyn BlockTable,
+    table: &dyn BlockStates,
     disk: &ReadBlocks<'_>,
     what: &Compared,
     resources: Resources<'_>,

@@ -1,9 +1,11 @@
 //! A table to bytes: decode frames on all workers, hand out windows in order.
 
 use super::Resources;
-use super::ordered;
+use super::ordered::{self, Emit};
 use crate::base::{BlockIndex, BlockMap, Error, Result, to_u64, to_usize};
-use crate::image::{BlockState, BlockTable, FrameReader, Leaf, Piece, Source, Window, read_window};
+use crate::image::{
+    BlockState, BlockTable, FrameReader, Header, Leaf, Piece, Source, Window, read_window,
+};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,11 +41,37 @@ pub enum Extracted {
     },
 }
 
+impl Extracted {
+    /// The blocks that it is about.
+    pub fn blocks(&self) -> Range<u64> {
+        match self {
+            Extracted::Run { first, count, .. }
+            | Extracted::Unwanted { first, count }
+            | Extracted::Lost { first, count, .. } => first.0..first.0 + count,
+            Extracted::Window(window) => {
+                window.first.0..window.first.0 + to_u64(window.blocks.len())
+            }
+        }
+    }
+}
+
 /// One window to read.
 pub(super) struct Job {
     pub(super) leaf: Arc<Leaf>,
     pub(super) blocks: Range<u64>,
     pub(super) sources: Vec<Source>,
+}
+
+impl Job {
+    pub(super) fn read(
+        &self,
+        header: &Header,
+        reader: &mut FrameReader,
+        buffer: Vec<u8>,
+    ) -> Window {
+        let (blocks, sources) = (&self.blocks, &self.sources);
+        read_window(header, &self.leaf, blocks, sources, reader, buffer)
+    }
 }
 
 /// Hands every block of `range` to `sink`, in order; runs are clipped to `range`, windows are not.
@@ -57,53 +85,46 @@ pub fn extract(
     range: Range<u64>,
     only: Option<&BlockMap>,
     resources: Resources<'_>,
-    mut sink: impl FnMut(&Extracted) -> Result<()>,
+    sink: impl FnMut(&Extracted) -> Result<()>,
 ) -> Result<()> {
-    let header = table.header();
+    decode(table.header(), &resources, sink, |emit| {
+        each_part(table, range.clone(), &mut |part| {
+            resources.cancel.check()?;
+            if let Part::Window(job) = &part
+                && only.is_some_and(|map| map.count_in(job.blocks.clone()) == 0)
+            {
+                return emit.ready(Extracted::Unwanted {
+                    first: BlockIndex(job.blocks.start),
+                    count: job.blocks.end - job.blocks.start,
+                });
+            }
+            part.hand_out(emit)
+        })
+    })
+}
+
+/// Hands what `produce` emits to `sink`, in order, windows read on all workers.
+///
+/// # Errors
+/// What `produce` or `sink` returns, whichever is first in that order.
+pub(super) fn decode(
+    header: &Header,
+    resources: &Resources<'_>,
+    mut sink: impl FnMut(&Extracted) -> Result<()>,
+    produce: impl FnOnce(&mut Emit<Job, Extracted>) -> Result<()> + Send,
+) -> Result<()> {
     // Buffers between uses. Their number is bounded by the tickets of the run.
     let pool: Mutex<Vec<Vec<u8>>> = Mutex::default();
     let pooled = || pool.lock().unwrap_or_else(PoisonError::into_inner);
     ordered::run(
         resources.threads,
         resources.tickets(header.window_len()),
-        |emit| {
-            each_part(table, range.clone(), &mut |part| {
-                resources.cancel.check()?;
-                match part {
-                    Part::Run { blocks, state } => emit.ready(Extracted::Run {
-                        first: BlockIndex(blocks.start),
-                        count: blocks.end - blocks.start,
-                        state,
-                    }),
-                    Part::Lost { blocks, error } => emit.ready(Extracted::Lost {
-                        first: BlockIndex(blocks.start),
-                        count: blocks.end - blocks.start,
-                        error,
-                    }),
-                    Part::Window(job) => {
-                        let blocks = &job.blocks;
-                        if only.is_none_or(|map| map.count_in(blocks.clone()) > 0) {
-                            return emit.job(job);
-                        }
-                        emit.ready(Extracted::Unwanted {
-                            first: BlockIndex(blocks.start),
-                            count: blocks.end - blocks.start,
-                        })
-                    }
-                }
-            })
-        },
+        produce,
         || {
             let mut reader = FrameReader::new()?;
             Ok(move |job: Job| {
-                let Job {
-                    leaf,
-                    blocks,
-                    sources,
-                } = &job;
                 let buffer = pooled().pop().unwrap_or_default();
-                let window = read_window(header, leaf, blocks, sources, &mut reader, buffer);
-                Ok(Extracted::Window(window))
+                Ok(Extracted::Window(job.read(header, &mut reader, buffer)))
             })
         },
         |extracted| {
@@ -130,6 +151,24 @@ pub(super) enum Part {
     Lost { blocks: Range<u64>, error: Error },
 }
 
+impl Part {
+    pub(super) fn hand_out(self, emit: &mut Emit<Job, Extracted>) -> Result<()> {
+        match self {
+            Part::Window(job) => emit.job(job),
+            Part::Run { blocks, state } => emit.ready(Extracted::Run {
+                first: BlockIndex(blocks.start),
+                count: blocks.end - blocks.start,
+                state,
+            }),
+            Part::Lost { blocks, error } => emit.ready(Extracted::Lost {
+                first: BlockIndex(blocks.start),
+                count: blocks.end - blocks.start,
+                error,
+            }),
+        }
+    }
+}
+
 /// Cuts the table into windows with content and runs without, in order; runs and losses are clipped
 /// to `range`.
 pub(super) fn each_part(
@@ -147,17 +186,22 @@ pub(super) fn each_part(
             blocks: clip(blocks),
             error,
         }),
-        Piece::Leaf(leaf) => split(table, &leaf, &range, each),
+        Piece::Leaf(leaf) => {
+            let sources = |window: &Range<u64>| table.sources(&leaf, window);
+            split(table.header(), &leaf, &sources, &range, each)
+        }
     })
 }
 
-fn split(
-    table: &dyn BlockTable,
+/// Cuts a leaf, whose frames are where `sources` says, as [`each_part`] does.
+pub(super) fn split(
+    header: &Header,
     leaf: &Arc<Leaf>,
+    sources: &dyn Fn(&Range<u64>) -> Vec<Source>,
     range: &Range<u64>,
     each: &mut dyn FnMut(Part) -> Result<()>,
 ) -> Result<()> {
-    let windows = table.header().window_blocks();
+    let windows = header.window_blocks();
     let has_content = |blocks: &Range<u64>| {
         let mut blocks = blocks.clone().filter_map(|b| leaf.block(BlockIndex(b)));
         blocks.any(|b| b.state.has_content())
@@ -169,7 +213,7 @@ fn split(
             at = window.end;
             each(Part::Window(Job {
                 leaf: Arc::clone(leaf),
-                sources: table.sources(leaf, &window),
+                sources: sources(&window),
                 blocks: window,
             }))?;
             continue;

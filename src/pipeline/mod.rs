@@ -11,6 +11,7 @@ mod mask;
 mod ordered;
 mod rewrite;
 mod select;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -21,7 +22,8 @@ pub use extract::{Extracted, extract};
 pub use mask::Masked;
 pub use rewrite::rewrite;
 pub use select::{Selection, Used, select};
-pub use verify::{Damage, Depth, Sample, verify_disk, verify_file};
+pub use stream::extract_stream;
+pub use verify::{Damage, Depth, Sample, verify_disk, verify_file, verify_stream};
 
 use crate::base::{Cancel, Observer};
 

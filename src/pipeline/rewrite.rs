@@ -190,7 +190,7 @@ fn put_together(header: &Header, job: &Job, tools: &mut Tools) -> Result<Output>
             Err(error) => return Err(error.clone()),
         };
         if frame.mask == job.needed && frame.first == first {
-            let copy = tools.reader.copy(image, frame)?;
+            let copy = tools.reader.copy(image.as_ref(), frame)?;
             return Ok(Output::Window(window(Some(copy)), true));
         }
     }

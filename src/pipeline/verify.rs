@@ -1,13 +1,15 @@
 //! Is every byte what it was when it was written?
 
 use super::Resources;
-use super::extract::{Job, Part, each_part};
+use super::extract::{Extracted, Job, Part, each_part};
 use super::ordered;
+use super::stream::extract_stream;
 use crate::base::{BlockIndex, ByteLen, Digest, Error, Event, Extent, Observer, Phase, Result};
 use crate::image::{
-    BlockTable, FilePiece, FrameReader, FrameRef, Header, ImageReader, Leaf, OlderFiles,
-    read_window, span_of,
+    BlockTable, Ending, FilePiece, FrameReader, FrameRef, FrameSource, Header, ImageReader,
+    ImageStream, Leaf, OlderFiles, Window, span_of,
 };
+use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -250,11 +252,46 @@ fn check_frame(
             held.filter(|(block, bytes)| {
                 leaf.block(*block).map(|b| b.digest) != Some(Digest::of(bytes))
             })
-            .map(|(block, _)| (block, image.damage_in_frame(frame, why)))
+            .map(|(block, _)| (block, image.damage(frame, why)))
             .collect()
         }
     };
     losses(image.header(), lost)
+}
+
+/// The blocks of a window that are lost, and why.
+fn lost_of(window: &Window) -> Vec<(BlockIndex, Error)> {
+    let error = window.error.iter().cycle();
+    window.lost.iter().copied().zip(error.cloned()).collect()
+}
+
+/// Checks everything of an image that comes out of a pipe: as a whole, and every block against its
+/// digest.
+///
+/// # Errors
+/// `Damaged` when it is no image, incomplete, or its structure is damaged: nothing behind that can be
+/// looked at. `Interrupted` or `Terminated` when cancelled. Damaged blocks are in the answer.
+pub fn verify_stream<R: Read + Send>(
+    stream: &mut ImageStream<R>,
+    resources: Resources<'_>,
+) -> Result<(Vec<Damage>, Ending)> {
+    let header = stream.beginning().header.clone();
+    let mut damage = Vec::new();
+    let observer = resources.observer;
+    let (phase, bytes) = (Phase::Verify, Some(header.disk_len.0));
+    observer.event(Event::PhaseStarted { phase, bytes });
+    let ending = extract_stream(stream, 0..header.blocks(), resources, |extracted| {
+        let blocks = extracted.blocks();
+        if let Extracted::Window(window) = extracted {
+            let found = losses(&header, lost_of(window));
+            found.into_iter().for_each(|d| add(&mut damage, d));
+        }
+        let bytes = header.extent_of(&blocks).len.0;
+        observer.event(Event::Advanced { bytes });
+        Ok(())
+    })?;
+    observer.event(Event::PhaseFinished { phase });
+    Ok((damage, ending))
 }
 
 fn check_window(
@@ -266,28 +303,16 @@ fn check_window(
 ) -> Vec<Damage> {
     let lost = match depth {
         Depth::Deep => {
-            let Job {
-                leaf,
-                blocks,
-                sources,
-            } = job;
-            let room = std::mem::take(buffer);
-            let window = read_window(header, leaf, blocks, sources, reader, room);
+            let window = job.read(header, reader, std::mem::take(buffer));
+            let lost = lost_of(&window);
             *buffer = window.data;
-            match window.error {
-                Some(error) => window
-                    .lost
-                    .into_iter()
-                    .map(|b| (b, error.clone()))
-                    .collect(),
-                None => Vec::new(),
-            }
+            lost
         }
         Depth::Quick => {
             let mut lost = Vec::new();
             for source in &job.sources {
                 let checked = match &source.frame {
-                    Ok((image, frame)) => reader.check(image, frame),
+                    Ok((image, frame)) => reader.check(image.as_ref(), frame),
                     Err(error) => Err(error.clone()),
                 };
                 if let Err(error) = checked {

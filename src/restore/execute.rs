@@ -1,14 +1,23 @@
 //! Carrying out a plan.
 
+use super::critical::Critical;
 use super::plan::RestorePlan;
+use super::recent::Recent;
+use crate::base::Silent;
 use crate::base::{
     BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, outside, to_u64,
     to_usize,
 };
 use crate::block::{AlignedBuf, BlockSource, BlockTarget};
 use crate::chain::ChainView;
-use crate::image::{Block, BlockState, Window, is_zero};
-use crate::pipeline::{Compared, Extracted, ReadBlocks, Resources, compare, extract};
+use crate::image::{
+    Block, BlockState, BlockStates, Ending, Header, ImageStream, Summary, Window, is_zero,
+};
+use crate::pipeline::{
+    Compared, Extracted, ReadBlocks, Resources, compare, extract, extract_stream,
+};
+use std::io::Read;
+use std::ops::Range;
 
 /// The very last bytes to be written: MBR, and the primary GPT header with sectors of 512 or 4096
 /// bytes. Without the MBR neither firmware nor kernel sees a table.
@@ -70,87 +79,92 @@ pub fn execute(
     read_back: bool,
     resources: Resources<'_>,
 ) -> Result<Restored> {
-    let critical = critical_content(view, plan)?;
-    let mut run = Run {
-        view,
-        plan,
-        target,
-        resources,
-        report: Restored::default(),
-        unflushed: Extent::default(),
-        only: None,
-    };
+    let mut critical = Critical::blank(plan);
+    for imaged in critical.imaged(plan) {
+        let mut bytes = AlignedBuf::zeroed(to_usize(imaged.len.0));
+        view.read_at(imaged.start, &mut bytes)?;
+        critical.take(plan, imaged, &bytes);
+    }
+    critical.finish(plan);
+    let mut run = Run::new(view.image().header(), plan, target, resources);
     run.erase_critical()?;
     // What was compared a moment ago need not be read again.
     let mut read_again = None;
     match scope {
         Scope::All => {}
-        Scope::Known { differing, sample } if run.differing(Some(sample.clone()))?.is_empty() => {
+        Scope::Known { differing, sample }
+            if run.differing(view, Some(sample.clone()))?.is_empty() =>
+        {
             run.only = Some(differing);
         }
         Scope::Known { .. } | Scope::Differing => {
             run.report.compared = true;
-            run.only = Some(run.differing(None)?);
+            run.only = Some(run.differing(view, None)?);
             read_again.clone_from(&run.only);
         }
     }
-    run.write_all()?;
+    let (observer, phase) = (resources.observer, Phase::Restore);
+    observer.event(run.begun());
+    let only = run.only.clone();
+    extract(view, run.blocks(), only.as_ref(), resources, |extracted| {
+        let bytes = run.write(extracted)?;
+        observer.event(Event::Advanced { bytes });
+        Ok(())
+    })?;
+    observer.event(Event::PhaseFinished { phase });
     run.sync()?;
     if read_back {
-        run.compare_all(read_again)?;
+        run.read_back(view, run.blocks(), read_again, Phase::ReadBack)?;
     }
-    run.write_critical(&critical)?;
-    if read_back {
-        run.check_critical(&critical)?;
-    }
-    run.report.read_back = read_back;
-    run.report.unreadable = view
-        .image()
-        .summary()
-        .unreadable
-        .iter()
-        .filter_map(|r| Extent::new(ByteOffset(r.start), ByteLen(r.length)))
-        .filter_map(|e| e.intersect(plan.source))
-        .collect();
-    Ok(run.report)
+    run.end(&critical, read_back, view.image().summary())
 }
 
-/// The final bytes of every critical range: the image's, zeros behind its end, patches on top.
-fn critical_content(view: &ChainView, plan: &RestorePlan) -> Result<Vec<(Extent, AlignedBuf)>> {
-    let mut out = Vec::new();
-    for extent in &plan.critical {
-        let mut bytes = AlignedBuf::zeroed(to_usize(extent.len.0));
-        let part_of = |part: Extent| -> std::ops::Range<usize> {
-            let from = to_usize(part.start.0 - extent.start.0);
-            from..from + to_usize(part.len.0)
-        };
-        if let Some(imaged) = plan.on_image(*extent) {
-            let place = plan.on_target(imaged).and_then(|t| t.intersect(*extent));
-            if let Some(place) = place {
-                view.read_at(imaged.start, &mut bytes[part_of(place)])?;
+/// Writes the image that comes out of a pipe to `target` as `plan` says, in one pass. With `read_back`,
+/// what was written is read from the medium and compared every now and then, while what the image says
+/// of it is still at hand. The target is made recognisable when the image has come to its end and was
+/// whole.
+///
+/// # Errors
+/// As [`execute`].
+pub fn execute_stream<R: Read + Send>(
+    stream: &mut ImageStream<R>,
+    plan: &RestorePlan,
+    target: &dyn BlockTarget,
+    read_back: bool,
+    resources: Resources<'_>,
+) -> Result<(Restored, Ending)> {
+    let header = stream.beginning().header.clone();
+    let mut critical = Critical::blank(plan);
+    let mut run = Run::new(&header, plan, target, resources);
+    run.erase_critical()?;
+    let mut recent = Recent::new(&header);
+    let (observer, phase) = (resources.observer, Phase::Restore);
+    observer.event(run.begun());
+    let blocks = run.blocks();
+    let ending = extract_stream(stream, blocks.clone(), resources, |extracted| {
+        if let Extracted::Window(window) = extracted {
+            critical.take(plan, header.extent_of(&extracted.blocks()), &window.data);
+        }
+        let bytes = run.write(extracted)?;
+        if read_back {
+            recent.add(extracted);
+            if recent.is_full() {
+                run.read_back_recent(&mut recent)?;
             }
         }
-        for zero in plan.zero.iter().filter_map(|z| z.intersect(*extent)) {
-            bytes[part_of(zero)].fill(0);
-        }
-        for patch in &plan.patches {
-            let whole = Extent {
-                start: patch.offset,
-                len: ByteLen(to_u64(patch.bytes.len())),
-            };
-            if let Some(part) = whole.intersect(*extent) {
-                let from = to_usize(part.start.0 - whole.start.0);
-                let content = &patch.bytes[from..from + to_usize(part.len.0)];
-                bytes[part_of(part)].copy_from_slice(content);
-            }
-        }
-        out.push((*extent, bytes));
-    }
-    Ok(out)
+        observer.event(Event::Advanced { bytes });
+        Ok(())
+    })?;
+    observer.event(Event::PhaseFinished { phase });
+    run.sync()?;
+    run.read_back_recent(&mut recent)?;
+    critical.finish(plan);
+    let report = run.end(&critical, read_back, &ending.summary)?;
+    Ok((report, ending))
 }
 
 struct Run<'a> {
-    view: &'a ChainView,
+    header: &'a Header,
     plan: &'a RestorePlan,
     target: &'a dyn BlockTarget,
     resources: Resources<'a>,
@@ -161,7 +175,53 @@ struct Run<'a> {
     only: Option<BlockMap>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        header: &'a Header,
+        plan: &'a RestorePlan,
+        target: &'a dyn BlockTarget,
+        resources: Resources<'a>,
+    ) -> Run<'a> {
+        Run {
+            header,
+            plan,
+            target,
+            resources,
+            report: Restored::default(),
+            unflushed: Extent::default(),
+            only: None,
+        }
+    }
+
+    /// The blocks that hold what is restored.
+    fn blocks(&self) -> Range<u64> {
+        let (size, source) = (self.header.block_size.bytes(), self.plan.source);
+        source.start.0 / size..source.end().0.div_ceil(size)
+    }
+
+    fn begun(&self) -> Event {
+        Event::PhaseStarted {
+            phase: Phase::Restore,
+            bytes: Some(self.header.extent_of(&self.blocks()).len.0),
+        }
+    }
+
+    /// Makes the target recognisable.
+    fn end(mut self, critical: &Critical, read_back: bool, summary: &Summary) -> Result<Restored> {
+        self.write_critical(&critical.0)?;
+        if read_back {
+            self.check_critical(&critical.0)?;
+        }
+        self.report.read_back = read_back;
+        self.report.unreadable = summary
+            .unreadable
+            .iter()
+            .filter_map(|r| Extent::new(ByteOffset(r.start), ByteLen(r.length)))
+            .filter_map(|e| e.intersect(self.plan.source))
+            .collect();
+        Ok(self.report)
+    }
+
     /// Takes away what would let the target be taken for a disk, the old one or a half-made one.
     fn erase_critical(&mut self) -> Result<()> {
         if self.target.starts_zeroed() {
@@ -173,46 +233,23 @@ impl Run<'_> {
         self.target.flush()
     }
 
-    fn write_all(&mut self) -> Result<()> {
-        let header = self.view.image().header().clone();
-        let size = header.block_size.bytes();
-        let blocks = self.plan.source.start.0 / size..self.plan.source.end().0.div_ceil(size);
-        let observer = self.resources.observer;
-        let (phase, bytes) = (Phase::Restore, Some(header.extent_of(&blocks).len.0));
-        observer.event(Event::PhaseStarted { phase, bytes });
-        let view = self.view;
-        let only = self.only.clone();
-        extract(view, blocks, only.as_ref(), self.resources, |extracted| {
-            let bytes = match extracted {
-                Extracted::Run {
-                    first,
-                    count,
-                    state,
-                } => {
-                    let extent = header.extent_of(&(first.0..first.0 + count));
-                    self.write_run(extent, *state)?;
-                    extent.len.0
-                }
-                Extracted::Unwanted { first, count } => {
-                    let extent = header.extent_of(&(first.0..first.0 + count));
-                    self.report.unchanged += extent.len.0;
-                    extent.len.0
-                }
-                Extracted::Lost { error, .. } => return Err(error.clone()),
-                Extracted::Window(window) => self.write_window(window)?,
-            };
-            observer.event(Event::Advanced { bytes });
-            Ok(())
-        })?;
-        observer.event(Event::PhaseFinished { phase });
-        Ok(())
+    /// Writes what was extracted; returns how many bytes of the imaged disk that is.
+    fn write(&mut self, extracted: &Extracted) -> Result<u64> {
+        let extent = self.header.extent_of(&extracted.blocks());
+        match extracted {
+            Extracted::Run { state, .. } => self.write_run(extent, *state)?,
+            Extracted::Unwanted { .. } => self.report.unchanged += extent.len.0,
+            Extracted::Lost { error, .. } => return Err(error.clone()),
+            Extracted::Window(window) => self.write_window(window)?,
+        }
+        Ok(extent.len.0)
     }
 
-    fn write_window(&mut self, window: &Window) -> Result<u64> {
+    fn write_window(&mut self, window: &Window) -> Result<()> {
         if let Some(error) = &window.error {
             return Err(error.clone());
         }
-        let header = self.view.image().header();
+        let header = self.header;
         let first = window.first.0;
         let whole = header.extent_of(&(first..first + to_u64(window.blocks.len())));
         let alike = |a: &Block, b: &Block| {
@@ -235,7 +272,7 @@ impl Run<'_> {
                 self.write_run(extent, state)?;
             }
         }
-        Ok(whole.len.0)
+        Ok(())
     }
 
     /// The parts of an imaged range of whole blocks with content that the target does not hold yet.
@@ -243,7 +280,7 @@ impl Run<'_> {
         let Some(only) = &self.only else {
             return vec![imaged];
         };
-        let header = self.view.image().header();
+        let header = self.header;
         let size = header.block_size.bytes();
         let blocks = imaged.start.0 / size..imaged.end().0.div_ceil(size);
         let wanted: Vec<Extent> = only
@@ -301,7 +338,7 @@ impl Run<'_> {
         let (Some(only), Some(imaged)) = (&self.only, self.plan.on_image(extent)) else {
             return self.zero(extent);
         };
-        let header = self.view.image().header();
+        let header = self.header;
         let size = header.block_size.bytes();
         let blocks = imaged.start.0 / size..imaged.end().0.div_ceil(size);
         let wanted: Vec<Extent> = only
@@ -370,9 +407,38 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads back everything but the critical ranges; of that, `only` these blocks.
-    fn compare_all(&self, only: Option<BlockMap>) -> Result<()> {
-        let wrong = self.compare(Phase::ReadBack, only)?;
+    /// Reads `blocks` back, but for the critical ranges; of them, `only` these.
+    fn read_back(
+        &self,
+        table: &dyn BlockStates,
+        blocks: Range<u64>,
+        only: Option<BlockMap>,
+        phase: Phase,
+    ) -> Result<()> {
+        let wrong = self.compare(table, blocks, only, phase, self.resources)?;
+        self.check_held(&wrong)
+    }
+
+    /// Reads back what was written lately, which then is forgotten.
+    fn read_back_recent(&self, recent: &mut Recent) -> Result<()> {
+        self.target.flush()?;
+        let resources = Resources {
+            // It is a part of the restore to whoever watches.
+            observer: &Silent,
+            ..self.resources
+        };
+        let restored = self.blocks();
+        for blocks in recent.ranges() {
+            // Windows may begin before what is restored, and end behind it.
+            let blocks = blocks.start.max(restored.start)..blocks.end.min(restored.end);
+            let wrong = self.compare(recent, blocks, None, Phase::ReadBack, resources)?;
+            self.check_held(&wrong)?;
+        }
+        recent.clear();
+        Ok(())
+    }
+
+    fn check_held(&self, wrong: &[Extent]) -> Result<()> {
         match wrong.first() {
             None => Ok(()),
             Some(first) => {
@@ -383,27 +449,32 @@ impl Run<'_> {
     }
 
     /// The blocks that the target does not hold yet; of `only` these, when given.
-    fn differing(&self, only: Option<BlockMap>) -> Result<BlockMap> {
-        let header = self.view.image().header();
+    fn differing(&self, table: &dyn BlockStates, only: Option<BlockMap>) -> Result<BlockMap> {
+        let header = self.header;
         let size = header.block_size.bytes();
         let mut blocks = BlockMap::empty(header.blocks());
-        for extent in self.compare(Phase::Compare, only)? {
+        let phase = Phase::Compare;
+        for extent in self.compare(table, self.blocks(), only, phase, self.resources)? {
             blocks.insert_range(extent.start.0 / size..extent.end().0.div_ceil(size));
         }
         Ok(blocks)
     }
 
-    /// The parts of the imaged disk that the target does not hold, outside critical ranges.
-    fn compare(&self, phase: Phase, only: Option<BlockMap>) -> Result<Vec<Extent>> {
+    /// The parts of `blocks` that the target does not hold, outside critical ranges.
+    fn compare(
+        &self,
+        table: &dyn BlockStates,
+        blocks: Range<u64>,
+        only: Option<BlockMap>,
+        phase: Phase,
+        resources: Resources<'_>,
+    ) -> Result<Vec<Extent>> {
         let plan = self.plan;
-        let header = self.view.image().header();
-        let size = header.block_size.bytes();
         let imaged_critical: Vec<Extent> = plan
             .critical
             .iter()
             .filter_map(|e| plan.on_image(*e))
             .collect();
-        let blocks = plan.source.start.0 / size..plan.source.end().0.div_ceil(size);
         let on_target = |at: ByteOffset| {
             ByteOffset(
                 at.0.saturating_sub(plan.source.start.0)
@@ -425,7 +496,7 @@ impl Run<'_> {
             only,
             phase,
         };
-        compare(self.view, &disk, &what, self.resources)
+        compare(table, &disk, &what, resources)
     }
 
     /// Writes the critical ranges: everything but the first bytes, and when that is durable, those.

@@ -4,10 +4,12 @@
 //! last, so that a restore that stopped half-way never looks done; what was written is read back
 //! from the medium. Must not know: stores, how a target was permitted, how a person asked.
 
+mod critical;
 mod execute;
 mod plan;
+mod recent;
 #[cfg(test)]
 mod tests;
 
-pub use execute::{Restored, Scope, execute};
+pub use execute::{Restored, Scope, execute, execute_stream};
 pub use plan::{RestorePlan, plan_disk, plan_partition};

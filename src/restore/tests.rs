@@ -1,6 +1,6 @@
 //! Restores onto disks in memory: whole, cut off at every step, onto other sizes, onto bad media.
 
-use super::{RestorePlan, Restored, Scope, execute, plan_disk, plan_partition};
+use super::{RestorePlan, Restored, Scope, execute, execute_stream, plan_disk, plan_partition};
 use crate::base::{
     BlockSize, ByteLen, ByteOffset, Cancel, ErrorKind, Extent, Geometry, Result, Silent, to_u64,
     to_usize,
@@ -10,7 +10,7 @@ use crate::block::{
     Recorded, Zeroing,
 };
 use crate::chain::ChainView;
-use crate::image::testing;
+use crate::image::{ImageStream, testing};
 use crate::layout::{self, Layout, Table};
 use crate::pipeline::Resources;
 use std::io::Cursor;
@@ -66,6 +66,28 @@ fn restore(view: &ChainView, plan: &RestorePlan, target: &dyn BlockTarget) -> Re
     execute(view, plan, target, Scope::All, true, resources)
 }
 
+/// Restores a full image of a disk.
+type Way = fn(&[u8], &RestorePlan, &dyn BlockTarget) -> Result<Restored>;
+
+/// From a file, and out of a pipe.
+const WAYS: [Way; 2] = [
+    |disk, plan, target| restore(&view_of(disk), plan, target),
+    |disk, plan, target| restore_piped(&testing::image_of(disk), plan, target),
+];
+
+fn restore_piped(image: &[u8], plan: &RestorePlan, target: &dyn BlockTarget) -> Result<Restored> {
+    let cancel = Cancel::new();
+    let resources = Resources {
+        threads: 2,
+        memory: 1 << 20,
+        cancel: &cancel,
+        observer: &Silent,
+    };
+    let mut stream = ImageStream::open(image, "pipe")?;
+    let (done, _) = execute_stream(&mut stream, plan, target, true, resources)?;
+    Ok(done)
+}
+
 fn layout_of(disk: &[u8]) -> Layout {
     layout::read(&MemorySource::new("disk", disk.to_vec())).unwrap()
 }
@@ -77,24 +99,52 @@ fn has_table(disk: &[u8]) -> bool {
 #[test]
 fn the_target_becomes_the_disk() {
     let disk = gpt_disk(8 * MIB, 1);
-    let view = view_of(&disk);
-    let target = MemoryTarget::new("target", vec![0xA5; 8 * MIB]);
-    let done = restore(&view, &plan_for(&view, 8 * MIB).unwrap(), &target).unwrap();
-    assert!(target.snapshot() == disk);
-    assert!(done.read_back);
-    assert_eq!(done.written + done.zeroed, to_u64(8 * MIB));
+    let plan = plan_for(&view_of(&disk), 8 * MIB).unwrap();
+    for way in WAYS {
+        let target = MemoryTarget::new("target", vec![0xA5; 8 * MIB]);
+        let done = way(&disk, &plan, &target).unwrap();
+        assert!(target.snapshot() == disk);
+        assert!(done.read_back);
+        assert_eq!(done.written + done.zeroed, to_u64(8 * MIB));
+    }
+}
+
+/// Whatever is wrong with what comes out of a pipe, and wherever it ends: no table is written.
+#[test]
+fn half_an_image_in_a_pipe_makes_no_disk() {
+    let (old, new) = (gpt_disk(8 * MIB, 1), gpt_disk(8 * MIB, 2));
+    let plan = plan_for(&view_of(&new), 8 * MIB).unwrap();
+    let image = testing::image_of(&new);
+    let step = image.len() / 40;
+    for at in (128..image.len()).step_by(step).chain([image.len() - 1]) {
+        let mut wrong = image.clone();
+        wrong[at] ^= 0x10;
+        for bytes in [&image[..at], &wrong] {
+            let target = MemoryTarget::new("target", old.clone());
+            let error = restore_piped(bytes, &plan, &target).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+            // Nothing was touched before the beginning had been read.
+            assert!(
+                target.snapshot() == old || !has_table(&target.snapshot()),
+                "{at}"
+            );
+        }
+    }
 }
 
 /// At every moment of a restore, and whatever of the unsynced writes survives a power cut, a table
 /// that can be read stands before a disk that is whole: the old one or the new one.
 #[test]
 fn a_table_never_stands_before_half_a_disk() {
+    WAYS.into_iter().for_each(no_table_before_half_a_disk);
+}
+
+fn no_table_before_half_a_disk(way: Way) {
     let (old, new) = (gpt_disk(8 * MIB, 1), gpt_disk(8 * MIB, 2));
-    let view = view_of(&new);
-    let plan = plan_for(&view, 8 * MIB).unwrap();
+    let plan = plan_for(&view_of(&new), 8 * MIB).unwrap();
     let log = Recorded::default();
     let target = RecordTarget::new(Arc::new(MemoryTarget::new("t", old.clone())), log.clone());
-    restore(&view, &plan, &target).unwrap();
+    way(&new, &plan, &target).unwrap();
     let ops: Vec<Op> = log
         .ops()
         .into_iter()
@@ -170,15 +220,18 @@ fn a_torn_last_write_leaves_a_whole_disk_or_none() {
 
 #[test]
 fn every_failing_write_or_flush_ends_in_an_error_without_a_table() {
+    WAYS.into_iter().for_each(no_failure_leaves_a_table);
+}
+
+fn no_failure_leaves_a_table(way: Way) {
     const EIO: i32 = 5;
     let (old, new) = (gpt_disk(8 * MIB, 1), gpt_disk(8 * MIB, 2));
-    let view = view_of(&new);
-    let plan = plan_for(&view, 8 * MIB).unwrap();
+    let plan = plan_for(&view_of(&new), 8 * MIB).unwrap();
     let mut failed = 0;
     for nth in (1..).step_by(3) {
         let memory = Arc::new(MemoryTarget::new("t", old.clone()));
         let faults = Faults::new(vec![Fault::nth_write(nth, EIO, true)]);
-        match restore(&view, &plan, &FaultTarget::new(memory.clone(), faults)) {
+        match way(&new, &plan, &FaultTarget::new(memory.clone(), faults)) {
             Ok(_) => {
                 assert!(memory.snapshot() == new);
                 break;
@@ -196,7 +249,7 @@ fn every_failing_write_or_flush_ends_in_an_error_without_a_table() {
     for nth in 1..=4 {
         let memory = Arc::new(MemoryTarget::new("t", old.clone()));
         let faults = Faults::new(vec![Fault::nth_flush(nth, EIO, false)]);
-        let error = restore(&view, &plan, &FaultTarget::new(memory, faults)).unwrap_err();
+        let error = way(&new, &plan, &FaultTarget::new(memory, faults)).unwrap_err();
         assert_eq!(
             error.kind(),
             ErrorKind::Destination,
@@ -238,15 +291,15 @@ impl BlockTarget for Liar {
 #[test]
 fn a_medium_that_does_not_hold_what_it_was_given_is_found_out() {
     let disk = gpt_disk(8 * MIB, 2);
-    let view = view_of(&disk);
-    let plan = plan_for(&view, 8 * MIB).unwrap();
-    for at in [70 * 512, 2 * MIB, 8 * MIB - 512] {
+    let plan = plan_for(&view_of(&disk), 8 * MIB).unwrap();
+    let places = [70 * 512, 2 * MIB, 8 * MIB - 512];
+    for (at, way) in places.into_iter().flat_map(|at| WAYS.map(|way| (at, way))) {
         let bad = Extent {
             start: ByteOffset(to_u64(at)),
             len: ByteLen(512),
         };
         let target = Liar(MemoryTarget::new("liar", vec![0xA5; 8 * MIB]), bad);
-        let error = restore(&view, &plan, &target).unwrap_err();
+        let error = way(&disk, &plan, &target).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Destination, "{error}");
         assert!(!has_table(&target.0.snapshot()), "sector at {at}");
     }
@@ -302,7 +355,6 @@ fn a_smaller_target_is_taken_when_only_free_space_is_cut_off() {
 #[test]
 fn one_partition_goes_into_another_place_and_nothing_else_changes() {
     let disk = gpt_disk(8 * MIB, 5);
-    let view = view_of(&disk);
     // Off the block grid on both ends, and at another place on the target.
     for (start, len) in [(MIB, 4 * MIB), (63 * 512, 3 * MIB + 512), (MIB + 512, 1024)] {
         let source = Extent {
@@ -310,15 +362,17 @@ fn one_partition_goes_into_another_place_and_nothing_else_changes() {
             len: ByteLen(to_u64(len)),
         };
         let before = gpt_disk(16 * MIB, 6);
-        let target = MemoryTarget::new("target", before.clone());
+        let targets = WAYS.map(|_| MemoryTarget::new("target", before.clone()));
         let room = Extent {
             start: ByteOffset(to_u64(5 * MIB)),
             len: ByteLen(to_u64(6 * MIB)),
         };
         let plan = plan_partition(source, BlockSize::new(4096).unwrap(), room).unwrap();
-        restore(&view, &plan, &target).unwrap();
         let mut expected = before;
         expected[5 * MIB..5 * MIB + len].copy_from_slice(&disk[start..start + len]);
-        assert!(target.snapshot() == expected, "partition at {start}");
+        for (way, target) in WAYS.iter().zip(&targets) {
+            way(&disk, &plan, target).unwrap();
+            assert!(target.snapshot() == expected, "partition at {start}");
+        }
     }
 }

@@ -28,7 +28,7 @@ pub use lock::{Lock, cannot_lock, lock_exclusive, lock_shared};
 pub use open::{Access, open_direct, open_disk, open_no_follow};
 pub use persist::persist;
 pub use process::{
-    effective_uid, hostname, is_terminal_device, kernel_release, peak_memory,
+    effective_uid, hostname, is_readable, is_terminal_device, kernel_release, peak_memory,
     survive_file_size_limit, sync_all,
 };
 pub use space::{Space, free_space};

@@ -1,7 +1,8 @@
 //! Facts about this process and this machine.
 
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 
 /// Makes a write past a limit on file sizes fail (`EFBIG`) instead of killing the process, which
 /// could then not clean up (setrlimit(2), `RLIMIT_FSIZE`).
@@ -34,6 +35,21 @@ pub fn kernel_release() -> String {
     nix::sys::utsname::uname()
         .map(|n| n.release().to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+/// Whether a read of `file` would not wait, found out within `timeout_ms` milliseconds (poll(2)). An
+/// interruption by a signal counts as not.
+///
+/// # Errors
+/// As poll(2).
+pub fn is_readable(file: &File, timeout_ms: u16) -> io::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, poll};
+    let mut asked = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut asked, timeout_ms) {
+        Ok(ready) => Ok(ready > 0),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Whether `file` is a terminal.

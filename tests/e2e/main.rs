@@ -17,6 +17,7 @@ mod map;
 mod memory;
 mod output;
 mod partition;
+mod pipes;
 mod refusals;
 mod resize;
 mod round_trip;

@@ -6,7 +6,9 @@ use crate::world::{Point, World, id};
 use diskstrata::base::{BlockIndex, ByteOffset, Cancel, Digest, to_u64, to_usize};
 use diskstrata::block::BlockSource;
 use diskstrata::chain::{Catalog, ChainView, Image, Records};
-use diskstrata::image::{Block, BlockTable, FilePiece, Header, ImageReader, Leaf, Piece};
+use diskstrata::image::{
+    Block, BlockStates, BlockTable, FilePiece, Header, ImageReader, Leaf, Piece,
+};
 use diskstrata::pipeline::{Depth, Extracted, Sample, extract, verify_file};
 use diskstrata::store::{LockMode, Store};
 use std::ops::Range;

@@ -8,7 +8,7 @@ use diskstrata::base::{ByteOffset, Cancel, Extent, normalize, to_u64, to_usize};
 use diskstrata::block::BlockSource;
 use diskstrata::chain::{self, Catalog, ChainView, Wish};
 use diskstrata::image::limits::LEAF_BLOCKS;
-use diskstrata::image::{BlockTable, Kind, RECORD_HEADER_LEN, TRAILER_LEN};
+use diskstrata::image::{BlockStates, Kind, RECORD_HEADER_LEN, TRAILER_LEN};
 use diskstrata::pipeline::{Damage, Depth, Sample, verify_disk, verify_file};
 use diskstrata::store::{FileName, MemoryStore};
 use std::collections::BTreeSet;

@@ -5,7 +5,9 @@ use crate::world::{SET, id};
 use diskstrata::base::{ByteLen, Cancel, Digest, Event, Observer, Result, Silent};
 use diskstrata::chain::retention::Policy;
 use diskstrata::chain::{self, Catalog, ChainView, Choice, Records, Wish};
-use diskstrata::image::{BlockTable, Compression, Header, ImageWriter, Info, Parent, Summary};
+use diskstrata::image::{
+    BlockStates, BlockTable, Compression, Header, ImageWriter, Info, Parent, Summary,
+};
 use diskstrata::ops::Context;
 use diskstrata::ops::merge::{self, MergeRequest};
 use diskstrata::ops::prune::{self, PruneReport, PruneRequest};

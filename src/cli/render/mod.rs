@@ -72,6 +72,14 @@ pub(super) fn show(
     value: &impl Serialize,
     text: impl FnOnce() -> String,
 ) -> Result<u8> {
+    bytes(shown_as(output, value, text)?.as_bytes())
+}
+
+fn shown_as(
+    output: OutputArgs,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<String> {
     let mut out = if output.json {
         serde_json::to_string_pretty(value)
             .map_err(|e| Error::new(ErrorKind::Internal, "print", "the result").caused_by(e))?
@@ -81,7 +89,7 @@ pub(super) fn show(
     if !out.is_empty() && !out.ends_with('\n') {
         out.push('\n');
     }
-    bytes(out.as_bytes())
+    Ok(out)
 }
 
 /// [`show`] for the report of a run: with `--quiet` its exit code says enough.
@@ -97,6 +105,20 @@ pub(super) fn done(
     }
 }
 
+/// [`done`] where standard output is for something else: on standard error.
+pub(super) fn done_aside(
+    output: OutputArgs,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<()> {
+    if !output.quiet || output.json {
+        let shown = shown_as(output, value, text)?;
+        // Whoever does not listen has the exit code.
+        let _ = std::io::stderr().write_all(shown.as_bytes());
+    }
+    Ok(())
+}
+
 /// Writes to standard output. A reader that has gone away is no error.
 pub(super) fn bytes(bytes: &[u8]) -> Result<u8> {
     let mut out = std::io::stdout().lock();
@@ -108,8 +130,9 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<u8> {
     }
 }
 
-/// Prints an error: one line of what happened, one of what to do next.
-pub(super) fn error(e: &Error, output: OutputArgs) {
+/// Prints an error: one line of what happened, one of what to do next. `aside` when standard output is for
+/// something else.
+pub(super) fn error(e: &Error, output: OutputArgs, aside: bool) {
     if output.json {
         let error = ErrorBody {
             kind: e.kind().name(),
@@ -117,7 +140,13 @@ pub(super) fn error(e: &Error, output: OutputArgs) {
             hint: e.next_step(),
         };
         let text = serde_json::to_string_pretty(&ErrorObject { error }).unwrap_or_default();
-        let _ = bytes(format!("{text}\n").as_bytes());
+        let text = format!("{text}\n");
+        let _ = match aside {
+            true => std::io::stderr().write_all(text.as_bytes()),
+            false => bytes(text.as_bytes())
+                .map(drop)
+                .map_err(std::io::Error::other),
+        };
     }
     let mut text = format!("strata: {}\n", clean_lines(&e.to_string()));
     if let Some(hint) = e.next_step() {

@@ -1,0 +1,184 @@
+//! An image that comes out of a pipe, read once.
+
+use super::partitions::valid_layout;
+use super::show::{Shown, of_image};
+use super::verify::{Verified, VerifyReport};
+use super::{Context, ImageRecord};
+use crate::base::{
+    ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Geometry, Result, SectorSize, to_u64,
+    to_usize,
+};
+use crate::block::BlockSource;
+use crate::chain::Image;
+use crate::image::{Beginning, Ending, ImageStream, RawTable};
+use crate::layout::{self, Layout};
+use crate::pipeline::{Depth, verify_stream};
+use crate::store::FileName;
+use crate::sys;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+
+/// What stands for standard input or output instead of a file or a store.
+pub const PIPE: &str = "-";
+
+/// How long a pipe that has nothing to say is waited for before it is asked whether to go on.
+const PATIENCE_MS: u16 = 200;
+/// Reads ask for so much: what the reader takes in pieces of a few bytes comes from here.
+const BUFFER: usize = 1 << 20;
+
+/// A pipe whose reader can be stopped while nothing comes.
+pub struct PipeInput<'a> {
+    file: File,
+    cancel: &'a Cancel,
+}
+
+impl<'a> PipeInput<'a> {
+    /// Reads from `file`; `cancel` ends that.
+    pub fn new(file: File, cancel: &'a Cancel) -> PipeInput<'a> {
+        PipeInput { file, cancel }
+    }
+}
+
+impl Read for PipeInput<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.cancel.check().map_err(io::Error::other)?;
+            if sys::is_readable(&self.file, PATIENCE_MS)? {
+                return self.file.read(buf);
+            }
+        }
+    }
+}
+
+/// The image in a pipe.
+pub(super) type Piped<'a> = ImageStream<BufReader<PipeInput<'a>>>;
+
+/// Reads the beginning of the image in `input`.
+///
+/// # Errors
+/// `Damaged` when it is none, or not full.
+pub(super) fn open(input: PipeInput<'_>) -> Result<Piped<'_>> {
+    ImageStream::open(
+        BufReader::with_capacity(BUFFER, input),
+        "the image in the pipe",
+    )
+}
+
+/// Verifies the image in `input`, and every block of it.
+///
+/// # Errors
+/// `Damaged` when it is no image, incomplete, or its structure is damaged; `Interrupted`, `Terminated`.
+/// Damaged blocks are in the report.
+pub fn verify(context: &Context<'_>, input: PipeInput<'_>) -> Result<VerifyReport> {
+    let mut stream = open(input)?;
+    let (damage, ending) = verify_stream(&mut stream, context.resources())?;
+    let image = image_of(stream.beginning(), &ending)?;
+    Ok(VerifyReport {
+        images: vec![Verified::of(&image, &damage, Depth::Deep)],
+        skipped: Vec::new(),
+        differences: None,
+        warnings: Vec::new(),
+    })
+}
+
+/// Describes the image in `input`, which is verified on the way: what it says of itself comes last.
+///
+/// # Errors
+/// As [`verify`]; `Damaged` also for damaged blocks.
+pub fn show(context: &Context<'_>, input: PipeInput<'_>) -> Result<Shown> {
+    let mut stream = open(input)?;
+    let (damage, ending) = verify_stream(&mut stream, context.resources())?;
+    let beginning = stream.beginning();
+    let image = image_of(beginning, &ending)?;
+    let tables = TablesSource::of(beginning);
+    let layout = layout_of(beginning, &tables)?;
+    let damage = damage.into_iter().map(|d| d.what).collect();
+    Ok(of_image(
+        ImageRecord::of(&image),
+        &beginning.info,
+        &ending.summary,
+        layout,
+        damage,
+    ))
+}
+
+fn image_of(beginning: &Beginning, ending: &Ending) -> Result<Image> {
+    Ok(Image {
+        file: FileName::new(PIPE)?,
+        len: ending.len,
+        header: beginning.header.clone(),
+        root: ending.root,
+        info: Arc::new(beginning.info.clone()),
+    })
+}
+
+/// The layout that the image carries, or a new reading of its raw partition tables.
+///
+/// # Errors
+/// `Damaged`, `Refused` when these are not all that would have to be read.
+pub(super) fn layout_of(beginning: &Beginning, tables: &TablesSource<'_>) -> Result<Layout> {
+    let stored = valid_layout(&beginning.info, &beginning.header);
+    stored.map_or_else(|| layout::read(tables), Ok)
+}
+
+/// The imaged disk as far as it is known before its content comes: the raw partition tables.
+pub(super) struct TablesSource<'a> {
+    tables: &'a [RawTable],
+    geometry: Geometry,
+}
+
+impl<'a> TablesSource<'a> {
+    pub(super) fn of(beginning: &'a Beginning) -> TablesSource<'a> {
+        let source = &beginning.info.source;
+        let sector = |bytes| SectorSize::new(bytes).unwrap_or(SectorSize::S512);
+        TablesSource {
+            tables: &beginning.tables,
+            geometry: Geometry {
+                len: beginning.header.disk_len,
+                logical_sector: sector(source.logical_sector),
+                physical_sector: sector(source.physical_sector),
+            },
+        }
+    }
+}
+
+impl BlockSource for TablesSource<'_> {
+    fn name(&self) -> &str {
+        "the image in the pipe"
+    }
+
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn read_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<()> {
+        let wanted = Extent {
+            start: offset,
+            len: ByteLen(to_u64(buf.len())),
+        };
+        let mut at = offset;
+        while at < wanted.end() {
+            let holds = |(start, bytes): &&RawTable| {
+                let table = Extent::new(*start, ByteLen(to_u64(bytes.len())));
+                table.is_some_and(|t| t.start <= at && at < t.end())
+            };
+            let Some((start, bytes)) = self.tables.iter().find(holds) else {
+                return Err(
+                    Error::new(ErrorKind::Refused, "look at", wanted.to_string())
+                        .because("what lies there is not known before it comes out of the pipe")
+                        .hint(
+                            "use a target that is at least as large as the imaged disk, or restore \
+                         from a folder",
+                        ),
+                );
+            };
+            let from = to_usize(at.0 - start.0);
+            let done = to_usize(at.0 - offset.0);
+            let count = (bytes.len() - from).min(buf.len() - done);
+            buf[done..done + count].copy_from_slice(&bytes[from..from + count]);
+            at = ByteOffset(at.0 + to_u64(count));
+        }
+        Ok(())
+    }
+}
