@@ -149,6 +149,10 @@ pub(crate) struct BackupArgs {
     /// How data is stored: none, zstd or zstd:LEVEL with a level from -7 (fastest) to 19.
     #[arg(long, value_name = "HOW", default_value = "zstd:3")]
     pub(crate) compression: String,
+    /// Cut the image into numbered files of SIZE at most, 1M or more; auto: where the store's file system
+    /// takes no long ones (FAT: 4 GiB) [default: as the newest image of the set].
+    #[arg(long, value_name = "SIZE|auto")]
+    pub(crate) split: Option<String>,
     /// Words to keep in the image.
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,

@@ -131,6 +131,7 @@ fn backup(
             exclude: ops::take::parse_exclude(&args.exclude)?,
         },
         strict: args.strict,
+        split: args.split.as_deref().map(values::split).transpose()?,
     };
     if args.dry_run {
         let plan = ops::backup::plan(context, &request)?;

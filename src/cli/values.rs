@@ -2,6 +2,7 @@
 
 use crate::base::{BlockSize, Error, ErrorKind, Result};
 use crate::ops::Compression;
+use crate::ops::backup::{MIN_PART_LEN, Split};
 
 /// A size with a binary suffix: `65536`, `64K`, `64KiB`, `1M`.
 pub(super) fn size(text: &str) -> Option<u64> {
@@ -29,6 +30,21 @@ pub(super) fn byte_count(text: &str) -> Result<u64> {
         Error::new(ErrorKind::Usage, "use the size", format!("{text:?}"))
             .because("it is a number of bytes, with K, M, G or T behind it where it is large")
     })
+}
+
+pub(super) fn split(text: &str) -> Result<Split> {
+    let parts = |len: &u64| *len >= MIN_PART_LEN;
+    match text {
+        "auto" => Ok(Split::Auto),
+        text => size(text).filter(parts).map(Split::Parts).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Usage,
+                "use the length of parts",
+                format!("{text:?}"),
+            )
+            .because("it is auto, or a number of bytes of 1M at least, as in 650M or 4095M")
+        }),
+    }
 }
 
 /// A percentage, with or without its sign, in thousandths.
@@ -70,6 +86,15 @@ mod tests {
         assert_eq!(size("1m"), Some(1 << 20));
         for bad in ["", "K", "1.5M", "-1", "1X", "99999999999T"] {
             assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn parts_have_a_length() {
+        assert_eq!(split("auto").unwrap(), Split::Auto);
+        assert_eq!(split("1M").unwrap(), Split::Parts(1 << 20));
+        for bad in ["", "Auto", "1023K", "0", "-1M"] {
+            assert_eq!(split(bad).unwrap_err().kind(), ErrorKind::Usage, "{bad}");
         }
     }
 

@@ -5,6 +5,7 @@ use super::backup_plan::{Prepared, prepare};
 use super::images::lock;
 use super::piped::PIPE;
 use super::removal::settle;
+use super::stores;
 use super::take::{Fallback, TakeOptions};
 use super::{Context, ImageRecord};
 use crate::base::{BlockSize, ByteLen, Error, ErrorKind, Event, Phase, Result};
@@ -17,7 +18,8 @@ use crate::image::{
     Info, SourceInfo, Summary,
 };
 use crate::pipeline::write_blocks;
-use crate::store::{FileName, LocalStore, LockMode, Store};
+pub use crate::store::MIN_PART_LEN;
+use crate::store::{FileName, LockMode, Store};
 use crate::sys;
 use serde::Serialize;
 use std::io::Write;
@@ -50,6 +52,17 @@ pub struct BackupRequest {
     pub take: TakeOptions,
     /// Whether a partition that has to be taken whole is an error.
     pub strict: bool,
+    /// Into parts of which length; as the newest image of the set when absent.
+    pub split: Option<Split>,
+}
+
+/// How an image file is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// As the store's file system demands it: FAT takes files of up to 4 GiB.
+    Auto,
+    /// Into parts of so many bytes.
+    Parts(u64),
 }
 
 impl BackupRequest {
@@ -76,6 +89,8 @@ pub struct BackupReport {
     pub read_bytes: u64,
     /// Length of the image file.
     pub stored_bytes: u64,
+    /// Bytes of each part of it; absent when it is not cut.
+    pub part_bytes: Option<u64>,
     /// What could not be read.
     pub unreadable: Vec<ByteRange>,
     /// What each partition holds and how much of it was taken.
@@ -104,9 +119,9 @@ pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan
 /// As [`plan`]; `Locked` while another run writes to the store, `Destination` when the store fails or
 /// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
 pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
-    let store = LocalStore::create(&request.store)?;
+    let store = stores::create(&request.store)?;
     settle_if_alone(context, &store)?;
-    let _lock = lock(&store, LockMode::Adding, "backup")?;
+    let _lock = lock(store.as_ref(), LockMode::Adding, "backup")?;
     let prepared = prepare(context, request, Some(&store))?;
     if let Some(free) = prepared
         .plan
@@ -157,17 +172,17 @@ pub fn run_into_pipe(
 }
 
 /// The store, if there is one yet: a dry run makes none.
-fn existing_store(path: &Path) -> Result<Option<LocalStore>> {
-    match LocalStore::open(path) {
+fn existing_store(path: &Path) -> Result<Option<Arc<dyn Store>>> {
+    match stores::open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     }
 }
 
 /// Clears what dead runs left, unless somebody uses the store: then the next run does.
-fn settle_if_alone(context: &Context<'_>, store: &LocalStore) -> Result<()> {
-    match lock(store, LockMode::Exclusive, "backup") {
-        Ok(_lock) => settle(context, &(Arc::new(store.clone()) as _)).map(drop),
+fn settle_if_alone(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<()> {
+    match lock(store.as_ref(), LockMode::Exclusive, "backup") {
+        Ok(_lock) => settle(context, store).map(drop),
         Err(e) if e.kind() == ErrorKind::Locked => Ok(()),
         Err(e) => Err(e),
     }
@@ -194,6 +209,7 @@ impl Made {
             source: self.plan.source,
             read_bytes: self.read,
             stored_bytes: self.finished.len,
+            part_bytes: self.plan.part_bytes,
             unreadable: self.unreadable,
             partitions: self.plan.partitions,
             fallbacks: self.plan.fallbacks,
@@ -275,12 +291,12 @@ fn make<W: Write>(
 
 fn write(
     context: &Context<'_>,
-    store: &LocalStore,
+    store: &Arc<dyn Store>,
     prepared: Prepared,
     compression: Compression,
 ) -> Result<BackupReport> {
     let file = FileName::new(prepared.plan.file.clone())?;
-    let upload = store.create(&file)?;
+    let upload = store.create_in_parts(&file, prepared.plan.part_bytes)?;
     let (upload, made) = make(context, upload, file.as_str(), prepared, compression)?;
     let phase = Phase::Sync;
     context

@@ -1,6 +1,6 @@
 //! What a backup will do, and everything that is settled before the first block is read.
 
-use super::backup::BackupRequest;
+use super::backup::{BackupRequest, Split};
 use super::piped::PIPE;
 use super::place::{Place, differs};
 use super::take::{Fallback, Taken, take};
@@ -12,11 +12,15 @@ use crate::device::{self, Consistency, DiskIdentity, Inventory, ReadClaim, Resol
 use crate::image::{Header, ImageReader, Info, Kind, Parent, PartitionInfo, RawTable, SourceInfo};
 use crate::layout::{self, Layout};
 use crate::pipeline::Selection;
-use crate::store::{LocalStore, Store};
+use crate::store::Store;
+use crate::sys;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// Parts have whole mebibytes where nobody asked for others.
+const PART_STEP: u64 = 1 << 20;
 
 /// Exponent of the length of a frame window in bytes.
 const WINDOW_LOG2: u8 = 20;
@@ -44,6 +48,8 @@ pub struct BackupPlan {
     pub block_size: u64,
     /// `none` or `zstd:LEVEL`.
     pub compression: String,
+    /// Bytes of each part of the file; absent when it is not cut.
+    pub part_bytes: Option<u64>,
     /// How the source is kept still.
     pub consistency: String,
     /// What each partition holds and how much of it is taken; number 0 is a disk without any.
@@ -78,7 +84,7 @@ pub(super) struct Prepared {
 pub(super) fn prepare(
     context: &Context<'_>,
     request: &BackupRequest,
-    store: Option<&LocalStore>,
+    store: Option<&Arc<dyn Store>>,
 ) -> Result<Prepared> {
     let inventory = Inventory::read(&context.root)?;
     let resolved = device::resolve(&inventory, &request.source)?;
@@ -165,7 +171,9 @@ pub(super) fn prepare(
         needed,
         parent.as_ref().map(|_| place.images.as_slice()),
     ));
+    let part_bytes = part_len(request, store, &place.images)?;
     let plan = BackupPlan {
+        part_bytes,
         source: source_info.clone(),
         store: request.store.display().to_string(),
         set: place.set.clone(),
@@ -228,15 +236,15 @@ impl History {
         request: &BackupRequest,
         claim: &ReadClaim,
         layout: &Layout,
-        store: Option<&LocalStore>,
+        store: Option<&Arc<dyn Store>>,
     ) -> Result<History> {
         let disk = DiskIdentity {
             table_id: layout.disk_id.clone(),
             ..claim.identity().clone()
         };
-        let catalog = store.map(|s| Catalog::load(s)).transpose()?;
+        let catalog = store.map(|s| Catalog::load(s.as_ref())).transpose()?;
         let place = Place::find(request.set.as_deref(), &disk, catalog.as_ref())?;
-        let records = store.map(|s| Records::load(s)).transpose()?;
+        let records = store.map(|s| Records::load(s.as_ref())).transpose()?;
         let records = records.unwrap_or_default();
         let trusting = request.set.is_some();
         let facts = chain::Disk {
@@ -263,7 +271,7 @@ impl History {
                 .push(format!("a full image is made: {}", history.reason));
         }
         if let (Some(lineage), Some(store)) = (choice.parent, store) {
-            let view = ChainView::open(Arc::new(store.clone()), lineage)?;
+            let view = ChainView::open(Arc::clone(store), lineage)?;
             history.block_size = view.image().header().block_size;
             history.parent = Some(view);
         }
@@ -387,6 +395,29 @@ fn hole_bytes(
         at = ByteOffset(at.0 + len.0);
     }
     Ok(holes)
+}
+
+/// Into parts of how many bytes the image is cut: as asked for, or as the newest image of its set is.
+fn part_len(
+    request: &BackupRequest,
+    store: Option<&Arc<dyn Store>>,
+    images: &[Image],
+) -> Result<Option<u64>> {
+    if request.into_pipe() && request.split.is_some() {
+        return Err(
+            Error::new(ErrorKind::Usage, "split", "what goes into a pipe")
+                .hint("leave out --split; whoever reads the pipe may cut what comes"),
+        );
+    }
+    match (request.split, store, images.last()) {
+        (Some(Split::Parts(len)), ..) => Ok(Some(len)),
+        (Some(Split::Auto), ..) => {
+            let longest = sys::longest_file(&request.store);
+            Ok(longest.map(|len| len / PART_STEP * PART_STEP))
+        }
+        (None, Some(store), Some(newest)) => store.part_len(&newest.file),
+        (None, ..) => Ok(None),
+    }
 }
 
 /// Tells the observer that file systems are read.

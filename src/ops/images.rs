@@ -1,17 +1,18 @@
 //! Finding images in a store or by path, and describing them.
 
 use super::piped::PIPE;
+use super::stores;
 use crate::base::{Error, ErrorKind, Result};
 use crate::chain::{Catalog, ChainView, Image, Lineage};
 use crate::image::{Header, ImageReader, Info};
-use crate::store::{FileName, LocalStore, LockMode, Store, StoreLock};
+use crate::store::{FileName, LockMode, Store, StoreLock};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where images are looked for: a store, if one was named.
 pub struct Library {
-    store: Option<LocalStore>,
+    store: Option<Arc<dyn Store>>,
 }
 
 /// An image that was found and opened.
@@ -21,7 +22,7 @@ pub struct Found {
     /// The disk that it stands for, read from its file and those it builds on.
     pub view: ChainView,
     /// Where these files are.
-    pub store: LocalStore,
+    pub store: Arc<dyn Store>,
     /// Where these files lie, when that is on this machine.
     pub paths: Vec<PathBuf>,
     /// Keeps whoever removes images away.
@@ -100,7 +101,7 @@ impl Library {
     /// `NotFound` when there is no such folder.
     pub fn open(path: Option<&Path>) -> Result<Library> {
         Ok(Library {
-            store: path.map(LocalStore::open).transpose()?,
+            store: path.map(stores::open).transpose()?,
         })
     }
 
@@ -109,14 +110,14 @@ impl Library {
     /// # Errors
     /// `Usage` when no store was named; what listing it fails with.
     pub fn catalog(&self) -> Result<Catalog> {
-        Catalog::load(self.store()?)
+        Catalog::load(self.store()?.as_ref())
     }
 
     /// The store.
     ///
     /// # Errors
     /// `Usage` when none was named.
-    pub(super) fn store(&self) -> Result<&LocalStore> {
+    pub(super) fn store(&self) -> Result<&Arc<dyn Store>> {
         self.store.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Usage, "look for images", "without a store")
                 .hint("say where the images are with --store FOLDER or STRATA_STORE")
@@ -132,7 +133,7 @@ impl Library {
         if wanted.contains('/') || (self.store.is_none() && path.is_file()) {
             return open_path(path);
         }
-        let lock = lock_to_read(self.store()?, "reading")?;
+        let lock = lock_to_read(self.store()?.as_ref(), "reading")?;
         let catalog = self.catalog()?;
         let lineage = catalog.lineage(catalog.find(wanted, &super::time_zone())?);
         open(self.store()?, lineage, Some(lock))
@@ -160,16 +161,16 @@ pub(super) fn lock_to_read(store: &dyn Store, what: &str) -> Result<StoreLock> {
     lock(store, LockMode::Shared, what)
 }
 
-fn open(store: &LocalStore, lineage: Lineage, lock: Option<StoreLock>) -> Result<Found> {
+fn open(store: &Arc<dyn Store>, lineage: Lineage, lock: Option<StoreLock>) -> Result<Found> {
     let Some(image) = lineage.point().cloned() else {
         return Err(Error::new(ErrorKind::Internal, "open", "an empty chain"));
     };
     let files = lineage.images.iter();
-    let paths = files.filter_map(|i| store.path_of(&i.file)).collect();
+    let paths = files.flat_map(|i| store.paths_of(&i.file)).collect();
     Ok(Found {
-        view: ChainView::open(Arc::new(store.clone()), lineage)?,
+        view: ChainView::open(Arc::clone(store), lineage)?,
         image,
-        store: store.clone(),
+        store: Arc::clone(store),
         paths,
         _lock: lock,
     })
@@ -193,8 +194,8 @@ fn open_path(path: &Path) -> Result<Found> {
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let file = FileName::new(name)?;
-    let store = LocalStore::open(folder)?;
+    let store = stores::open(folder)?;
+    let file = store.file_of(&FileName::new(name)?);
     let reader = ImageReader::open(store.open(&file)?)?;
     let image = Image::of(file, &reader);
     let alone = image.header.parent.is_none();
@@ -205,8 +206,8 @@ fn open_path(path: &Path) -> Result<Found> {
         };
         (alone, None)
     } else {
-        let lock = lock_to_read(&store, "reading")?;
-        (Catalog::load(&store)?.lineage(&image), Some(lock))
+        let lock = lock_to_read(store.as_ref(), "reading")?;
+        (Catalog::load(store.as_ref())?.lineage(&image), Some(lock))
     };
     open(&store, lineage, lock)
 }

@@ -59,7 +59,7 @@ pub struct BrokenFile {
 pub fn list(_: &Context<'_>, store: Option<&Path>) -> Result<Listing> {
     let library = Library::open(store)?;
     let catalog = library.catalog()?;
-    let records = Records::load(library.store()?)?;
+    let records = Records::load(library.store()?.as_ref())?;
     let incomplete = catalog.incomplete();
     let broken = |b: &crate::chain::Broken| BrokenFile {
         file: b.file.to_string(),

@@ -2,10 +2,11 @@
 
 use super::images::lock;
 use super::removal::{check_readable, check_settled, execute, settle};
+use super::stores;
 use super::{Context, ImageRecord};
 use crate::base::{Error, ErrorKind, Event, Result};
 use crate::chain::{Catalog, Image, Records, plan_removal};
-use crate::store::{LocalStore, LockMode, Store};
+use crate::store::{LockMode, Store};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -41,9 +42,9 @@ pub struct MergeReport {
 /// # Errors
 /// `Usage`, `NotFound`, `Damaged`; `Refused` when an image in between is protected or others build on it.
 pub fn plan(_: &Context<'_>, request: &MergeRequest) -> Result<MergeReport> {
-    let store = LocalStore::open(&request.store)?;
-    let catalog = Catalog::load(&store)?;
-    let (into, absorbs) = chosen(&store, &catalog, request)?;
+    let store = stores::open(&request.store)?;
+    let catalog = Catalog::load(store.as_ref())?;
+    let (into, absorbs) = chosen(store.as_ref(), &catalog, request)?;
     Ok(MergeReport {
         into: ImageRecord::of(&into),
         absorbs: absorbs.iter().map(ImageRecord::of).collect(),
@@ -59,11 +60,7 @@ pub fn plan(_: &Context<'_>, request: &MergeRequest) -> Result<MergeReport> {
 /// As [`plan`]; `Locked`, `Destination`, `Interrupted`, `Terminated`. The images that go are removed
 /// when the new file is published, synced and read again.
 pub fn run(context: &Context<'_>, request: &MergeRequest) -> Result<MergeReport> {
-    run_in(
-        context,
-        &(Arc::new(LocalStore::open(&request.store)?) as _),
-        request,
-    )
+    run_in(context, &stores::open(&request.store)?, request)
 }
 
 /// [`run`] in any store; the folder that `request` names is not looked at.

@@ -38,6 +38,7 @@ pub mod prune;
 mod removal;
 pub mod restore;
 pub mod show;
+mod stores;
 pub mod take;
 pub mod verify;
 

@@ -4,7 +4,6 @@ use super::images::lock_to_read;
 use super::{Context, ImageRecord};
 use crate::base::Result;
 use crate::chain::{self, Catalog};
-use crate::store::LocalStore;
 use serde::Serialize;
 use std::path::Path;
 
@@ -30,15 +29,16 @@ pub fn protect(
     note: Option<&str>,
     off: bool,
 ) -> Result<Protected> {
-    let store = LocalStore::open(store)?;
-    let _lock = lock_to_read(&store, "protect")?;
-    let catalog = Catalog::load(&store)?;
+    let store = super::stores::open(store)?;
+    let store = store.as_ref();
+    let _lock = lock_to_read(store, "protect")?;
+    let catalog = Catalog::load(store)?;
     let image = catalog.find(wanted, &super::time_zone())?;
     let id = image.header.id;
     let changed = if off {
-        chain::unprotect(&store, id)?
+        chain::unprotect(store, id)?
     } else {
-        chain::protect(&store, id, note, super::now())?
+        chain::protect(store, id, note, super::now())?
     };
     Ok(Protected {
         image: ImageRecord::of(image),

@@ -2,12 +2,13 @@
 
 use super::images::lock;
 use super::removal::{Removed, check_readable, check_settled, execute, settle};
+use super::stores;
 use super::{Context, ImageRecord};
 use crate::base::{ByteLen, Error, ErrorKind, Event, Result};
 use crate::chain::retention::{Point, Removable, Verdict, decide, make_room};
 pub use crate::chain::retention::{Policy, Within};
 use crate::chain::{Catalog, Image, Records, Removal, plan_removal};
-use crate::store::{LocalStore, LockMode, Store};
+use crate::store::{LockMode, Store};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -78,9 +79,9 @@ pub struct PruneReport {
 /// `Usage` without a rule, `NotFound` without such a store or set, `Damaged` when the store has files
 /// that cannot be opened.
 pub fn plan(_: &Context<'_>, request: &PruneRequest) -> Result<PrunePlan> {
-    let store = LocalStore::open(&request.store)?;
-    let catalog = Catalog::load(&store)?;
-    decided(&store, &catalog, request).map(|(_, plan)| plan)
+    let store = stores::open(&request.store)?;
+    let catalog = Catalog::load(store.as_ref())?;
+    decided(store.as_ref(), &catalog, request).map(|(_, plan)| plan)
 }
 
 /// Prunes.
@@ -89,11 +90,7 @@ pub fn plan(_: &Context<'_>, request: &PruneRequest) -> Result<PrunePlan> {
 /// As [`plan`]; `Locked` while anybody uses the store, `Destination`, `Interrupted`, `Terminated`. At
 /// every moment every image that is listed can be restored; run it again to go on.
 pub fn run(context: &Context<'_>, request: &PruneRequest) -> Result<PruneReport> {
-    run_in(
-        context,
-        &(Arc::new(LocalStore::open(&request.store)?) as _),
-        request,
-    )
+    run_in(context, &stores::open(&request.store)?, request)
 }
 
 /// [`run`] in any store; the folder that `request` names is not looked at.

@@ -270,7 +270,8 @@ fn write(
     let sections = view.image().sections()?;
     let compression = Compression::parse(&image.info.compression);
     let compression = compression.unwrap_or(Compression::Zstd(super::backup::DEFAULT_LEVEL));
-    let upload = store.create(&name)?;
+    // It must fit where the one that it replaces has its place.
+    let upload = store.create_in_parts(&name, store.part_len(&image.file)?)?;
     let mut writer = ImageWriter::start_rewrite(upload, name.as_str(), header, &sections)?;
     let rewritten = rewrite(&view, compression, &mut writer, context.resources())?;
     let (upload, finished) = writer.finish_rewrite(&sections)?;

@@ -9,7 +9,7 @@ use crate::chain::{
 };
 use crate::image::{BlockStates, ByteRange, PartitionInfo, Piece};
 use crate::pipeline::{self, Damage, Depth, Sample};
-use crate::store::{LocalStore, Store};
+use crate::store::Store;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl VerifyReport {
 
 /// Images to verify, parents before children.
 struct Wanted {
-    store: LocalStore,
+    store: Arc<dyn Store>,
     images: Vec<Image>,
     broken: Vec<Verified>,
 }
@@ -131,9 +131,9 @@ pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyRe
     let Some(wanted) = wanted(&library, request, &mut report)? else {
         return Ok(report);
     };
-    let _lock = lock_to_read(&wanted.store, "verify")?;
-    let records = Records::load(&wanted.store)?;
-    let catalog = Catalog::load(&wanted.store)?;
+    let _lock = lock_to_read(wanted.store.as_ref(), "verify")?;
+    let records = Records::load(wanted.store.as_ref())?;
+    let catalog = Catalog::load(wanted.store.as_ref())?;
     let sample = sample(request.sample);
     let mut results = Vec::new();
     for image in wanted.images {
@@ -147,7 +147,7 @@ pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyRe
         report.images.push(verified);
     }
     report.images.extend(wanted.broken);
-    if let Err(e) = record_verified(&wanted.store, &results, Uuid::new_v4()) {
+    if let Err(e) = record_verified(wanted.store.as_ref(), &results, Uuid::new_v4()) {
         let note = format!("the result cannot be noted in the store: {e}");
         context.observer.event(Event::Warning(note.clone()));
         report.warnings.push(note);
@@ -253,7 +253,7 @@ fn record_of(image: &Image, verified: &Verified, request: &VerifyRequest) -> Ver
 
 fn verify_one(
     context: &Context<'_>,
-    store: &LocalStore,
+    store: &Arc<dyn Store>,
     catalog: &Catalog,
     lineage: Lineage,
     request: &VerifyRequest,
@@ -263,7 +263,7 @@ fn verify_one(
         return Err(Error::new(ErrorKind::Internal, "verify", "an empty chain"));
     };
     let broken = lineage.broken.as_ref().map(|b| b.words());
-    let view = match ChainView::open(Arc::new(store.clone()), lineage) {
+    let view = match ChainView::open(Arc::clone(store), lineage) {
         Ok(view) => view,
         Err(e) => return Ok(Verified::unopened(image.file.as_str(), &e)),
     };
@@ -317,7 +317,7 @@ impl Verified {
 
 /// The younger images that read something of `lost` from the file of `image`.
 fn affected(
-    store: &LocalStore,
+    store: &Arc<dyn Store>,
     catalog: &Catalog,
     image: &Image,
     lost: &[Extent],
@@ -336,8 +336,7 @@ fn affected(
             .images
             .iter()
             .position(|i| i.header.id == image.header.id);
-        let (Some(link), Ok(view)) = (link, ChainView::open(Arc::new(store.clone()), lineage))
-        else {
+        let (Some(link), Ok(view)) = (link, ChainView::open(Arc::clone(store), lineage)) else {
             continue;
         };
         let shared = lost_through(&view, link, lost);

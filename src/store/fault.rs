@@ -206,8 +206,8 @@ impl Store for FaultStore {
         self.inner.clean_up()
     }
 
-    fn path_of(&self, name: &FileName) -> Option<PathBuf> {
-        self.inner.path_of(name)
+    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
+        self.inner.paths_of(name)
     }
 }
 

@@ -14,6 +14,7 @@ mod local;
 mod memory;
 mod name;
 mod record;
+mod split;
 
 pub use crate::sys::Space;
 pub use fault::{Call, Fault, FaultStore, Faults};
@@ -21,6 +22,7 @@ pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use name::FileName;
 pub use record::{Op, RecordStore, Recorded, replay};
+pub use split::{MIN_PART_LEN, SplitStore};
 
 use crate::base::{Error, ErrorKind, RangeRead, Result};
 use std::io;
@@ -107,6 +109,28 @@ pub trait Store: Send + Sync {
     /// `Destination`; at once when `name` exists, so that nobody finds out after hours.
     fn create(&self, name: &FileName) -> Result<Box<dyn Upload>>;
 
+    /// As [`Store::create`], in parts of `part_len` bytes each, their own headers included, where the store
+    /// can do that; as one file without it.
+    ///
+    /// # Errors
+    /// As [`Store::create`]; `Usage` for parts that are too short.
+    fn create_in_parts(&self, name: &FileName, _part_len: Option<u64>) -> Result<Box<dyn Upload>> {
+        self.create(name)
+    }
+
+    /// The length of the first part of a published file, in bytes; `None` when it lies in one piece.
+    ///
+    /// # Errors
+    /// `Destination`.
+    fn part_len(&self, _name: &FileName) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// The file that what is called `name` is a part of: itself, unless the store keeps files in parts.
+    fn file_of(&self, name: &FileName) -> FileName {
+        name.clone()
+    }
+
     /// Removes a published file, durably once `Ok` is returned.
     ///
     /// # Errors
@@ -136,9 +160,9 @@ pub trait Store: Send + Sync {
     /// `Destination`.
     fn clean_up(&self) -> Result<Vec<String>>;
 
-    /// Where a published file lies on this machine, for stores that are folders.
-    fn path_of(&self, _name: &FileName) -> Option<PathBuf> {
-        None
+    /// Where a published file lies on this machine, all parts of it, for stores that are folders.
+    fn paths_of(&self, _name: &FileName) -> Vec<PathBuf> {
+        Vec::new()
     }
 }
 

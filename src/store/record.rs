@@ -158,8 +158,8 @@ impl Store for RecordStore {
         self.logged(Op::CleanUp, self.inner.clean_up())
     }
 
-    fn path_of(&self, name: &FileName) -> Option<PathBuf> {
-        self.inner.path_of(name)
+    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
+        self.inner.paths_of(name)
     }
 }
 

@@ -31,5 +31,5 @@ pub use process::{
     effective_uid, hostname, is_readable, is_terminal_device, kernel_release, peak_memory,
     survive_file_size_limit, sync_all,
 };
-pub use space::{Space, free_space};
+pub use space::{Space, free_space, longest_file};
 pub use sparse::{Segment, punch_hole, segment_at};

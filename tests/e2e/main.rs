@@ -22,5 +22,6 @@ mod refusals;
 mod resize;
 mod round_trip;
 mod space;
+mod split;
 mod take;
 mod unreadable;

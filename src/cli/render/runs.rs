@@ -26,6 +26,9 @@ pub(in crate::cli) fn backup_plan(plan: &BackupPlan) -> String {
         plan.compression,
         plan.consistency,
     ));
+    if let Some(len) = plan.part_bytes {
+        text.push_str(&format!("in numbered files of {}\n", ByteLen(len)));
+    }
     text.push_str(&format!(
         "takes {}, of which {} are known to be zero\n",
         ByteLen(plan.take_bytes),
@@ -48,6 +51,9 @@ pub(in crate::cli) fn backup(report: &BackupReport, output: OutputArgs) -> Strin
         report.image.id,
         clean(&report.image.file),
     );
+    if let Some(len) = report.part_bytes {
+        text.push_str(&format!("      in numbered files of {}\n", ByteLen(len)));
+    }
     text.push_str(&format!(
         "{} image, number {} of set {}: {}\n",
         report.image.kind,

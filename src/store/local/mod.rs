@@ -172,8 +172,8 @@ impl Store for LocalStore {
             .map_err(|e| fail("clean up", &self.name, e))
     }
 
-    fn path_of(&self, name: &FileName) -> Option<PathBuf> {
-        Some(self.path.join(name.as_str()))
+    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
+        vec![self.path.join(name.as_str())]
     }
 }
 

@@ -1,0 +1,219 @@
+//! Files in numbered parts: what does not fit a file system, a medium or a patience is cut, and everyone
+//! above sees one file.
+//!
+//! `NAME` lies as `NAME.001`, `NAME.002` and so on. A file that came and goes in several steps is told
+//! from one of which somebody lost a part by a mark, `NAME.unfinished`: while it stands and there is no
+//! first part, there is no file, and what there is of it is cleaned up. The first part comes last and
+//! goes first.
+
+mod part;
+mod read;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use super::{Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found};
+use crate::base::{Error, ErrorKind, RangeRead, Result};
+use part::{AROUND, mark_of, marked_by, part_of};
+use read::SplitFile;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use upload::SplitUpload;
+use uuid::Uuid;
+
+/// The shortest part, in bytes.
+pub const MIN_PART_LEN: u64 = 1 << 20;
+
+/// A store whose files may lie in parts. Files are plain ones unless they are created with
+/// [`Store::create_in_parts`].
+///
+/// While an upload in parts is under way, [`Store::clean_up`] must not run: whoever uploads holds a lock.
+#[derive(Clone)]
+pub struct SplitStore {
+    inner: Arc<dyn Store>,
+    new_id: fn() -> Uuid,
+}
+
+/// What the inner store has, sorted by what it belongs to.
+#[derive(Default)]
+struct Contents {
+    plain: Vec<Entry>,
+    /// The parts of each file, by number.
+    parts: BTreeMap<FileName, BTreeMap<u32, Entry>>,
+    marks: BTreeSet<FileName>,
+}
+
+impl Contents {
+    /// Whether the parts of `file` are on their way, in or out.
+    fn in_motion(&self, file: &FileName, parts: &BTreeMap<u32, Entry>) -> bool {
+        !parts.contains_key(&1) && self.marks.contains(file)
+    }
+}
+
+impl SplitStore {
+    /// Files in parts, in `inner`. Each has an id of its own, by which its parts know each other, made by
+    /// `new_id`.
+    pub fn new(inner: Arc<dyn Store>, new_id: fn() -> Uuid) -> SplitStore {
+        SplitStore { inner, new_id }
+    }
+
+    fn contents(&self) -> Result<Contents> {
+        let mut contents = Contents::default();
+        for entry in self.inner.list()? {
+            if let Some((file, number)) = part_of(&entry.name) {
+                let parts = contents.parts.entry(file).or_default();
+                parts.insert(number, entry);
+            } else if let Some(file) = marked_by(&entry.name) {
+                contents.marks.insert(file);
+            } else {
+                contents.plain.push(entry);
+            }
+        }
+        Ok(contents)
+    }
+
+    /// The parts of `file`, by number; none when it does not lie in parts.
+    fn parts_of(&self, file: &FileName) -> Result<BTreeMap<u32, Entry>> {
+        let mut contents = self.contents()?;
+        let parts = contents.parts.remove(file).unwrap_or_default();
+        let is_plain = contents.plain.iter().any(|e| e.name == *file);
+        if is_plain || contents.in_motion(file, &parts) {
+            return Ok(BTreeMap::new());
+        }
+        Ok(parts)
+    }
+
+    fn remove_parts(&self, parts: &BTreeMap<u32, Entry>) -> Result<()> {
+        // The first one first: without it there is no file.
+        parts
+            .values()
+            .try_for_each(|entry| self.inner.remove(&entry.name))
+    }
+}
+
+impl Store for SplitStore {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn list(&self) -> Result<Vec<Entry>> {
+        let contents = self.contents()?;
+        let mut entries = contents.plain.clone();
+        for (file, parts) in &contents.parts {
+            let is_plain = contents.plain.iter().any(|e| e.name == *file);
+            if is_plain || contents.in_motion(file, parts) {
+                continue;
+            }
+            let own = parts.values().map(|e| e.len.saturating_sub(AROUND));
+            entries.push(Entry {
+                name: file.clone(),
+                len: own.fold(0, u64::saturating_add),
+                modified: parts.values().filter_map(|e| e.modified).max(),
+            });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
+        match self.inner.open(name) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        let parts = self.parts_of(name)?;
+        if parts.is_empty() {
+            return Err(not_found("open", self.name(), name));
+        }
+        let file = SplitFile::open(Arc::clone(&self.inner), name, &parts)?;
+        Ok(Arc::new(file))
+    }
+
+    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
+        self.create_in_parts(name, None)
+    }
+
+    fn create_in_parts(&self, name: &FileName, part_len: Option<u64>) -> Result<Box<dyn Upload>> {
+        let reserved = part_of(name).is_some() || marked_by(name).is_some();
+        if reserved {
+            return Err(Error::new(
+                ErrorKind::Destination,
+                "create",
+                format!("{}/{name}", self.name()),
+            )
+            .because("parts of other files are called so"));
+        }
+        if !self.parts_of(name)?.is_empty() {
+            return Err(name_taken("create", self.name(), name));
+        }
+        let Some(part_len) = part_len else {
+            return self.inner.create(name);
+        };
+        if part_len < MIN_PART_LEN {
+            let why = format!("a part has at least {MIN_PART_LEN} bytes, not {part_len}");
+            return Err(Error::new(ErrorKind::Usage, "split", name.to_string()).because(why));
+        }
+        if self.list()?.iter().any(|e| e.name == *name) {
+            return Err(name_taken("create", self.name(), name));
+        }
+        let upload = SplitUpload::begin(
+            Arc::clone(&self.inner),
+            name.clone(),
+            (self.new_id)(),
+            part_len,
+        )?;
+        Ok(Box::new(upload))
+    }
+
+    fn part_len(&self, name: &FileName) -> Result<Option<u64>> {
+        Ok(self.parts_of(name)?.get(&1).map(|first| first.len))
+    }
+
+    fn remove(&self, name: &FileName) -> Result<()> {
+        let parts = self.parts_of(name)?;
+        if parts.is_empty() {
+            return self.inner.remove(name);
+        }
+        let mark = mark_of(name)?;
+        if !self.contents()?.marks.contains(name) {
+            self.inner.create(&mark)?.publish()?;
+        }
+        self.remove_parts(&parts)?;
+        self.inner.remove(&mark)
+    }
+
+    fn space(&self) -> Result<Option<Space>> {
+        self.inner.space()
+    }
+
+    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
+        self.inner.lock(mode, holder)
+    }
+
+    fn clean_up(&self) -> Result<Vec<String>> {
+        let mut removed = self.inner.clean_up()?;
+        let contents = self.contents()?;
+        for file in &contents.marks {
+            let parts = contents.parts.get(file);
+            if let Some(parts) = parts.filter(|parts| contents.in_motion(file, parts)) {
+                self.remove_parts(parts)?;
+                removed.push(format!("{} unfinished parts of {file}", parts.len()));
+            }
+            self.inner.remove(&mark_of(file)?)?;
+        }
+        Ok(removed)
+    }
+
+    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
+        let parts = self.parts_of(name).unwrap_or_default();
+        if parts.is_empty() {
+            return self.inner.paths_of(name);
+        }
+        let parts = parts.values();
+        parts.flat_map(|e| self.inner.paths_of(&e.name)).collect()
+    }
+
+    fn file_of(&self, name: &FileName) -> FileName {
+        part_of(name).map_or_else(|| name.clone(), |(file, _)| file)
+    }
+}

@@ -1,0 +1,225 @@
+//! Files in parts: the contract, every crash, and parts that are not what they should be.
+
+use super::part::{name_of_part, part_of};
+use super::*;
+use crate::base::to_u64;
+use crate::block::contract::pattern;
+use crate::store::{LocalStore, MemoryStore, Op, RecordStore, Recorded, contract, replay};
+use std::io::Write;
+
+const PART: u64 = MIN_PART_LEN;
+
+fn name(text: &str) -> FileName {
+    FileName::new(text).unwrap()
+}
+
+fn over(inner: impl Store + 'static) -> SplitStore {
+    SplitStore::new(Arc::new(inner), uuid::Uuid::new_v4)
+}
+
+fn publish(store: &dyn Store, file: &str, bytes: &[u8], part_len: Option<u64>) {
+    let mut upload = store.create_in_parts(&name(file), part_len).unwrap();
+    upload.write_all(bytes).unwrap();
+    assert_eq!(upload.written(), to_u64(bytes.len()));
+    upload.publish().unwrap();
+}
+
+fn content(store: &dyn Store, file: &str) -> Result<Vec<u8>> {
+    let reader = store.open(&name(file))?;
+    let mut bytes = vec![0; usize::try_from(reader.len()).unwrap()];
+    reader.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn names(store: &dyn Store) -> Vec<String> {
+    let entries = store.list().unwrap().into_iter();
+    entries.map(|e| e.name.to_string()).collect()
+}
+
+#[test]
+fn plain_files_keep_the_contract() {
+    let memory = MemoryStore::new("memory");
+    contract::check_store(&over(memory.clone()), &over(memory));
+    let dir = tempfile::tempdir().unwrap();
+    let local = || over(LocalStore::open(dir.path()).unwrap());
+    contract::check_store(&local(), &local());
+}
+
+#[test]
+fn a_file_in_parts_is_a_file() {
+    let memory = MemoryStore::new("memory");
+    let store = over(memory.clone());
+    let room = usize::try_from(PART - AROUND).unwrap();
+    for len in [0, 1, room - 1, room, room + 1, 3 * room, 3 * room + 777] {
+        let bytes = pattern(len);
+        publish(&store, "a", &bytes, Some(PART));
+        let count = len.div_ceil(room).max(1);
+        let last = to_u64(len - (count - 1) * room) + AROUND;
+        let inner = memory.list().unwrap();
+        let lens: Vec<u64> = inner.iter().map(|e| e.len).collect();
+        assert_eq!(lens, [vec![PART; count - 1], vec![last]].concat(), "{len}");
+        assert_eq!(inner[0].name, name("a.001"));
+        let listed = store.list().unwrap();
+        assert_eq!((listed.len(), listed[0].len), (1, to_u64(len)));
+        assert_eq!(store.part_len(&name("a")).unwrap(), Some(inner[0].len));
+        assert!(content(&store, "a").unwrap() == bytes);
+        let reader = store.open(&name("a")).unwrap();
+        let places = [0, room.saturating_sub(3), len.saturating_sub(5)];
+        for at in places.into_iter().filter(|at| *at < len) {
+            let mut buf = vec![0; 5.min(len.saturating_sub(at))];
+            reader.read_at(to_u64(at), &mut buf).unwrap();
+            assert_eq!(buf, bytes[at..at + buf.len()], "{at} of {len}");
+        }
+        let error = reader.read_at(to_u64(len), &mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        for part_len in [None, Some(PART)] {
+            let error = store.create_in_parts(&name("a"), part_len).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Destination, "the name is taken");
+        }
+        store.remove(&name("a")).unwrap();
+        assert_eq!(memory.list().unwrap(), []);
+    }
+}
+
+#[test]
+fn an_abandoned_upload_leaves_nothing_and_an_unfinished_one_is_no_file() {
+    let memory = MemoryStore::new("memory");
+    let store = over(memory.clone());
+    let long = pattern(3 * usize::try_from(PART).unwrap());
+    let begin = || {
+        let mut upload = store.create_in_parts(&name("a"), Some(PART)).unwrap();
+        upload.write_all(&long).unwrap();
+        upload
+    };
+    let upload = begin();
+    assert_eq!(names(&store), [""; 0]);
+    assert_eq!(
+        store.open(&name("a")).err().unwrap().kind(),
+        ErrorKind::NotFound
+    );
+    upload.abandon();
+    drop(begin());
+    assert_eq!(memory.list().unwrap(), []);
+    publish(&store, "a", &long, Some(PART));
+    assert_eq!(names(&store), ["a"]);
+}
+
+#[test]
+fn names_of_parts_are_not_for_files() {
+    let store = over(MemoryStore::new("memory"));
+    for reserved in ["a.001", "a.unfinished"] {
+        let error = store.create(&name(reserved)).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Destination);
+    }
+    assert_eq!(store.file_of(&name("a.strata.002")), name("a.strata"));
+    assert_eq!(store.file_of(&name("a.strata")), name("a.strata"));
+    let short = store.create_in_parts(&name("a"), Some(PART - 1));
+    assert_eq!(short.err().unwrap().kind(), ErrorKind::Usage);
+}
+
+/// The power fails behind every operation of a publication and a removal: there is the whole file or none,
+/// and the next clean-up leaves nothing else.
+#[test]
+fn a_crash_at_any_moment_leaves_the_file_or_nothing() {
+    let log = Recorded::default();
+    let store = over(RecordStore::new(
+        Arc::new(MemoryStore::new("memory")),
+        log.clone(),
+    ));
+    let bytes = pattern(2 * usize::try_from(PART).unwrap() + 5);
+    publish(&store, "b", b"another", Some(PART));
+    let before = log.ops().len();
+    publish(&store, "a", &bytes, Some(PART));
+    let published = log.ops().len();
+    store.remove(&name("a")).unwrap();
+    let ops: Vec<Op> = log.ops();
+    let (mut with, mut without) = (0, 0);
+    for end in before..=ops.len() {
+        let memory = replay(&ops[..end]);
+        let store = over(memory.clone());
+        let seen = names(&store);
+        let when = format!("behind operation {end}: {:?}", ops.get(end.wrapping_sub(1)));
+        if seen.contains(&"a".to_owned()) {
+            with += 1;
+            assert!(content(&store, "a").unwrap() == bytes, "{when}");
+        } else {
+            without += 1;
+            assert!(end < published || end > published, "{when}");
+        }
+        store.clean_up().unwrap();
+        assert_eq!(names(&store), seen, "{when}");
+        assert_eq!(content(&store, "b").unwrap(), b"another");
+        let left = memory.list().unwrap();
+        let known =
+            |e: &Entry| part_of(&e.name).is_some_and(|(f, _)| seen.contains(&f.to_string()));
+        assert!(left.iter().all(known), "{when}: {left:?}");
+        if !seen.contains(&"a".to_owned()) {
+            publish(&store, "a", &bytes, Some(PART));
+        }
+    }
+    assert!(with > 1 && without > 5, "{with}, {without}");
+}
+
+#[test]
+fn what_somebody_lost_a_part_of_is_not_cleaned_up() {
+    let memory = MemoryStore::new("memory");
+    let store = over(memory.clone());
+    let bytes = pattern(3 * usize::try_from(PART).unwrap());
+    for lost in 1..=4 {
+        publish(&store, "a", &bytes, Some(PART));
+        memory
+            .remove(&name_of_part(&name("a"), lost).unwrap())
+            .unwrap();
+        assert_eq!(store.clean_up().unwrap(), [""; 0]);
+        assert_eq!(names(&store), ["a"], "it is listed, and cannot be opened");
+        let error = store.open(&name("a")).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("a.00{lost}, is missing")),
+            "{error}"
+        );
+        store.remove(&name("a")).unwrap();
+        assert_eq!(memory.list().unwrap(), []);
+    }
+}
+
+#[test]
+fn a_part_in_the_wrong_place_is_named() {
+    let memory = MemoryStore::new("memory");
+    let store = over(memory.clone());
+    let bytes = pattern(3 * usize::try_from(PART).unwrap());
+    publish(&store, "a", &bytes, Some(PART));
+    publish(&store, "b", &bytes, Some(PART));
+    let get = |text: &str| memory.get(&name(text)).unwrap();
+    let refused = |part: &str, bytes: Vec<u8>, why: &str| {
+        let own = get(part);
+        memory.put(&name(part), bytes);
+        let error = store.open(&name("a")).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        let text = error.to_string();
+        assert!(text.contains(part) && text.contains(why), "{text}");
+        memory.put(&name(part), own);
+        assert!(content(&store, "a").unwrap() == bytes_of(&store));
+    };
+    fn bytes_of(store: &dyn Store) -> Vec<u8> {
+        content(store, "b").unwrap()
+    }
+    refused("a.002", get("b.002"), "another file");
+    refused("a.002", get("a.003"), "is part 3");
+    let short = get("a.002");
+    refused(
+        "a.002",
+        short[..short.len() - 1].to_vec(),
+        "cut off or damaged",
+    );
+    refused("a.002", short[..50].to_vec(), "cut off");
+    let mut flipped = get("a.003");
+    flipped[20] ^= 1;
+    refused("a.003", flipped, "does not begin");
+    // A part too many, and a last part that is not the last.
+    memory.put(&name("a.005"), get("a.004"));
+    let error = store.open(&name("a")).err().unwrap().to_string();
+    assert!(error.contains("a.005, follows the last"), "{error}");
+}
