@@ -125,7 +125,7 @@ impl Store for SplitStore {
         if parts.is_empty() {
             return Err(not_found("open", self.name(), name));
         }
-        let file = SplitFile::open(Arc::clone(&self.inner), name, &parts)?;
+        let file = SplitFile::open(&self.inner, name, &parts)?;
         Ok(Arc::new(file))
     }
 

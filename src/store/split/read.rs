@@ -37,7 +37,7 @@ impl SplitFile {
     /// # Errors
     /// `Damaged`, naming the part that is missing, of another file, or of another length than it was.
     pub(super) fn open(
-        inner: Arc<dyn Store>,
+        inner: &Arc<dyn Store>,
         file: &FileName,
         parts: &BTreeMap<u32, Entry>,
     ) -> Result<SplitFile> {
@@ -45,7 +45,7 @@ impl SplitFile {
         let bad = |number: u32, why: &str| bad_part(&store, file, number, why);
         let mut split = SplitFile {
             name: format!("{store}/{file}"),
-            inner: Arc::clone(&inner),
+            inner: Arc::clone(inner),
             parts: Vec::new(),
             len: 0,
             open: Mutex::default(),
