@@ -150,8 +150,8 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "HOW", default_value = "zstd:3")]
     pub(crate) compression: String,
     /// Cut the image into numbered files of SIZE at most, 1M or more; auto: where the store's file system
-    /// takes no long ones (FAT: 4 GiB) [default: as the newest image of the set].
-    #[arg(long, value_name = "SIZE|auto")]
+    /// takes no long ones (FAT: 4 GiB); none: not [default: as the newest image of the set].
+    #[arg(long, value_name = "SIZE|auto|none")]
     pub(crate) split: Option<String>,
     /// Words to keep in the image.
     #[arg(long, value_name = "TEXT")]

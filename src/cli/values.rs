@@ -36,13 +36,14 @@ pub(super) fn split(text: &str) -> Result<Split> {
     let parts = |len: &u64| *len >= MIN_PART_LEN;
     match text {
         "auto" => Ok(Split::Auto),
+        "none" => Ok(Split::Whole),
         text => size(text).filter(parts).map(Split::Parts).ok_or_else(|| {
             Error::new(
                 ErrorKind::Usage,
                 "use the length of parts",
                 format!("{text:?}"),
             )
-            .because("it is auto, or a number of bytes of 1M at least, as in 650M or 4095M")
+            .because("it is auto, none, or a number of bytes of 1M at least, as in 650M or 4095M")
         }),
     }
 }
@@ -92,6 +93,7 @@ mod tests {
     #[test]
     fn parts_have_a_length() {
         assert_eq!(split("auto").unwrap(), Split::Auto);
+        assert_eq!(split("none").unwrap(), Split::Whole);
         assert_eq!(split("1M").unwrap(), Split::Parts(1 << 20));
         for bad in ["", "Auto", "1023K", "0", "-1M"] {
             assert_eq!(split(bad).unwrap_err().kind(), ErrorKind::Usage, "{bad}");

@@ -61,6 +61,8 @@ pub struct BackupRequest {
 pub enum Split {
     /// As the store's file system demands it: FAT takes files of up to 4 GiB.
     Auto,
+    /// Not, even if the set was so far.
+    Whole,
     /// Into parts of so many bytes.
     Parts(u64),
 }

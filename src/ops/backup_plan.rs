@@ -416,7 +416,7 @@ fn part_len(
             Ok(longest.map(|len| len / PART_STEP * PART_STEP))
         }
         (None, Some(store), Some(newest)) => store.part_len(&newest.file),
-        (None, ..) => Ok(None),
+        (None | Some(Split::Whole), ..) => Ok(None),
     }
 }
 

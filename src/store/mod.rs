@@ -118,10 +118,10 @@ pub trait Store: Send + Sync {
         self.create(name)
     }
 
-    /// The length of the first part of a published file, in bytes; `None` when it lies in one piece.
+    /// How long parts of a published file are at most, in bytes; `None` when it was not to be cut.
     ///
     /// # Errors
-    /// `Destination`.
+    /// `Destination`, `Damaged`.
     fn part_len(&self, _name: &FileName) -> Result<Option<u64>> {
         Ok(None)
     }

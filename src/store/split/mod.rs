@@ -14,7 +14,7 @@ mod upload;
 
 use super::{Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found};
 use crate::base::{Error, ErrorKind, RangeRead, Result};
-use part::{AROUND, mark_of, marked_by, part_of};
+use part::{AROUND, HEAD_LEN, Head, mark_of, marked_by, part_of};
 use read::SplitFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -166,7 +166,14 @@ impl Store for SplitStore {
     }
 
     fn part_len(&self, name: &FileName) -> Result<Option<u64>> {
-        Ok(self.parts_of(name)?.get(&1).map(|first| first.len))
+        let parts = self.parts_of(name)?;
+        let Some(first) = parts.get(&1) else {
+            return Ok(None);
+        };
+        // The part may be shorter, when it is the only one.
+        let (first, mut head) = (self.inner.open(&first.name)?, [0; HEAD_LEN]);
+        first.read_at(0, &mut head)?;
+        Ok(Head::decode(&head).map(|head| head.part_len))
     }
 
     fn remove(&self, name: &FileName) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What stands around the bytes of one part. Section 13 of `docs/format.md`.
 
+use super::MIN_PART_LEN;
 use crate::store::FileName;
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ pub(super) struct Head {
     pub(super) number: u32,
     /// Where in the file the first byte of the part stands.
     pub(super) offset: u64,
+    /// How long parts of the file are at most, all of the part counted.
+    pub(super) part_len: u64,
 }
 
 impl Head {
@@ -36,6 +39,7 @@ impl Head {
         out[12..16].copy_from_slice(&self.number.to_le_bytes());
         out[16..32].copy_from_slice(self.id.as_bytes());
         out[32..40].copy_from_slice(&self.offset.to_le_bytes());
+        out[40..48].copy_from_slice(&self.part_len.to_le_bytes());
         seal(&mut out);
         out
     }
@@ -45,14 +49,16 @@ impl Head {
         let known = is_sealed(bytes)
             && bytes[..8] == HEAD_MAGIC
             && bytes[8..12] == VERSION.to_le_bytes()
-            && bytes[40..HEAD_LEN - 4].iter().all(|b| *b == 0);
+            && bytes[48..HEAD_LEN - 4].iter().all(|b| *b == 0);
         let head = Head {
             id: Uuid::from_bytes(bytes[16..32].try_into().ok()?),
             number: u32::from_le_bytes(bytes[12..16].try_into().ok()?),
             offset: u64::from_le_bytes(bytes[32..40].try_into().ok()?),
+            part_len: u64::from_le_bytes(bytes[40..48].try_into().ok()?),
         };
-        let sane =
-            (1..=MAX_PARTS).contains(&head.number) && (head.number == 1) == (head.offset == 0);
+        let sane = (1..=MAX_PARTS).contains(&head.number)
+            && (head.number == 1) == (head.offset == 0)
+            && head.part_len >= MIN_PART_LEN;
         (known && sane).then_some(head)
     }
 }
@@ -151,7 +157,7 @@ mod tests {
         ) {
             let id = Uuid::from_u128(id);
             let offset = if number == 1 { 0 } else { offset.max(1) };
-            let head = Head { id, number, offset };
+            let head = Head { id, number, offset, part_len: offset.max(MIN_PART_LEN) };
             let mut bytes = head.encode();
             prop_assert_eq!(Head::decode(&bytes), Some(head));
             bytes[bit / 4] ^= 1 << (bit % 8);

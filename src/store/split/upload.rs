@@ -13,6 +13,8 @@ pub(super) struct SplitUpload {
     inner: Arc<dyn Store>,
     file: FileName,
     id: Uuid,
+    /// How long a part is at most.
+    part_len: u64,
     /// Bytes of the file in each part.
     room: u64,
     /// The first part; gone when it is published or abandoned.
@@ -43,6 +45,7 @@ impl SplitUpload {
             inner,
             file,
             id,
+            part_len,
             room: part_len.saturating_sub(AROUND).max(1),
             first: None,
             current: None,
@@ -59,8 +62,12 @@ impl SplitUpload {
 
     fn part(&self, number: u32, offset: u64) -> Result<Box<dyn Upload>> {
         let mut part = self.inner.create(&name_of_part(&self.file, number)?)?;
-        let id = self.id;
-        let head = Head { id, number, offset };
+        let head = Head {
+            id: self.id,
+            number,
+            offset,
+            part_len: self.part_len,
+        };
         part.write_all(&head.encode())
             .map_err(|e| write_error(self.file.as_str(), e))?;
         Ok(part)
