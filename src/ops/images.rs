@@ -130,7 +130,7 @@ impl Library {
     /// `NotFound`, `Damaged`, `Locked`, or `Usage` when a store is needed and none was named.
     pub fn find(&self, wanted: &str) -> Result<Found> {
         let path = Path::new(wanted);
-        if wanted.contains('/') || (self.store.is_none() && path.is_file()) {
+        if wanted.contains('/') || (self.store.is_none() && stores::is_file(path)) {
             return open_path(path);
         }
         let lock = lock_to_read(self.store()?.as_ref(), "reading")?;

@@ -17,6 +17,9 @@ use std::path::Path;
 pub struct Shown {
     /// As in a listing.
     pub image: ImageRecord,
+    /// Bytes of each part of its file; absent when it is not cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part_bytes: Option<u64>,
     /// Program and version that wrote it.
     pub tool: String,
     /// The imaged disk.
@@ -88,7 +91,9 @@ pub fn show(
     wanted: &str,
     with_changed: bool,
 ) -> Result<Shown> {
-    let Found { image, view, .. } = Library::open(store)?.find(wanted)?;
+    let Found {
+        image, view, store, ..
+    } = Library::open(store)?.find(wanted)?;
     let reader = view.image();
     let mut damage = reader.findings().to_vec();
     damage.extend(view.lineage().broken.as_ref().map(BrokenLink::words));
@@ -96,6 +101,7 @@ pub fn show(
     let record = ImageRecord::of(&image);
     let layout = layout_of(&view)?;
     Ok(Shown {
+        part_bytes: store.part_len(&image.file)?,
         changed_ranges: with_changed.then(|| changed_ranges(&view)).transpose()?,
         needs: lineage
             .filter(|i| i.header.id != image.header.id)
@@ -115,6 +121,7 @@ pub(super) fn of_image(
 ) -> Shown {
     Shown {
         image,
+        part_bytes: None,
         tool: info.tool.clone(),
         source: info.source.clone(),
         host: info.host.clone(),

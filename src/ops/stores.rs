@@ -22,6 +22,13 @@ pub(super) fn create(path: &Path) -> Result<Arc<dyn Store>> {
     LocalStore::create(path).map(in_parts)
 }
 
+/// Whether `path` is that of a file, in one piece or in parts.
+pub(super) fn is_file(path: &Path) -> bool {
+    let mut first = path.as_os_str().to_owned();
+    first.push(".001");
+    path.is_file() || Path::new(&first).is_file()
+}
+
 /// Files may lie in parts in any store.
 fn in_parts(local: LocalStore) -> Arc<dyn Store> {
     Arc::new(SplitStore::new(Arc::new(local), Uuid::new_v4))

@@ -88,7 +88,9 @@ fn a_history_in_parts_is_a_history() {
             .arg(path)
             .arg("--json")
             .run();
-        assert_eq!(run.expect(0).json()["image"]["id"], left[0]["id"]);
+        let shown = run.expect(0).json();
+        assert_eq!(shown["image"]["id"], left[0]["id"]);
+        assert_eq!(number(&shown, "part_bytes"), MIB);
     }
     // A restore over a part of what it restores is refused.
     let run = store.restore("latest", &parts[1]).run();

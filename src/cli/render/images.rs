@@ -98,7 +98,14 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
         }
     };
     line("image", image.id.clone());
-    line("file", format!("{}, {}", image.file, ByteLen(image.bytes)));
+    let parts = shown
+        .part_bytes
+        .map(|len| format!(", in numbered files of {}", ByteLen(len)));
+    let parts = parts.unwrap_or_default();
+    line(
+        "file",
+        format!("{}, {}{parts}", image.file, ByteLen(image.bytes)),
+    );
     line(
         "set",
         format!(

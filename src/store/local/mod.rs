@@ -186,6 +186,10 @@ fn fail(what: &str, subject: &str, e: io::Error) -> Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("free some space in the store, or choose another store")
         }
+        io::ErrorKind::FileTooLarge => Some(
+            "files cannot be that long there (on FAT, 4 GiB less a byte): `strata backup --split auto`, \
+             or --split with a length below the limit, makes numbered ones",
+        ),
         io::ErrorKind::NotADirectory => Some("a store is a folder: name one"),
         _ => None,
     };

@@ -12,11 +12,14 @@ mod read;
 mod tests;
 mod upload;
 
-use super::{Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found};
-use crate::base::{Error, ErrorKind, RangeRead, Result};
+use super::{
+    Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found, write_error,
+};
+use crate::base::{Error, ErrorKind, RangeRead, Result, to_u64};
 use part::{AROUND, HEAD_LEN, Head, mark_of, marked_by, part_of};
 use read::SplitFile;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use upload::SplitUpload;
@@ -84,12 +87,36 @@ impl SplitStore {
         Ok(parts)
     }
 
-    fn remove_parts(&self, parts: &BTreeMap<u32, Entry>) -> Result<()> {
-        // The first one first: without it there is no file.
-        parts
-            .values()
-            .try_for_each(|entry| self.inner.remove(&entry.name))
+    /// The file that a part belongs to, by its id; `None` when the part cannot be read.
+    fn id_of(&self, part: &FileName) -> Option<Uuid> {
+        let (part, mut head) = (self.inner.open(part).ok()?, [0; HEAD_LEN]);
+        part.read_at(0, &mut head).ok()?;
+        Some(Head::decode(&head)?.id)
     }
+
+    /// Removes those of `parts` that belong to the file `id`, the first one first: without it there is no
+    /// file. A part of another file may be the only one of its kind. Returns how many went.
+    fn remove_parts(&self, parts: &BTreeMap<u32, Entry>, id: Uuid) -> Result<usize> {
+        let own = parts.values().filter(|e| self.id_of(&e.name) == Some(id));
+        let removed = own.map(|entry| self.inner.remove(&entry.name));
+        removed.collect::<Result<Vec<()>>>().map(|all| all.len())
+    }
+
+    /// The file that a mark stands for, by its id; `None` when it is no mark.
+    fn id_in_mark(&self, mark: &FileName) -> Option<Uuid> {
+        let (mark, mut id) = (self.inner.open(mark).ok()?, [0; 16]);
+        (mark.len() == to_u64(id.len())).then_some(())?;
+        mark.read_at(0, &mut id).ok()?;
+        Some(Uuid::from_bytes(id))
+    }
+}
+
+/// Says that parts of the file `id`, called `file`, come or go.
+fn set_mark(inner: &dyn Store, file: &FileName, id: Uuid) -> Result<()> {
+    let mut mark = inner.create(&mark_of(file)?)?;
+    mark.write_all(id.as_bytes())
+        .map_err(|e| write_error(file.as_str(), e))?;
+    mark.publish()
 }
 
 impl Store for SplitStore {
@@ -181,12 +208,20 @@ impl Store for SplitStore {
         if parts.is_empty() {
             return self.inner.remove(name);
         }
-        let mark = mark_of(name)?;
-        if !self.contents()?.marks.contains(name) {
-            self.inner.create(&mark)?.publish()?;
+        let Some(id) = parts.values().find_map(|e| self.id_of(&e.name)) else {
+            let subject = format!("{}/{name}", self.name());
+            return Err(Error::new(ErrorKind::Damaged, "remove", subject)
+                .because("none of its parts can be read")
+                .hint("move them out of the folder by hand"));
+        };
+        // A store without room for a mark must not keep anything from going. Without one, what a crash
+        // leaves is shown as a file whose first part is missing.
+        let _ = set_mark(self.inner.as_ref(), name, id);
+        self.remove_parts(&parts, id)?;
+        match self.inner.remove(&mark_of(name)?) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
         }
-        self.remove_parts(&parts)?;
-        self.inner.remove(&mark)
     }
 
     fn space(&self) -> Result<Option<Space>> {
@@ -201,12 +236,16 @@ impl Store for SplitStore {
         let mut removed = self.inner.clean_up()?;
         let contents = self.contents()?;
         for file in &contents.marks {
+            let mark = mark_of(file)?;
+            let Some(id) = self.id_in_mark(&mark) else {
+                continue;
+            };
             let parts = contents.parts.get(file);
             if let Some(parts) = parts.filter(|parts| contents.in_motion(file, parts)) {
-                self.remove_parts(parts)?;
-                removed.push(format!("{} unfinished parts of {file}", parts.len()));
+                let gone = self.remove_parts(parts, id)?;
+                removed.push(format!("{gone} unfinished parts of {file}"));
             }
-            self.inner.remove(&mark_of(file)?)?;
+            self.inner.remove(&mark)?;
         }
         Ok(removed)
     }

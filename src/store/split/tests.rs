@@ -4,7 +4,10 @@ use super::part::{name_of_part, part_of};
 use super::*;
 use crate::base::to_u64;
 use crate::block::contract::pattern;
-use crate::store::{LocalStore, MemoryStore, Op, RecordStore, Recorded, contract, replay};
+use crate::store::{
+    Call, Fault, FaultStore, Faults, LocalStore, MemoryStore, Op, RecordStore, Recorded, contract,
+    replay,
+};
 use std::io::Write;
 
 const PART: u64 = MIN_PART_LEN;
@@ -182,6 +185,72 @@ fn what_somebody_lost_a_part_of_is_not_cleaned_up() {
         );
         store.remove(&name("a")).unwrap();
         assert_eq!(memory.list().unwrap(), []);
+    }
+}
+
+/// What is removed, and what is cleaned up, is the file's own: another one's part may be its only copy.
+#[test]
+fn parts_of_other_files_are_left_alone() {
+    let memory = MemoryStore::new("memory");
+    let store = over(memory.clone());
+    let bytes = pattern(3 * usize::try_from(PART).unwrap());
+    publish(&store, "a", &bytes, Some(PART));
+    publish(&store, "b", &bytes, Some(PART));
+    let of_b = memory.get(&name("b.002")).unwrap();
+    memory.put(&name("a.002"), of_b.clone());
+    store.remove(&name("a")).unwrap();
+    assert_eq!(memory.get(&name("a.002")), Some(of_b.clone()));
+    assert_eq!(names(&store), ["a", "b"], "it is shown, and no file");
+    // A mark of a file that is not there, and a file that is only called like a mark.
+    set_mark(&memory, &name("a"), uuid::Uuid::from_u128(7)).unwrap();
+    memory.put(&name("c.unfinished"), b"notes of a person".to_vec());
+    memory.put(&name("c.002"), of_b.clone());
+    store.clean_up().unwrap();
+    for kept in ["a.002", "c.002", "c.unfinished"] {
+        assert!(memory.get(&name(kept)).is_some(), "{kept}");
+    }
+    assert!(memory.get(&name("a.unfinished")).is_none());
+}
+
+/// A store that takes no new file, as a full one.
+#[test]
+fn a_full_store_lets_files_go() {
+    let memory = MemoryStore::new("memory");
+    let bytes = pattern(2 * usize::try_from(PART).unwrap());
+    publish(&over(memory.clone()), "a", &bytes, Some(PART));
+    let faults = Faults::new(vec![Fault::nth(Call::Create, 1, 28, true)]);
+    let full = over(FaultStore::new(Arc::new(memory.clone()), faults));
+    full.remove(&name("a")).unwrap();
+    assert_eq!(memory.list().unwrap(), []);
+}
+
+/// Every call of a publication fails, once or from then on: there is the whole file or none.
+#[test]
+fn a_store_that_fails_has_the_file_or_nothing() {
+    let bytes = pattern(2 * usize::try_from(PART).unwrap() + 5);
+    for lasting in [false, true] {
+        for nth in 1.. {
+            let memory = MemoryStore::new("memory");
+            let faults = Faults::new(vec![Fault::nth_of_all(nth, 5, lasting)]);
+            let faulty = over(FaultStore::new(Arc::new(memory.clone()), faults.clone()));
+            let upload = faulty.create_in_parts(&name("a"), Some(PART));
+            let done = upload.and_then(|mut upload| {
+                upload.write_all(&bytes).map_err(|e| write_error("a", e))?;
+                upload.publish()
+            });
+            let store = over(memory.clone());
+            store.clean_up().unwrap();
+            let when = format!("call {nth}, lasting: {lasting}: {done:?}");
+            if done.is_ok() {
+                assert!(content(&store, "a").unwrap() == bytes, "{when}");
+            } else {
+                assert_eq!(memory.list().unwrap(), [], "{when}");
+            }
+            if !faults.fired() {
+                assert!(nth > 10, "{nth} calls");
+                break;
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Cutting a file into parts while it comes.
 
 use super::part::{AROUND, HEAD_LEN, Head, MAX_PARTS, Tail, mark_of, name_of_part};
+use super::set_mark;
 use crate::base::{Error, ErrorKind, Result, to_u64, to_usize};
 use crate::store::{FileName, Store, Upload, as_io_error, name_taken, write_error};
 use std::io::{self, Write};
@@ -40,7 +41,7 @@ impl SplitUpload {
         id: Uuid,
         part_len: u64,
     ) -> Result<SplitUpload> {
-        inner.create(&mark_of(&file)?)?.publish()?;
+        set_mark(inner.as_ref(), &file, id)?;
         let mut upload = SplitUpload {
             inner,
             file,
