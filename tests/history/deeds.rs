@@ -154,7 +154,7 @@ pub(crate) fn resources(cancel: &Cancel) -> Resources<'_> {
     }
 }
 
-fn context(stop: &Stop) -> Context<'_> {
+pub(crate) fn context(stop: &Stop) -> Context<'_> {
     Context {
         root: PathBuf::from("/nowhere"),
         cancel: &stop.cancel,

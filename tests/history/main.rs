@@ -11,6 +11,7 @@
 //! | `crash`, `rehearsed` | every operation on a store fails once, and the power fails behind each |
 //! | `damage` | flipped bytes and missing files |
 //! | `choice` | on which image a new one builds |
+//! | `room` | the oldest go until enough is free |
 //!
 //! `PROPTEST_CASES` says how many random histories are tried; `STRATA_LONG=1` makes all of it longer.
 
@@ -24,6 +25,7 @@ mod deeds;
 mod disk;
 mod random;
 mod rehearsed;
+mod room;
 mod world;
 
 /// Whether the long campaigns are wanted.
