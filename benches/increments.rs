@@ -3,8 +3,8 @@
 //! `cargo bench --bench increments [-- DAY1 DAY2]`
 //!
 //! DAY1 and DAY2 are files that hold the same disk at two times; without them, 1 GiB is made, of which
-//! some is written anew. Both are copied to one file in turn, and `strata`, restic and borg, those that
-//! are installed, back that file up both times. The table has the second time: seconds, and bytes by
+//! some is written anew. Both are copied to one file in turn, and `strata`, restic, borg and rustic, those
+//! that are installed, back that file up both times. The table has the second time: seconds, and bytes by
 //! which the store grew. It also states both sides of
 //!
 //!     bytes of the increment <= 1.10 x (changed blocks in use x their compression ratio) + table
@@ -151,7 +151,12 @@ fn rivals(folder: &str) -> Vec<Rival> {
             words(&["borg", "create", "-C", "zstd,3", &archive, disk])
         },
     };
-    vec![strata, restic, borg]
+    let rustic = Rival {
+        name: "rustic",
+        prepare: words(&["rustic", "-r", folder, "init"]),
+        backup: |folder, disk, _| words(&["rustic", "-r", folder, "backup", disk]),
+    };
+    vec![strata, restic, borg, rustic]
 }
 
 fn installed(program: &str) -> bool {
@@ -165,7 +170,7 @@ impl Bench {
     fn round(&self, rows: &mut Vec<Row>) -> Any<()> {
         let folder = |name: &str| self.work.join(format!("store-{name}"));
         let text = |path: &Path| path.display().to_string();
-        let wanted: Vec<Rival> = ["strata", "restic", "borg"]
+        let wanted: Vec<Rival> = ["strata", "restic", "borg", "rustic"]
             .iter()
             .flat_map(|name| {
                 rivals(&text(&folder(name)))
@@ -209,7 +214,8 @@ impl Bench {
     fn run(&self, line: &[String]) -> Any<Cost> {
         let own = format!("XDG_CACHE_HOME={}", self.work.join("cache").display());
         let base = format!("BORG_BASE_DIR={}", self.work.join("borg").display());
-        let mut all = vec!["env", "RESTIC_PASSWORD=bench", &own, &base];
+        let (restic, rustic) = ("RESTIC_PASSWORD=bench", "RUSTIC_PASSWORD=bench");
+        let mut all = vec!["env", restic, rustic, &own, &base];
         all.extend(line.iter().map(String::as_str));
         Ok(measured(&all)?.0)
     }
