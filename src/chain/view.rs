@@ -4,8 +4,7 @@ use super::files::Files;
 use super::lineage::Lineage;
 use super::recent::Recent;
 use crate::base::{
-    BlockIndex, ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, SectorSize,
-    to_u64, to_usize,
+    BlockIndex, ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize,
 };
 use crate::block::{BlockSource, Mapping};
 use crate::image::limits::NODE_CHILDREN;
@@ -84,14 +83,7 @@ impl ChainView {
     }
 
     fn with(files: Files, image: Arc<ImageReader>) -> ChainView {
-        // The sizes are from the image's text; what cannot be a sector is taken for the usual one.
-        let source = &image.info().source;
-        let sector = |bytes| SectorSize::new(bytes).unwrap_or(SectorSize::S512);
-        let geometry = Geometry {
-            len: image.header().disk_len,
-            logical_sector: sector(source.logical_sector),
-            physical_sector: sector(source.physical_sector),
-        };
+        let geometry = image.info().source.geometry(image.header().disk_len);
         ChainView {
             files,
             image,

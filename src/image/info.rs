@@ -6,7 +6,7 @@
 use super::bytes::Fields;
 use super::limits::MAX_RAW_REGIONS;
 use super::state::BlockState;
-use crate::base::{ByteOffset, Extent, to_u64, to_usize};
+use crate::base::{ByteLen, ByteOffset, Extent, Geometry, SectorSize, to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
 /// The info section: what was known when the image was begun.
@@ -75,6 +75,19 @@ pub struct SourceInfo {
     pub wwn: Option<String>,
     /// GPT disk GUID or MBR signature.
     pub table_id: Option<String>,
+}
+
+impl SourceInfo {
+    /// The geometry of a disk of `len` bytes with the sectors that stand here. What cannot be a sector, for
+    /// this comes from text, is taken for the usual one.
+    pub fn geometry(&self, len: ByteLen) -> Geometry {
+        let sector = |bytes| SectorSize::new(bytes).unwrap_or(SectorSize::S512);
+        Geometry {
+            len,
+            logical_sector: sector(self.logical_sector),
+            physical_sector: sector(self.physical_sector),
+        }
+    }
 }
 
 /// The machine.

@@ -161,8 +161,19 @@ pub fn run_into_pipe(
         );
     }
     let prepared = prepare(context, request, None)?;
-    let name = prepared.plan.file.clone();
-    let (_, made) = make(context, out, &name, prepared, request.compression)?;
+    let made = make(
+        context,
+        out,
+        "standard output",
+        prepared,
+        request.compression,
+    );
+    let (_, made) = made.map_err(|e| match e.os_error() {
+        Some(sys::errno::EPIPE) => {
+            e.hint("whoever reads the pipe has ended before the image did, and says why")
+        }
+        _ => e,
+    })?;
     let image = ImageRecord {
         bytes: made.finished.len,
         root: made.finished.root.to_string(),

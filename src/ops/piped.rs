@@ -5,8 +5,7 @@ use super::show::{Shown, of_image};
 use super::verify::{Verified, VerifyReport};
 use super::{Context, ImageRecord};
 use crate::base::{
-    ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Geometry, Result, SectorSize, to_u64,
-    to_usize,
+    ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize,
 };
 use crate::block::BlockSource;
 use crate::chain::Image;
@@ -130,15 +129,9 @@ pub(super) struct TablesSource<'a> {
 
 impl<'a> TablesSource<'a> {
     pub(super) fn of(beginning: &'a Beginning) -> TablesSource<'a> {
-        let source = &beginning.info.source;
-        let sector = |bytes| SectorSize::new(bytes).unwrap_or(SectorSize::S512);
         TablesSource {
             tables: &beginning.tables,
-            geometry: Geometry {
-                len: beginning.header.disk_len,
-                logical_sector: sector(source.logical_sector),
-                physical_sector: sector(source.physical_sector),
-            },
+            geometry: beginning.info.source.geometry(beginning.header.disk_len),
         }
     }
 }

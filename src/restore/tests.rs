@@ -55,15 +55,18 @@ fn plan_for(view: &ChainView, len: usize) -> Result<RestorePlan> {
     plan_disk(&layout, view, size, Geometry::of_len(ByteLen(to_u64(len))))
 }
 
-fn restore(view: &ChainView, plan: &RestorePlan, target: &dyn BlockTarget) -> Result<Restored> {
-    let cancel = Cancel::new();
-    let resources = Resources {
+fn resources(cancel: &Cancel) -> Resources<'_> {
+    Resources {
         threads: 2,
         memory: 1 << 20,
-        cancel: &cancel,
+        cancel,
         observer: &Silent,
-    };
-    execute(view, plan, target, Scope::All, true, resources)
+    }
+}
+
+fn restore(view: &ChainView, plan: &RestorePlan, target: &dyn BlockTarget) -> Result<Restored> {
+    let cancel = Cancel::new();
+    execute(view, plan, target, Scope::All, true, resources(&cancel))
 }
 
 /// Restores a full image of a disk.
@@ -77,14 +80,8 @@ const WAYS: [Way; 2] = [
 
 fn restore_piped(image: &[u8], plan: &RestorePlan, target: &dyn BlockTarget) -> Result<Restored> {
     let cancel = Cancel::new();
-    let resources = Resources {
-        threads: 2,
-        memory: 1 << 20,
-        cancel: &cancel,
-        observer: &Silent,
-    };
     let mut stream = ImageStream::open(image, "pipe")?;
-    let (done, _) = execute_stream(&mut stream, plan, target, true, resources)?;
+    let (done, _) = execute_stream(&mut stream, plan, target, true, resources(&cancel))?;
     Ok(done)
 }
 

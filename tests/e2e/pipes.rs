@@ -181,6 +181,23 @@ fn what_a_pipe_cannot_do_is_refused() {
 }
 
 #[test]
+fn a_reader_that_leaves_ends_the_backup() {
+    let dir = scratch();
+    let disk = Disk::build(Layout::Random, dir.path(), "disk.img", 56).path;
+    let line = format!(
+        "'{STRATA}' backup '{}' --store - | head -c 100 > /dev/null; exit ${{PIPESTATUS[0]}}",
+        text(&disk)
+    );
+    let ended = std::process::Command::new("bash")
+        .args(["-c", &line])
+        .output();
+    let ended = ended.unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(6), "{said}");
+    assert!(said.contains("whoever reads the pipe"), "{said}");
+}
+
+#[test]
 fn a_pipe_that_says_nothing_can_be_left() {
     let dir = scratch();
     let disk = Disk::build(Layout::Odd, dir.path(), "disk.img", 55).path;
