@@ -123,9 +123,60 @@ fn write(
     })
 }
 
+/// Bytes for keys and salts of a file that is made once and never again.
+fn random(out: &mut [u8]) -> Result<(), Error> {
+    let seed = std::time::UNIX_EPOCH
+        .elapsed()
+        .unwrap_or_default()
+        .as_nanos();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes()).finalize_xof().fill(out);
+    Ok(())
+}
+
+/// The image `plain`, encrypted with a password and for a new private key, which is written too.
+fn write_encrypted(folder: &Path, plain: &[u8]) -> Result<(), Error> {
+    use age::secrecy::ExposeSecret;
+    use diskstrata::crypt::{
+        EncryptWriter, Identity, KeyEntry, KeyKind, KeyRing, KeySet, NoKeys, protect_identity,
+    };
+    let failed =
+        |e| Error::new(diskstrata::base::ErrorKind::Destination, "write", "it").caused_by(e);
+    let (secret, public) = Identity::generate();
+    let (hidden, of_password) = Identity::generate();
+    let protected = protect_identity(&hidden, &"golden password".to_owned().into())?;
+    let keys = KeySet::new(
+        vec![
+            KeyEntry::new("password", KeyKind::Password, &of_password)?
+                .protected_by_password(protected),
+            KeyEntry::new("age-1", KeyKind::Age, &public)?,
+        ],
+        random,
+    )?;
+    let file = fs::File::create(folder.join("v1.strata")).map_err(failed)?;
+    let mut writer =
+        EncryptWriter::new(file, &keys, &KeyRing::new(NoKeys), random)?.map_err(failed)?;
+    std::io::Write::write_all(&mut writer, plain).map_err(failed)?;
+    writer.finish().map_err(failed)?;
+    fs::write(folder.join("v1.key"), secret.expose_secret()).map_err(failed)?;
+    println!("key set {}", keys.id());
+    Ok(())
+}
+
 fn main() -> Result<(), Error> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| ".".into());
     let path = |name: &str| Path::new(&folder).join(name);
+    if let Some(encrypted) = std::env::args().nth(2) {
+        let plain = fs::read(path("v1-raw.strata")).map_err(|e| {
+            Error::new(
+                diskstrata::base::ErrorKind::NotFound,
+                "read",
+                "v1-raw.strata",
+            )
+            .caused_by(e)
+        })?;
+        return write_encrypted(Path::new(&encrypted), &plain);
+    }
     let known = [(3, BlockState::Unreadable), (9, BlockState::Unused)];
     let (raw, zstd) = (Compression::None, Compression::Zstd(9));
     let disk = disk();

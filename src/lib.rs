@@ -9,6 +9,7 @@ pub mod sys;
 
 pub mod block;
 
+pub mod crypt;
 pub mod device;
 pub mod fs;
 pub mod image;

@@ -22,7 +22,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fs", &["base", "block"]),
     ("change", &["base", "sys", "block"]),
     ("image", &["base"]),
-    ("store", &["base", "sys"]),
+    ("crypt", &["base"]),
+    ("store", &["base", "sys", "crypt"]),
     ("chain", &["base", "block", "image", "store"]),
     ("pipeline", &["base", "sys", "block", "image"]),
     (
@@ -32,8 +33,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "ops",
         &[
-            "base", "sys", "block", "device", "layout", "fs", "change", "image", "store", "chain",
-            "pipeline", "restore",
+            "base", "sys", "block", "device", "layout", "fs", "change", "image", "crypt", "store",
+            "chain", "pipeline", "restore",
         ],
     ),
     ("config", &["base"]),

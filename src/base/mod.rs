@@ -10,6 +10,7 @@ mod digest;
 mod error;
 mod event;
 mod extent;
+mod key_set_id;
 mod range_read;
 mod text;
 mod units;
@@ -20,6 +21,7 @@ pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Observer, Phase, Silent};
 pub use extent::{Extent, normalize, outside};
+pub use key_set_id::KeySetId;
 pub use range_read::{RangeRead, past_end};
 pub use text::{is_unprintable, printable};
 pub use units::{

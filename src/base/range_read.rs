@@ -1,6 +1,6 @@
 //! Reading a file by range, wherever it lives: what an image reader needs and a store provides.
 
-use super::Result;
+use super::{KeySetId, Result};
 
 /// Bytes of known length that can be read at any position from any thread.
 ///
@@ -20,6 +20,12 @@ pub trait RangeRead: Send + Sync {
     /// Whether there are no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The key set that its content is encrypted and authenticated with; `None` when anybody could have
+    /// written it.
+    fn key_set(&self) -> Option<KeySetId> {
+        None
     }
 
     /// Fills `buf` from `offset`.

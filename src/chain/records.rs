@@ -427,19 +427,7 @@ mod hex {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
         let text = String::deserialize(from)?;
-        parse(&text).ok_or_else(|| Error::custom("no digest of 64 hexadecimal digits"))
-    }
-
-    fn parse(text: &str) -> Option<Digest> {
-        // `from_str_radix` would take a sign.
-        if text.len() != 2 * Digest::LEN || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut digest = Digest::default();
-        for (at, byte) in digest.0.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-        }
-        Some(digest)
+        Digest::parse(&text).ok_or_else(|| Error::custom("no digest of 64 hexadecimal digits"))
     }
 }
 

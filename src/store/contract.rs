@@ -25,6 +25,7 @@ pub(crate) fn check_store(store: &dyn Store, other: &dyn Store) {
     check_no_replacing(store, other);
     check_listing(store, other);
     check_reading(store);
+    check_overwriting(store, other);
     check_missing(store);
     check_large(store, other);
     check_threads(store);
@@ -206,6 +207,26 @@ fn check_reading(store: &dyn Store) {
         .expect("publish");
     assert!(store.open(&empty).expect("open").is_empty());
     store.remove(&empty).expect("remove");
+}
+
+fn check_overwriting(store: &dyn Store, other: &dyn Store) {
+    let file = name("a");
+    publish(store, &file, b"0123456789");
+    store.overwrite(&file, 3, b"abc").expect("overwrite");
+    store.overwrite(&file, 9, b"z").expect("the last byte");
+    store.overwrite(&file, 0, b"").expect("nothing");
+    assert_eq!(content(other, &file), b"012abc678z");
+    for (offset, bytes) in [(9, &b"zz"[..]), (11, b"x"), (u64::MAX, b"xx")] {
+        let error = store
+            .overwrite(&file, offset, bytes)
+            .expect_err("past the end");
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+    }
+    assert_eq!(content(other, &file), b"012abc678z", "nothing else changed");
+    other.remove(&file).expect("remove");
+    let error = store.overwrite(&file, 0, b"x").expect_err("no such file");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(listed(store), [""; 0], "nothing was made");
 }
 
 fn check_missing(store: &dyn Store) {

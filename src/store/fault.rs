@@ -26,6 +26,8 @@ pub enum Call {
     Sync,
     /// The rest of [`Upload::publish`].
     Publish,
+    /// [`Store::overwrite`].
+    Overwrite,
     /// [`Store::remove`].
     Remove,
     /// [`Store::lock`].
@@ -44,6 +46,7 @@ impl Call {
             Call::Write => (ErrorKind::Destination, "write"),
             Call::Sync => (ErrorKind::Destination, "sync"),
             Call::Publish => (ErrorKind::Destination, "publish"),
+            Call::Overwrite => (ErrorKind::Destination, "overwrite"),
             Call::Remove => (ErrorKind::Destination, "remove"),
             Call::Lock => (ErrorKind::Destination, "lock"),
             Call::CleanUp => (ErrorKind::Destination, "clean up"),
@@ -187,6 +190,11 @@ impl Store for FaultStore {
         }))
     }
 
+    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.check(Call::Overwrite, Some(name))?;
+        self.inner.overwrite(name, offset, bytes)
+    }
+
     fn remove(&self, name: &FileName) -> Result<()> {
         self.check(Call::Remove, Some(name))?;
         self.inner.remove(name)
@@ -313,6 +321,7 @@ mod tests {
         }
         upload.publish()?;
         store.open(&name("a"))?.read_at(3, &mut [0; 4])?;
+        store.overwrite(&name("a"), 5, b"x")?;
         store.list()?;
         store.remove(&name("a"))
     }
@@ -345,7 +354,7 @@ mod tests {
                 assert_eq!(published, usize::from(nth > 8), "call {nth}");
                 nth += 1;
             }
-            assert_eq!(nth, 13, "twelve calls were made to fail");
+            assert_eq!(nth, 14, "thirteen calls were made to fail");
         }
     }
 

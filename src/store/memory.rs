@@ -2,8 +2,9 @@
 
 use super::{
     Entry, FileName, LockMode, Space, Store, StoreLock, Upload, held_by, name_taken, not_found,
+    past_end_of,
 };
-use crate::base::{RangeRead, Result, past_end, to_u64};
+use crate::base::{RangeRead, Result, past_end, to_u64, to_usize};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,6 +89,20 @@ impl Store for MemoryStore {
             name: name.clone(),
             bytes: Vec::new(),
         }))
+    }
+
+    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut state = self.state();
+        let Some(file) = state.files.get_mut(name) else {
+            return Err(not_found("overwrite", &self.name, name));
+        };
+        if let Some(error) = past_end_of(&self.name, name, offset, bytes, to_u64(file.len())) {
+            return Err(error);
+        }
+        let at = to_usize(offset);
+        // Whoever has the file open goes on seeing it as it was.
+        Arc::make_mut(file)[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
     }
 
     fn remove(&self, name: &FileName) -> Result<()> {

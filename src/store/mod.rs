@@ -9,6 +9,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+mod encrypted;
 mod fault;
 mod local;
 mod memory;
@@ -17,6 +18,7 @@ mod record;
 mod split;
 
 pub use crate::sys::Space;
+pub use encrypted::EncryptedStore;
 pub use fault::{Call, Fault, FaultStore, Faults};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
@@ -25,6 +27,7 @@ pub use record::{Op, RecordStore, Recorded, replay};
 pub use split::{MIN_PART_LEN, SplitStore};
 
 use crate::base::{Error, ErrorKind, RangeRead, Result};
+use crate::crypt::KeySet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +43,15 @@ pub struct Entry {
     /// When it was last written as the store's own clock says, where the store says so. For
     /// people and for caches; the order of images never depends on it.
     pub modified: Option<SystemTime>,
+}
+
+/// How a file is stored, whatever is in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Form {
+    /// Bytes of each part, its own headers included; as one file without it.
+    pub part_len: Option<u64>,
+    /// The keys that open it; not encrypted without any.
+    pub keys: Option<Arc<KeySet>>,
 }
 
 /// With whom a store can be shared while it is locked.
@@ -125,6 +137,41 @@ pub trait Store: Send + Sync {
     fn part_len(&self, _name: &FileName) -> Result<Option<u64>> {
         Ok(None)
     }
+
+    /// As [`Store::create`], in the form asked for.
+    ///
+    /// # Errors
+    /// As [`Store::create_in_parts`]; `Internal` where the store cannot encrypt: nothing is ever stored for
+    /// all to read that should not be.
+    fn create_as(&self, name: &FileName, form: &Form) -> Result<Box<dyn Upload>> {
+        match form.keys {
+            None => self.create_in_parts(name, form.part_len),
+            Some(_) => Err(Error::new(ErrorKind::Internal, "encrypt", name.as_str())
+                .because("this store stores files as they come")),
+        }
+    }
+
+    /// The form of a published file.
+    ///
+    /// # Errors
+    /// As [`Store::part_len`] and [`Store::open`].
+    fn form_of(&self, name: &FileName) -> Result<Form> {
+        Ok(Form {
+            part_len: self.part_len(name)?,
+            keys: None,
+        })
+    }
+
+    /// Writes `bytes` over those of a published file from `offset` on; its length stays. Durable once `Ok` is
+    /// returned. After a crash or a failure, each of these bytes is the old or the new one, and no other
+    /// has changed.
+    ///
+    /// Images are never changed; this is for what stands in front of an encrypted one and says who may open
+    /// it.
+    ///
+    /// # Errors
+    /// `NotFound`, `Destination`; `Damaged` when the range passes the end.
+    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()>;
 
     /// The file that what is called `name` is a part of: itself, unless the store keeps files in parts.
     fn file_of(&self, name: &FileName) -> FileName {
@@ -221,6 +268,14 @@ fn name_taken(what: &str, store: &str, name: &FileName) -> Error {
     Error::new(ErrorKind::Destination, what, format!("{store}/{name}"))
         .because("a file of that name exists already")
         .hint("nothing was replaced; choose another name or remove that file first")
+}
+
+/// The error of a range that passes the end of `name`.
+fn past_end_of(store: &str, name: &FileName, offset: u64, bytes: &[u8], len: u64) -> Option<Error> {
+    let end = offset.checked_add(crate::base::to_u64(bytes.len()));
+    let name = format!("{store}/{name}");
+    end.is_none_or(|end| end > len)
+        .then(|| crate::base::past_end(&name, offset, bytes.len(), len))
 }
 
 /// The error of an upload whose write failed before.

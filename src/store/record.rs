@@ -25,6 +25,8 @@ pub enum Op {
     Publish(u64),
     /// An upload ended without being published.
     Abandon(u64),
+    /// These bytes were written over those at this offset of a file.
+    Overwrite(FileName, u64, Vec<u8>),
     /// A file was removed.
     Remove(FileName),
     /// A lock was taken.
@@ -55,6 +57,10 @@ pub fn replay(ops: &[Op]) -> MemoryStore {
             }
             Op::Abandon(id) => {
                 uploads.remove(id);
+            }
+            Op::Overwrite(name, offset, data) => {
+                // As with a removal.
+                let _ = store.overwrite(name, *offset, data);
             }
             Op::Remove(name) => {
                 // Absent only when it was there before the recording began.
@@ -140,6 +146,11 @@ impl Store for RecordStore {
             published: false,
         };
         Ok(Box::new(RecordUpload { inner, ending }))
+    }
+
+    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        let op = Op::Overwrite(name.clone(), offset, bytes.to_vec());
+        self.logged(op, self.inner.overwrite(name, offset, bytes))
     }
 
     fn remove(&self, name: &FileName) -> Result<()> {

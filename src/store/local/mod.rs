@@ -11,7 +11,9 @@ mod publish;
 mod read;
 mod upload;
 
-use super::{Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found};
+use super::{
+    Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found, past_end_of,
+};
 use crate::base::{Error, ErrorKind, RangeRead, Result};
 use crate::sys::Folder;
 use held::Held;
@@ -146,6 +148,20 @@ impl Store for LocalStore {
         let held = Held::create(&self.folder, UNFINISHED, name.as_str())
             .map_err(|e| fail("create", &self.path_text(name), e))?;
         Ok(Box::new(LocalUpload::new(self.clone(), held, name.clone())))
+    }
+
+    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.check_plain("overwrite", ErrorKind::Destination, name)?;
+        let failed = |e| fail("overwrite", &self.path_text(name), e);
+        let file = self.folder.open_to_write(name.as_ref());
+        let file =
+            file.map_err(|e| self.file_error("overwrite", ErrorKind::Destination, name, e))?;
+        let len = file.metadata().map_err(failed)?.len();
+        if let Some(error) = past_end_of(&self.name, name, offset, bytes, len) {
+            return Err(error);
+        }
+        std::os::unix::fs::FileExt::write_all_at(&file, bytes, offset).map_err(failed)?;
+        file.sync_all().map_err(failed)
     }
 
     fn remove(&self, name: &FileName) -> Result<()> {

@@ -203,6 +203,15 @@ impl Store for SplitStore {
         Ok(Head::decode(&head).map(|head| head.part_len))
     }
 
+    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        let parts = self.parts_of(name)?;
+        if parts.is_empty() {
+            return self.inner.overwrite(name, offset, bytes);
+        }
+        let file = SplitFile::open(&self.inner, name, &parts)?;
+        file.overwrite(offset, bytes)
+    }
+
     fn remove(&self, name: &FileName) -> Result<()> {
         let parts = self.parts_of(name)?;
         if parts.is_empty() {

@@ -4,6 +4,7 @@ use super::part::{AROUND, HEAD_LEN, Head, TAIL_LEN, Tail, name_of_part};
 use crate::base::{Error, ErrorKind, RangeRead, Result, past_end, to_u64, to_usize};
 use crate::store::{Entry, FileName, Store};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A part of the file.
@@ -101,6 +102,44 @@ impl SplitFile {
         Ok(split)
     }
 
+    /// Writes `bytes` over those from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Store::overwrite`].
+    pub(super) fn overwrite(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.pieces(offset, bytes.len(), |at, within, piece| {
+            let part = &self.parts[at].name;
+            self.inner.overwrite(part, within, &bytes[piece])
+        })
+    }
+
+    /// Calls `each` for every part that holds some of the `len` bytes from `offset` on: its place among the
+    /// parts, where in its file, and which of these bytes.
+    fn pieces(
+        &self,
+        offset: u64,
+        len: usize,
+        mut each: impl FnMut(usize, u64, Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let end = offset.checked_add(to_u64(len));
+        if end.is_none_or(|end| end > self.len) {
+            return Err(past_end(&self.name, offset, len, self.len));
+        }
+        let mut done = 0;
+        let mut at = self.parts.partition_point(|p| p.offset + p.len <= offset);
+        while done < len {
+            let Some(part) = self.parts.get(at) else {
+                return Err(past_end(&self.name, offset, len, self.len));
+            };
+            let from = offset + to_u64(done) - part.offset;
+            let count = to_usize((part.len - from).min(to_u64(len - done)));
+            each(at, from + to_u64(HEAD_LEN), done..done + count)?;
+            done += count;
+            at += 1;
+        }
+        Ok(())
+    }
+
     fn part(&self, at: usize) -> Result<Arc<dyn RangeRead>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, part)) = open.as_ref().filter(|(which, _)| *which == at) {
@@ -125,24 +164,8 @@ impl RangeRead for SplitFile {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let end = offset.checked_add(to_u64(buf.len()));
-        if end.is_none_or(|end| end > self.len) {
-            return Err(past_end(&self.name, offset, buf.len(), self.len));
-        }
-        let mut done = 0;
-        let mut at = self.parts.partition_point(|p| p.offset + p.len <= offset);
-        while done < buf.len() {
-            let Some(part) = self.parts.get(at) else {
-                return Err(past_end(&self.name, offset, buf.len(), self.len));
-            };
-            let from = offset + to_u64(done) - part.offset;
-            let count = to_usize((part.len - from).min(to_u64(buf.len() - done)));
-            let within = from + to_u64(HEAD_LEN);
-            self.part(at)?
-                .read_at(within, &mut buf[done..done + count])?;
-            done += count;
-            at += 1;
-        }
-        Ok(())
+        self.pieces(offset, buf.len(), |at, within, piece| {
+            self.part(at)?.read_at(within, &mut buf[piece])
+        })
     }
 }

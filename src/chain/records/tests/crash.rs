@@ -284,6 +284,11 @@ impl Store for Beside<'_> {
         self.inner.create(name)
     }
 
+    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.step();
+        self.inner.overwrite(name, offset, bytes)
+    }
+
     fn remove(&self, name: &FileName) -> Result<()> {
         self.step();
         self.inner.remove(name)

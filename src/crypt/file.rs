@@ -1,0 +1,125 @@
+//! An encrypted file as its plain content, read by range.
+
+use super::chunk::{ChunkKey, Shape};
+use super::head::Head;
+use super::key_set::KeySet;
+use super::ring::KeyRing;
+use crate::base::{Error, ErrorKind, KeySetId, RangeRead, Result, past_end, to_u64, to_usize};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// Chunks that are read and decrypted at a time.
+const BATCH: u64 = 64;
+
+thread_local! {
+    /// Ciphertext on its way: one buffer for each thread that reads.
+    static STORED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The plain content of an encrypted file.
+pub struct EncryptedFile {
+    inner: Arc<dyn RangeRead>,
+    key: ChunkKey,
+    key_set: Arc<KeySet>,
+    head_len: u64,
+    shape: Shape,
+}
+
+impl EncryptedFile {
+    /// Opens `inner`, which begins with `head`. Whether it is whole shows when its end is read.
+    ///
+    /// # Errors
+    /// `WrongKey`, `Damaged`, `Refused`, as [`KeyRing`] says.
+    pub fn open(inner: Arc<dyn RangeRead>, head: &Head, keys: &KeyRing) -> Result<EncryptedFile> {
+        let opened = keys.open(head, inner.name())?;
+        let key = ChunkKey::new(&opened.file_key, head.chunk_log2)?;
+        let head_len = to_u64(head.len());
+        let stored = inner.len().checked_sub(head_len);
+        let shape = stored.and_then(|stored| Shape::of(stored, key.len));
+        let Some(shape) = shape else {
+            return Err(Error::new(ErrorKind::Damaged, "open", inner.name())
+                .because("it was cut off")
+                .hint("copy it again if another copy exists"));
+        };
+        Ok(EncryptedFile {
+            inner,
+            key,
+            key_set: Arc::new(opened.key_set),
+            head_len,
+            shape,
+        })
+    }
+
+    /// The keys that open it.
+    pub fn key_set(&self) -> &Arc<KeySet> {
+        &self.key_set
+    }
+
+    /// Decrypts chunks `first` to `last` and gives each, with its number, to `take`.
+    fn chunks(&self, first: u64, last: u64, mut take: impl FnMut(u64, &[u8])) -> Result<()> {
+        let (start, _) = self.shape.stored(first);
+        let (end, len) = self.shape.stored(last);
+        STORED.with_borrow_mut(|stored| {
+            let total = to_usize(end - start) + len;
+            if stored.len() < total {
+                stored.resize(total, 0);
+            }
+            let stored = &mut stored[..total];
+            self.inner.read_at(self.head_len + start, stored)?;
+            let whole = self.key.stored_len();
+            for (index, chunk) in (first..).zip(stored.chunks_mut(whole)) {
+                let is_last = index == self.shape.last;
+                match self.key.open(index, is_last, chunk) {
+                    Some(plain) => take(index, plain),
+                    None => return Err(self.not_authentic(index)),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn not_authentic(&self, index: u64) -> Error {
+        let at = self.head_len + self.shape.stored(index).0;
+        let subject = format!("{} at byte {at}", self.inner.name());
+        Error::new(ErrorKind::Damaged, "decrypt", subject)
+            .because("it was damaged, moved there or put there by somebody without the key")
+    }
+}
+
+impl RangeRead for EncryptedFile {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn key_set(&self) -> Option<KeySetId> {
+        Some(self.key_set.id())
+    }
+
+    fn len(&self) -> u64 {
+        self.shape.plain
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(to_u64(buf.len()));
+        let Some(end) = end.filter(|end| *end <= self.len()) else {
+            return Err(past_end(self.name(), offset, buf.len(), self.len()));
+        };
+        if buf.is_empty() {
+            return Ok(());
+        }
+        let chunk = to_u64(self.key.len);
+        let (mut first, last) = (offset / chunk, (end - 1) / chunk);
+        while first <= last {
+            let until = last.min(first + BATCH - 1);
+            self.chunks(first, until, |index, plain| {
+                let at = index * chunk;
+                let from = to_usize(offset.saturating_sub(at));
+                let to = plain.len().min(to_usize(end - at));
+                let place = to_usize(at.max(offset) - offset);
+                buf[place..place + to - from].copy_from_slice(&plain[from..to]);
+            })?;
+            first = until + 1;
+        }
+        Ok(())
+    }
+}
