@@ -1,6 +1,6 @@
 //! What a store holds.
 
-use crate::base::{Digest, Error, Result};
+use crate::base::{Digest, Error, ErrorKind, KeySetId, Result};
 use crate::image::{Header, ImageReader, Info};
 use crate::store::{FileName, Store};
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ pub struct Image {
     pub header: Header,
     /// The root digest.
     pub root: Digest,
+    /// The key set that its file is encrypted with.
+    pub key_set: Option<KeySetId>,
     /// What was known when it was begun.
     pub info: Arc<Info>,
 }
@@ -34,6 +36,7 @@ impl Image {
             len: reader.file_len(),
             header: reader.header().clone(),
             root: reader.root(),
+            key_set: reader.key_set(),
             info: Arc::new(reader.info().clone()),
         }
     }
@@ -53,6 +56,13 @@ pub struct Broken {
     pub file: FileName,
     /// Why.
     pub error: Error,
+}
+
+impl Broken {
+    /// Whether only a key is missing.
+    pub fn is_locked(&self) -> bool {
+        self.error.kind() == ErrorKind::WrongKey
+    }
 }
 
 /// Files opened at a time, and how many one thread opens by itself: each takes a few small reads, one
@@ -95,6 +105,8 @@ pub struct Catalog {
     pub replaced: Vec<Image>,
     /// Those that cannot be opened.
     pub broken: Vec<Broken>,
+    /// Those that must not be opened: they are of other key sets than a person asked for.
+    pub refused: Vec<Broken>,
     /// Where in `images` which id is.
     ids: HashMap<Uuid, usize>,
 }
@@ -103,18 +115,27 @@ impl Catalog {
     /// Opens every image of `store`.
     ///
     /// # Errors
-    /// When the store cannot be listed. A file that cannot be opened is no error.
+    /// When the store cannot be listed, or keys cannot be had at all. A file that cannot be opened is no
+    /// error.
     pub fn load(store: &dyn Store) -> Result<Catalog> {
         let mut files: Vec<FileName> = store.list()?.into_iter().map(|e| e.name).collect();
         files.retain(|name| name.as_str().ends_with(SUFFIX));
-        let (mut images, mut broken) = (Vec::new(), Vec::new());
+        let (mut images, mut broken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (file, opened) in open_all(store, files) {
+            use ErrorKind::{Interrupted, Refused, Terminated, Usage};
             match opened {
                 Ok(image) => images.push(image),
-                Err(error) => broken.push(Broken { file, error }),
+                Err(error) => match error.kind() {
+                    // Nothing is wrong with the file.
+                    Usage | Interrupted | Terminated => return Err(error),
+                    Refused => refused.push(Broken { file, error }),
+                    _ => broken.push(Broken { file, error }),
+                },
             }
         }
-        Ok(Catalog::of(images, broken))
+        let mut catalog = Catalog::of(images, broken);
+        catalog.refused = refused;
+        Ok(catalog)
     }
 
     /// A catalog of `images` in any order.
@@ -137,6 +158,7 @@ impl Catalog {
             images: kept,
             replaced,
             broken,
+            refused: Vec::new(),
             ids,
         }
     }

@@ -19,6 +19,7 @@ pub mod retention;
 mod select;
 #[cfg(test)]
 mod testing;
+mod trust;
 mod view;
 
 pub use catalog::{Broken, Catalog, Image, SUFFIX};

@@ -1,6 +1,6 @@
 //! Which image a person means.
 
-use super::catalog::{Catalog, Image};
+use super::catalog::{Broken, Catalog, Image};
 use crate::base::{Error, ErrorKind, Result};
 use jiff::tz::TimeZone;
 
@@ -13,9 +13,17 @@ impl Catalog {
     /// its file. Times without an offset are of `zone`.
     ///
     /// # Errors
-    /// `NotFound`, saying what there is; also when the start of an id fits several.
+    /// `NotFound`, saying what there is; also when the start of an id fits several. `WrongKey` when it may be
+    /// one that no key at hand opens; `Refused` or `Usage` when somebody else may have put it there.
     pub fn find<'a>(&'a self, wanted: &str, zone: &TimeZone) -> Result<&'a Image> {
+        let image = self.named(wanted, zone)?;
+        self.check_keys_of(&image.info.set)?;
+        Ok(image)
+    }
+
+    fn named<'a>(&'a self, wanted: &str, zone: &TimeZone) -> Result<&'a Image> {
         if wanted == "latest" {
+            self.check_only_keys(wanted)?;
             let newest = |image: &&Image| image.info.created;
             return self
                 .images
@@ -29,9 +37,8 @@ impl Catalog {
         if let Some(image) = self.images.iter().find(|i| i.file.as_str() == wanted) {
             return Ok(image);
         }
-        if let Some(broken) = self.broken.iter().find(|b| b.file.as_str() == wanted) {
-            return Err(Error::new(ErrorKind::Damaged, "open image", wanted)
-                .because(broken.error.to_string()));
+        if let Some(broken) = self.unopened().find(|b| b.file.as_str() == wanted) {
+            return Err(broken.error.clone());
         }
         let prefix = wanted.to_ascii_lowercase().replace('-', "");
         let fits = |image: &&Image| image.id().starts_with(&prefix);
@@ -44,6 +51,7 @@ impl Catalog {
                 .hint("give more characters of the id")),
             (None, _) => match point_in_time(wanted, zone) {
                 Some(time) => {
+                    self.check_only_keys(wanted)?;
                     newest_before(self.images.iter(), time).ok_or_else(|| self.none_such(wanted))
                 }
                 None => Err(self.none_such(wanted)),
@@ -81,7 +89,14 @@ impl Catalog {
         })
     }
 
+    fn unopened(&self) -> impl Iterator<Item = &Broken> {
+        self.broken.iter().chain(&self.refused)
+    }
+
     fn none_such(&self, wanted: &str) -> Error {
+        if let Some(locked) = self.locked() {
+            return locked.clone();
+        }
         let why = match (self.images.len(), self.broken.len()) {
             (0, 0) => "the store holds no image".to_owned(),
             (0, n) => format!("none of the store's {n} image files can be opened"),
@@ -93,6 +108,9 @@ impl Catalog {
     }
 
     fn no_such_set(&self, set: &str) -> Error {
+        if let Some(locked) = self.locked() {
+            return locked.clone();
+        }
         let mut names: Vec<&str> = self.images.iter().map(|i| i.info.set.as_str()).collect();
         names.dedup();
         let why = match names.as_slice() {

@@ -37,6 +37,7 @@ pub(super) fn point(n: u32, parent: u32) -> Image {
             window_log2: 2,
         },
         root: root(n),
+        key_set: None,
         info: Arc::new(Info {
             set: "a".into(),
             created: i64::from(n) * 86_400,

@@ -20,6 +20,7 @@ mod salvage;
 mod state;
 mod stream;
 mod table;
+mod table_copy;
 #[cfg(test)]
 pub(crate) mod testing;
 mod trailer;
@@ -44,8 +45,9 @@ pub use resolved::{BlockStates, BlockTable, OlderFiles, Piece, Source, Window, r
 pub use salvage::{Salvaged, salvage};
 pub use state::{Block, BlockState};
 pub use stream::{Beginning, Ending, ImageStream, StreamLeaf, StreamPiece};
+pub use table_copy::{TableCopy, TableCopyWriter};
 pub use trailer::{RecordRef, TRAILER_LEN};
 pub use tree::span_of;
 pub use walk::FilePiece;
 pub use window::{Base, EncodedFrame, EncodedWindow, encode_frame, encode_window, is_zero};
-pub use writer::{Finished, ImageWriter, Sections};
+pub use writer::{Finished, ImageWriter, Sections, Told};

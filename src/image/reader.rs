@@ -9,7 +9,7 @@ use super::record::{Place, RECORD_HEADER_LEN, RecordHeader, Section, frame_len};
 use super::trailer::{RecordRef, TRAILER_LEN, Trailer};
 use super::tree::top_level;
 use super::writer::{Sections, root_digest};
-use crate::base::{Digest, Error, ErrorKind, RangeRead, Result, to_u64, to_usize};
+use crate::base::{Digest, Error, ErrorKind, KeySetId, RangeRead, Result, to_u64, to_usize};
 use std::sync::Arc;
 
 /// One image file, open. Any number of threads may read it.
@@ -112,6 +112,11 @@ impl ImageReader {
     /// The root digest, which commits to everything.
     pub fn root(&self) -> Digest {
         self.trailer.root
+    }
+
+    /// The key set that the file is encrypted with.
+    pub fn key_set(&self) -> Option<KeySetId> {
+        self.input.key_set()
     }
 
     /// Length of the file in bytes.

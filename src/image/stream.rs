@@ -278,6 +278,11 @@ impl<R: Read> ImageStream<R> {
         &self.raw.name
     }
 
+    /// What it is read from.
+    pub fn input(&self) -> &R {
+        &self.raw.input
+    }
+
     /// What it said at its beginning.
     pub fn beginning(&self) -> &Beginning {
         &self.beginning

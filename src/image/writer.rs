@@ -7,7 +7,7 @@ use super::leaf::FrameRef;
 use super::limits::MAX_SECTION_LEN;
 use super::node::Child;
 use super::record::{Codec, Place, RecordHeader, Section};
-use super::state::BlockState;
+use super::state::{Block, BlockState};
 use super::table::{FinishedPage, TableBuilder};
 use super::trailer::{RecordRef, Trailer};
 use super::window::EncodedWindow;
@@ -25,7 +25,20 @@ pub struct ImageWriter<W: Write> {
     info: (RecordRef, Digest),
     tables: (RecordRef, Digest),
     frames: u64,
+    listener: Option<Listener>,
 }
+
+/// Blocks that an image being written is told of.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// So many without content: their state, and who recorded it.
+    Run(BlockState, u32, u64),
+    /// These.
+    Blocks(&'a [Block]),
+}
+
+/// Is told of every block, in order.
+type Listener = Box<dyn FnMut(Told<'_>) + Send>;
 
 /// What a finished image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +112,13 @@ impl<W: Write> ImageWriter<W> {
             info,
             tables,
             frames: 0,
+            listener: None,
         })
+    }
+
+    /// Tells `listener` of every block from now on. Subtrees that are taken over are not told of.
+    pub fn tell(&mut self, listener: impl FnMut(Told<'_>) + Send + 'static) {
+        self.listener = Some(Box::new(listener));
     }
 
     /// Identity and geometry.
@@ -122,6 +141,9 @@ impl<W: Write> ImageWriter<W> {
     /// # Errors
     /// `Destination` when the sink fails, `Internal` when the blocks do not fit.
     pub fn push_run(&mut self, state: BlockState, since: u32, count: u64) -> Result<()> {
+        if let Some(listener) = &mut self.listener {
+            listener(Told::Run(state, since, count));
+        }
         let out = &mut self.out;
         self.table
             .push_run(state, since, count, &mut |page| out.page(page))
@@ -171,6 +193,9 @@ impl<W: Write> ImageWriter<W> {
                 })
             }
         };
+        if let Some(listener) = &mut self.listener {
+            listener(Told::Blocks(&window.blocks));
+        }
         let out = &mut self.out;
         self.table
             .push_window(&window.blocks, frame, &mut |page| out.page(page))

@@ -7,7 +7,7 @@ use crate::base::{
 };
 use crate::block::{AlignedBuf, BlockSource, Mapping, read_rescuing};
 use crate::image::{
-    Base, Block, BlockState, BlockTable, Compression, EncodedWindow, Encoder, Header, ImageWriter,
+    Base, Block, BlockState, BlockStates, Compression, EncodedWindow, Encoder, Header, ImageWriter,
     Piece, encode_window,
 };
 use std::cell::RefCell;
@@ -81,7 +81,7 @@ type Pool = Mutex<Vec<AlignedBuf>>;
 pub fn write_blocks<W: Write>(
     source: &dyn BlockSource,
     selection: &Selection,
-    parent: Option<&dyn BlockTable>,
+    parent: Option<&dyn BlockStates>,
     compression: Compression,
     writer: &mut ImageWriter<W>,
     resources: Resources<'_>,
@@ -371,14 +371,14 @@ impl Planner<'_> {
 
 /// The parent's table, read along with the disk.
 struct Parent<'a> {
-    table: Option<&'a dyn BlockTable>,
+    table: Option<&'a dyn BlockStates>,
     /// The piece asked for last: neighbours are asked for one after the other.
     piece: RefCell<Option<Piece>>,
     lost: RefCell<u64>,
 }
 
 impl<'a> Parent<'a> {
-    fn new(table: Option<&'a dyn BlockTable>) -> Parent<'a> {
+    fn new(table: Option<&'a dyn BlockStates>) -> Parent<'a> {
         Parent {
             table,
             piece: RefCell::new(None),

@@ -15,6 +15,7 @@ mod persist;
 mod process;
 mod space;
 mod sparse;
+mod terminal;
 
 pub use cache::{drop_cached, is_cached, read_uncached, start_write_back};
 pub use claim::{is_claimed, reopen_direct};
@@ -28,8 +29,9 @@ pub use lock::{Lock, cannot_lock, lock_exclusive, lock_shared};
 pub use open::{Access, open_direct, open_disk, open_no_follow};
 pub use persist::persist;
 pub use process::{
-    effective_uid, hostname, is_readable, is_terminal_device, kernel_release, peak_memory,
-    survive_file_size_limit, sync_all,
+    effective_uid, hostname, is_readable, is_terminal_device, keep_memory_private, kernel_release,
+    peak_memory, survive_file_size_limit, sync_all,
 };
 pub use space::{Space, free_space, longest_file};
 pub use sparse::{Segment, punch_hole, segment_at};
+pub use terminal::ask_hidden;

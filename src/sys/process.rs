@@ -13,6 +13,26 @@ pub fn survive_file_size_limit() {
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
+/// Keeps what is in memory out of core dumps, out of reach of other programs of the same user, and out of
+/// swap space, each as far as this process may.
+pub fn keep_memory_private() {
+    use nix::sys::mman::{MlockAllFlags, mlockall};
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    // One byte: no dump fits in it, and programs that take dumps through a pipe are not called for it
+    // either (core(5)).
+    let _ = setrlimit(Resource::RLIMIT_CORE, 1, 1);
+    if effective_uid() == 0 {
+        // For others, the files below /proc/self would belong to root.
+        let _ = nix::sys::prctl::set_dumpable(false);
+    }
+    // With a limit on locked memory, a later allocation would fail: rather have none locked.
+    if setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_ok() {
+        // Only what is touched: buffers that nobody fills take no room.
+        let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
+        let _ = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault);
+    }
+}
+
 /// Writes everything that waits in this machine's caches to its disks (sync(2)).
 pub fn sync_all() {
     nix::unistd::sync();
