@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[command(name = "strata", version, about, max_term_width = 100)]
 #[command(after_help = "\
 Exit codes: 0 done, 1 internal error, 2 usage, 3 done but something could not be read, 4 refused, \
-5 source cannot be read, 6 destination failed, 7 image damaged, 9 locked, 10 not found, 11 differs, \
+5 source cannot be read, 6 destination failed, 7 image damaged, 8 wrong password or key, 9 locked, 10 not found, 11 differs, \
 130 interrupted, 143 terminated. docs/exit-codes.md has the full table.
 
 Examples:
@@ -23,8 +23,43 @@ Examples:
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) keys: KeySourceArgs,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+/// What opens encrypted images.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Keys")]
+pub(crate) struct KeySourceArgs {
+    /// A file with a private key that opens encrypted images: an age identity or an SSH key. More than one may
+    /// be named. A password is taken from STRATA_PASSWORD, the file STRATA_PASSWORD_FILE, the command
+    /// STRATA_PASSWORD_COMMAND, or asked for.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) identity: Vec<PathBuf>,
+    /// Read the password from this open file descriptor.
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) password_fd: Option<i32>,
+    /// Open only images of the key set with this id, which `strata key list` shows: whatever else somebody has
+    /// put into the store is refused. More than one may be named.
+    #[arg(long, global = true, value_name = "ID")]
+    pub(crate) key_set: Vec<String>,
+}
+
+/// Keys to be made or named.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NewKeyArgs {
+    /// A password, asked for twice, or taken from where the environment says (STRATA_NEW_PASSWORD_FILE …).
+    #[arg(long)]
+    pub(crate) password: bool,
+    /// The holder of this public key: age1…, ssh-ed25519 …, ssh-rsa …, or a file with such lines. More than
+    /// one may be named.
+    #[arg(long, value_name = "KEY|FILE")]
+    pub(crate) recipient: Vec<String>,
+    /// A new private key, written into this new file, for a safe.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_key: Option<PathBuf>,
 }
 
 /// How results and progress are shown.
@@ -90,6 +125,8 @@ pub(crate) enum Verb {
     Merge(MergeArgs),
     /// Keep an image from being pruned or merged away.
     Protect(ProtectArgs),
+    /// Show or change who may open the encrypted images of a set.
+    Key(KeyArgs),
     /// Write an image as a raw disk into a new file or to standard output.
     Export(ExportArgs),
     /// Print completions for a shell.
@@ -153,6 +190,21 @@ pub(crate) struct BackupArgs {
     /// takes no long ones (FAT: 4 GiB); none: not [default: as the newest image of the set].
     #[arg(long, value_name = "SIZE|auto|none")]
     pub(crate) split: Option<String>,
+    /// Encrypt the images of a new set with a password. An existing set stays as it is: its images are
+    /// encrypted if the first one was.
+    #[arg(long)]
+    pub(crate) encrypt: bool,
+    /// Encrypt the images of a new set for the holder of this public key: age1…, ssh-ed25519 …, ssh-rsa …, or
+    /// a file with such lines. More than one may be named.
+    #[arg(long, value_name = "KEY|FILE")]
+    pub(crate) recipient: Vec<String>,
+    /// Encrypt the images of a new set for a new private key too, which is written into this new file, for a
+    /// safe.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_key: Option<PathBuf>,
+    /// Do not encrypt, although a password is named or the store has images that cannot be opened.
+    #[arg(long, conflicts_with_all = ["encrypt", "recipient", "recovery_key"])]
+    pub(crate) no_encrypt: bool,
     /// Words to keep in the image.
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
@@ -306,6 +358,42 @@ pub(crate) struct MergeArgs {
     /// Print what would be merged, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    #[command(subcommand)]
+    pub(crate) verb: KeyVerb,
+    /// Folder that holds the images.
+    #[arg(long, global = true, value_name = "FOLDER", env = "STRATA_STORE")]
+    pub(crate) store: Option<PathBuf>,
+    /// Which set [default: the only one that is encrypted].
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) set: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// Show the keys of a set.
+    List,
+    /// Check that the given key opens every image of a set.
+    Check,
+    /// Add a key. Only the heads of the images are written.
+    Add {
+        #[command(flatten)]
+        keys: NewKeyArgs,
+        /// What to call it [default: password, age-1, ssh-1, recovery].
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove a key. Whoever had it and a copy of the images can still read that copy.
+    Remove {
+        /// What it is called.
+        name: String,
+    },
+    /// Make the secret anew by which the images of a set know each other, so that a machine that knew it
+    /// cannot add any more.
+    Rotate,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ mod args;
 mod confirm;
 mod generate;
 mod history;
+mod keys;
 mod new_file;
 mod pipe;
 mod progress;
@@ -57,7 +58,8 @@ fn listen_for_signals(cancel: &Cancel) -> Result<()> {
 }
 
 fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
-    let mut context = Context::new(cancel, progress);
+    let options = keys::options(cli.keys, cancel);
+    let mut context = Context::new(cancel, progress).with_keys(options)?;
     let output = cli.output;
     match cli.verb {
         Verb::Disks(args) => {
@@ -87,6 +89,7 @@ fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
         Verb::Diff(args) => history::diff(&context, &args, output),
         Verb::Prune(args) => history::prune(&context, args, output, progress),
         Verb::Merge(args) => history::merge(&context, args, output, progress),
+        Verb::Key(args) => keys::key(&context, args, output),
         Verb::Protect(args) => history::protect(&context, args, output),
         Verb::Restore(args) => restore(&context, args, output, progress),
         Verb::Export(args) => export(&context, args, output, progress),
@@ -132,6 +135,12 @@ fn backup(
         },
         strict: args.strict,
         split: args.split.as_deref().map(values::split).transpose()?,
+        encrypt: ops::encryption::NewKeys {
+            password: args.encrypt,
+            recipients: args.recipient,
+            recovery: args.recovery_key,
+        },
+        no_encrypt: args.no_encrypt,
     };
     if args.dry_run {
         let plan = ops::backup::plan(context, &request)?;

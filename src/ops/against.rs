@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// As [`verify`](super::verify::verify).
 pub(super) fn against(
     context: &Context<'_>,
-    library: &Library,
+    library: &Library<'_>,
     request: &VerifyRequest,
     source: &str,
 ) -> Result<VerifyReport> {

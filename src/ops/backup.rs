@@ -1,25 +1,28 @@
 //! A disk into an image.
 
 pub use super::backup_plan::BackupPlan;
-use super::backup_plan::{Prepared, prepare};
+use super::backup_plan::{ParentTable, Prepared, prepare};
+use super::encryption::{KeyRecord, NewKeys};
 use super::images::lock;
 use super::piped::PIPE;
 use super::removal::settle;
+use super::state::Keeper;
 use super::stores;
 use super::take::{Fallback, TakeOptions};
-use super::{Context, ImageRecord};
+use super::{Context, ImageRecord, random};
 use crate::base::{BlockSize, ByteLen, Error, ErrorKind, Event, Phase, Result};
 use crate::chain::Image;
 pub use crate::chain::Wish;
+use crate::crypt::{EncryptWriter, KeySet};
 use crate::device::Consistency;
 pub use crate::image::PartitionInfo;
 use crate::image::{
-    BlockCounts, BlockTable, ByteRange, Compression, Finished, Header, ImageReader, ImageWriter,
-    Info, SourceInfo, Summary,
+    BlockCounts, ByteRange, Compression, Finished, Header, ImageReader, ImageWriter, Info,
+    SourceInfo, Summary,
 };
 use crate::pipeline::write_blocks;
 pub use crate::store::MIN_PART_LEN;
-use crate::store::{FileName, LockMode, Store};
+use crate::store::{FileName, Form, LockMode, Store, write_error};
 use crate::sys;
 use serde::Serialize;
 use std::io::Write;
@@ -54,6 +57,10 @@ pub struct BackupRequest {
     pub strict: bool,
     /// Into parts of which length; as the newest image of the set when absent.
     pub split: Option<Split>,
+    /// Keys of a new history; none: not encrypted.
+    pub encrypt: NewKeys,
+    /// Whether it is meant that anybody can read the image.
+    pub no_encrypt: bool,
 }
 
 /// How an image file is cut.
@@ -93,6 +100,8 @@ pub struct BackupReport {
     pub stored_bytes: u64,
     /// Bytes of each part of it; absent when it is not cut.
     pub part_bytes: Option<u64>,
+    /// The keys that open it; absent when it is not encrypted.
+    pub keys: Option<Vec<KeyRecord>>,
     /// What could not be read.
     pub unreadable: Vec<ByteRange>,
     /// What each partition holds and how much of it was taken.
@@ -110,7 +119,7 @@ pub struct BackupReport {
 pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan> {
     let store = match request.into_pipe() {
         true => None,
-        false => existing_store(&request.store)?,
+        false => existing_store(context, &request.store)?,
     };
     prepare(context, request, store.as_ref()).map(|prepared| prepared.plan)
 }
@@ -121,7 +130,7 @@ pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan
 /// As [`plan`]; `Locked` while another run writes to the store, `Destination` when the store fails or
 /// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
 pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
-    let store = stores::create(&request.store)?;
+    let store = stores::create(context, &request.store)?;
     settle_if_alone(context, &store)?;
     let _lock = lock(store.as_ref(), LockMode::Adding, "backup")?;
     let prepared = prepare(context, request, Some(&store))?;
@@ -160,15 +169,14 @@ pub fn run_into_pipe(
                 .hint("leave out --incremental and --differential, or name a folder with --store"),
         );
     }
-    let prepared = prepare(context, request, None)?;
-    let made = make(
-        context,
-        out,
-        "standard output",
-        prepared,
-        request.compression,
-    );
-    let (_, made) = made.map_err(|e| match e.os_error() {
+    let mut prepared = prepare(context, request, None)?;
+    let name = "standard output";
+    let keys = prepared.take_keys(context)?;
+    let made = match &keys {
+        None => make(context, out, name, prepared, request.compression).map(|(_, made)| made),
+        Some(keys) => make_encrypted(context, out, keys, prepared, request.compression),
+    };
+    let made = made.map_err(|e| match e.os_error() {
         Some(sys::errno::EPIPE) => {
             e.hint("whoever reads the pipe has ended before the image did, and says why")
         }
@@ -177,6 +185,7 @@ pub fn run_into_pipe(
     let image = ImageRecord {
         bytes: made.finished.len,
         root: made.finished.root.to_string(),
+        key_set: keys.map(|k| k.id().to_string()),
         ..ImageRecord::begun(&made.header, &made.info)
     };
     let blocks = made.finished.blocks;
@@ -184,9 +193,25 @@ pub fn run_into_pipe(
     Ok(made.report(image, blocks, blocks))
 }
 
+/// Writes the image into `out`, encrypted.
+fn make_encrypted(
+    context: &Context<'_>,
+    out: &mut dyn Write,
+    keys: &KeySet,
+    prepared: Prepared,
+    compression: Compression,
+) -> Result<Made> {
+    let name = "standard output";
+    let failed = |e| write_error(name, e);
+    let writer = EncryptWriter::new(out, keys, &context.keys, random)?.map_err(failed)?;
+    let (writer, made) = make(context, writer, name, prepared, compression)?;
+    writer.finish().map_err(failed)?;
+    Ok(made)
+}
+
 /// The store, if there is one yet: a dry run makes none.
-fn existing_store(path: &Path) -> Result<Option<Arc<dyn Store>>> {
-    match stores::open(path) {
+fn existing_store(context: &Context<'_>, path: &Path) -> Result<Option<Arc<dyn Store>>> {
+    match stores::open(context, path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     }
@@ -210,6 +235,7 @@ struct Made {
     read: u64,
     unreadable: Vec<ByteRange>,
     warnings: Vec<String>,
+    keeper: Option<Keeper>,
 }
 
 impl Made {
@@ -223,6 +249,7 @@ impl Made {
             read_bytes: self.read,
             stored_bytes: self.finished.len,
             part_bytes: self.plan.part_bytes,
+            keys: self.plan.keys,
             unreadable: self.unreadable,
             partitions: self.plan.partitions,
             fallbacks: self.plan.fallbacks,
@@ -247,6 +274,8 @@ fn make<W: Write>(
         info,
         tables,
         plan,
+        protection: _,
+        keeper,
     } = prepared;
     if let Consistency::Live(_) = claim.consistency() {
         // A disk is read past the page cache: what programs have written must be on it first.
@@ -256,12 +285,15 @@ fn make<W: Write>(
         .iter()
         .for_each(|w| context.observer.event(Event::Warning(w.clone())));
     let mut writer = ImageWriter::start(sink, name, header.clone(), &info, &tables)?;
+    if let Some(keeper) = &keeper {
+        writer.tell(keeper.listener());
+    }
     let source = claim.source();
     let resources = context.resources();
     let totals = write_blocks(
         source.as_ref(),
         &selection,
-        parent.as_ref().map(|p| p as &dyn BlockTable),
+        parent.as_ref().map(ParentTable::states),
         compression,
         &mut writer,
         resources,
@@ -298,6 +330,7 @@ fn make<W: Write>(
         read: totals.read,
         unreadable,
         warnings,
+        keeper,
     };
     Ok((sink, made))
 }
@@ -305,18 +338,33 @@ fn make<W: Write>(
 fn write(
     context: &Context<'_>,
     store: &Arc<dyn Store>,
-    prepared: Prepared,
+    mut prepared: Prepared,
     compression: Compression,
 ) -> Result<BackupReport> {
     let file = FileName::new(prepared.plan.file.clone())?;
-    let upload = store.create_in_parts(&file, prepared.plan.part_bytes)?;
-    let (upload, made) = make(context, upload, file.as_str(), prepared, compression)?;
+    let blind = prepared.protection.is_blind(context);
+    let form = Form {
+        part_len: prepared.plan.part_bytes,
+        keys: prepared.take_keys(context)?,
+    };
+    if let (Some(keys), true) = (&form.keys, blind) {
+        prepared.keep(keys)?;
+    }
+    let upload = store.create_as(&file, &form)?;
+    let (upload, mut made) = make(context, upload, file.as_str(), prepared, compression)?;
     let phase = Phase::Sync;
     context
         .observer
         .event(Event::PhaseStarted { phase, bytes: None });
     upload.publish()?;
     context.observer.event(Event::PhaseFinished { phase });
+    if let Some(keeper) = made.keeper.take()
+        && let Err(e) = keeper.keep(&made.header, made.finished.root)
+    {
+        let note = format!("the next image will be a full one: {e}");
+        context.observer.event(Event::Warning(note.clone()));
+        made.warnings.push(note);
+    }
     // Opened again: what is reported is what a reader will find.
     let reader = ImageReader::open(store.open(&file)?)?;
     if reader.root() != made.finished.root {

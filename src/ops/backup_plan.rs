@@ -1,15 +1,20 @@
 //! What a backup will do, and everything that is settled before the first block is read.
 
 use super::backup::{BackupRequest, Split};
+use super::encryption::{KeyRecord, Protection, check_recipients};
 use super::piped::PIPE;
 use super::place::{Place, differs};
+use super::state::{self, Keeper, Kept};
 use super::take::{Fallback, Taken, take};
 use super::{Context, describe};
 use crate::base::{BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result};
 use crate::block::{BlockSource, Mapping};
 use crate::chain::{self, Catalog, ChainView, Image, Records, VerifiedRecord};
+use crate::crypt::KeySet;
 use crate::device::{self, Consistency, DiskIdentity, Inventory, ReadClaim, Resolved};
-use crate::image::{Header, ImageReader, Info, Kind, Parent, PartitionInfo, RawTable, SourceInfo};
+use crate::image::{
+    BlockStates, Header, Info, Kind, Parent, PartitionInfo, RawTable, SourceInfo, TableCopy,
+};
 use crate::layout::{self, Layout};
 use crate::pipeline::Selection;
 use crate::store::Store;
@@ -50,6 +55,9 @@ pub struct BackupPlan {
     pub compression: String,
     /// Bytes of each part of the file; absent when it is not cut.
     pub part_bytes: Option<u64>,
+    /// The keys that will open it, none of them when they are still to be made; absent when it will not be
+    /// encrypted.
+    pub keys: Option<Vec<KeyRecord>>,
     /// How the source is kept still.
     pub consistency: String,
     /// What each partition holds and how much of it is taken; number 0 is a disk without any.
@@ -69,12 +77,42 @@ pub struct BackupPlan {
 /// Everything that is settled before the first block is read.
 pub(super) struct Prepared {
     pub(super) claim: ReadClaim,
-    pub(super) parent: Option<ChainView>,
+    pub(super) parent: Option<ParentTable>,
     pub(super) selection: Selection,
     pub(super) header: Header,
     pub(super) info: Info,
     pub(super) tables: Vec<RawTable>,
     pub(super) plan: BackupPlan,
+    pub(super) protection: Protection,
+    /// Keeps what the next image must know, where this one cannot be read again.
+    pub(super) keeper: Option<Keeper>,
+}
+
+impl Prepared {
+    /// The keys that the image is encrypted with. New ones are made now, so this is called once, when
+    /// everything else is settled.
+    ///
+    /// # Errors
+    /// `Usage` when they cannot be made, `Destination` when a recovery key cannot be written.
+    pub(super) fn take_keys(&mut self, context: &Context<'_>) -> Result<Option<Arc<KeySet>>> {
+        let protection = std::mem::replace(&mut self.protection, Protection::None);
+        let keys = protection.keys(context)?;
+        if let Some(keys) = &keys {
+            self.plan.keys = Some(keys.keys().iter().map(KeyRecord::of).collect());
+        }
+        Ok(keys)
+    }
+
+    /// Begins to keep what the next image of a store must know of this one, if it cannot be read again.
+    /// `keys` are those of [`Prepared::take_keys`].
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub(super) fn keep(&mut self, keys: &KeySet) -> Result<()> {
+        let set = &self.info.set;
+        self.keeper = Some(Keeper::begin(&self.header, set, &self.info.source, keys)?);
+        Ok(())
+    }
 }
 
 /// Looks at the source and settles what will be done. Changes nothing.
@@ -99,7 +137,7 @@ pub(super) fn prepare(
         .into_iter()
         .map(|region| (region.offset, region.bytes))
         .collect();
-    let history = History::find(request, &claim, &layout, store)?;
+    let history = History::find(context, request, &claim, &layout, store)?;
     let block_size = history.block_size;
     let in_flux = |part: Extent| in_flux(&inventory, &resolved, &claim, part);
     let Taken {
@@ -133,6 +171,7 @@ pub(super) fn prepare(
         kind,
         parent,
         mut reason,
+        protection,
         ..
     } = history;
     if request.into_pipe() && request.wish != chain::Wish::Full {
@@ -152,7 +191,7 @@ pub(super) fn prepare(
         id: Uuid::new_v4(),
         set: place.set_id,
         sequence: place.sequence,
-        parent: parent.as_ref().map(|p| parent_link(p.image())),
+        parent: parent.as_ref().map(ParentTable::link),
         kind,
         disk_len: source.len(),
         block_size,
@@ -183,10 +222,11 @@ pub(super) fn prepare(
         reason: reason.clone(),
         file: match request.into_pipe() {
             true => PIPE.to_owned(),
-            false => place.file_name(created, kind),
+            false => place.file_name(created, kind, protection.is_some()),
         },
         block_size: block_size.bytes(),
         compression: request.compression.to_string(),
+        keys: protection.records(),
         consistency: consistency.clone(),
         partitions: partitions.clone(),
         fallbacks,
@@ -218,6 +258,8 @@ pub(super) fn prepare(
         info,
         tables,
         plan,
+        protection,
+        keeper: None,
     })
 }
 
@@ -226,13 +268,15 @@ struct History {
     place: Place,
     block_size: BlockSize,
     kind: Kind,
-    parent: Option<ChainView>,
+    parent: Option<ParentTable>,
     reason: String,
+    protection: Protection,
     warnings: Vec<String>,
 }
 
 impl History {
     fn find(
+        context: &Context<'_>,
         request: &BackupRequest,
         claim: &ReadClaim,
         layout: &Layout,
@@ -243,7 +287,17 @@ impl History {
             ..claim.identity().clone()
         };
         let catalog = store.map(|s| Catalog::load(s.as_ref())).transpose()?;
+        // Images that cannot be read here may be this machine's own.
+        if let (Some(store), true) = (
+            store,
+            catalog.as_ref().is_some_and(|c| c.locked().is_some()),
+        ) && let Some(kept) = state::find(request.set.as_deref(), &disk, store.as_ref())?
+        {
+            return History::from_kept(request, claim.source().len(), kept);
+        }
         let place = Place::find(request.set.as_deref(), &disk, catalog.as_ref())?;
+        let protection =
+            Protection::settle(context, request, catalog.as_ref(), &place.images, store)?;
         let records = store.map(|s| Records::load(s.as_ref())).transpose()?;
         let records = records.unwrap_or_default();
         let trusting = request.set.is_some();
@@ -262,9 +316,18 @@ impl History {
             kind: choice.kind,
             parent: None,
             reason: choice.reason,
+            protection,
             warnings: Vec::new(),
             place,
         };
+        if !history.protection.is_some()
+            && !request.no_encrypt
+            && context.key_options.names_password()?
+        {
+            let why = "a password is named, but the images of the set are not encrypted, and this one is not \
+                       either";
+            history.warnings.push(why.to_owned());
+        }
         if choice.unexpected {
             history
                 .warnings
@@ -273,9 +336,75 @@ impl History {
         if let (Some(lineage), Some(store)) = (choice.parent, store) {
             let view = ChainView::open(Arc::clone(store), lineage)?;
             history.block_size = view.image().header().block_size;
-            history.parent = Some(view);
+            history.parent = Some(ParentTable::View(Box::new(view)));
         }
         Ok(history)
+    }
+}
+
+impl History {
+    /// The history whose images this machine makes and cannot read.
+    fn from_kept(request: &BackupRequest, len: ByteLen, kept: Kept) -> Result<History> {
+        let cannot = |why: &str| {
+            Err(Error::new(ErrorKind::WrongKey, "go on with the set", &kept.set)
+                .because(why)
+                .hint("name a private key with --identity, or leave that to a machine that has one"))
+        };
+        if request.wish == chain::Wish::Differential {
+            return cannot("what its last full image holds is not known on this machine");
+        }
+        if request.no_encrypt {
+            return cannot("its images are encrypted");
+        }
+        check_recipients(&request.encrypt, &kept.keys, &kept.set)?;
+        let usable = kept.table.and_then(|table| {
+            let header = table.of();
+            let block_size = request.block_size.unwrap_or(header.block_size);
+            if header.disk_len != len {
+                return Err("the disk has another length now".to_owned());
+            }
+            if block_size != header.block_size || window_log2(block_size) != header.window_log2 {
+                return Err("blocks of another size were asked for".to_owned());
+            }
+            Ok(table)
+        });
+        let (kind, parent, reason, unexpected) = match usable {
+            _ if request.wish == chain::Wish::Full => {
+                (Kind::Full, None, "asked for".to_owned(), false)
+            }
+            Ok(table) => {
+                let reason = format!(
+                    "against number {}, of which this machine has kept the table",
+                    table.of().sequence
+                );
+                (
+                    Kind::Incremental,
+                    Some(ParentTable::Kept(Box::new(table))),
+                    reason,
+                    false,
+                )
+            }
+            Err(why) => (Kind::Full, None, why, true),
+        };
+        let block_size = match &parent {
+            Some(parent) => parent.states().header().block_size,
+            None => request.block_size.unwrap_or(BlockSize::DEFAULT),
+        };
+        let full = unexpected.then(|| format!("a full image is made: {reason}"));
+        Ok(History {
+            place: Place {
+                set: kept.set,
+                set_id: kept.set_id,
+                sequence: kept.sequence,
+                images: Vec::new(),
+            },
+            block_size,
+            kind,
+            parent,
+            reason,
+            protection: Protection::Blind(kept.keys),
+            warnings: full.into_iter().collect(),
+        })
     }
 }
 
@@ -291,11 +420,32 @@ fn window_log2(block_size: BlockSize) -> u8 {
     WINDOW_LOG2.saturating_sub(block_size.log2()).min(6)
 }
 
-fn parent_link(image: &ImageReader) -> Parent {
-    Parent {
-        id: image.header().id,
-        sequence: image.header().sequence,
-        root: image.root(),
+/// What is known of the image that the new one builds on.
+pub(super) enum ParentTable {
+    /// All of it, from its files.
+    View(Box<ChainView>),
+    /// What this machine has kept of it.
+    Kept(Box<TableCopy>),
+}
+
+impl ParentTable {
+    fn link(&self) -> Parent {
+        let (header, root) = match self {
+            ParentTable::View(view) => (view.image().header(), view.image().root()),
+            ParentTable::Kept(table) => (table.of(), table.root()),
+        };
+        Parent {
+            id: header.id,
+            sequence: header.sequence,
+            root,
+        }
+    }
+
+    pub(super) fn states(&self) -> &dyn BlockStates {
+        match self {
+            ParentTable::View(view) => view.as_ref(),
+            ParentTable::Kept(table) => table.as_ref(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Finding images in a store or by path, and describing them.
 
 use super::piped::PIPE;
-use super::stores;
+use super::{Context, stores};
 use crate::base::{Error, ErrorKind, Result};
 use crate::chain::{Catalog, ChainView, Image, Lineage};
 use crate::image::{Header, ImageReader, Info};
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where images are looked for: a store, if one was named.
-pub struct Library {
+pub struct Library<'a> {
+    context: &'a Context<'a>,
     store: Option<Arc<dyn Store>>,
 }
 
@@ -64,6 +65,9 @@ pub struct ImageRecord {
     pub root: String,
     /// Name of its file.
     pub file: String,
+    /// Id of the key set that it is encrypted with; absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_set: Option<String>,
 }
 
 impl ImageRecord {
@@ -72,6 +76,7 @@ impl ImageRecord {
             bytes: image.len,
             root: image.root.to_string(),
             file: image.file.to_string(),
+            key_set: image.key_set.map(|id| id.to_string()),
             ..ImageRecord::begun(&image.header, &image.info)
         }
     }
@@ -90,18 +95,20 @@ impl ImageRecord {
             block_size: header.block_size.bytes(),
             root: String::new(),
             file: PIPE.to_owned(),
+            key_set: None,
         }
     }
 }
 
-impl Library {
+impl<'a> Library<'a> {
     /// The images of the store at `path`; without one, only images named by path are found.
     ///
     /// # Errors
     /// `NotFound` when there is no such folder.
-    pub fn open(path: Option<&Path>) -> Result<Library> {
+    pub fn open(context: &'a Context<'a>, path: Option<&Path>) -> Result<Library<'a>> {
         Ok(Library {
-            store: path.map(stores::open).transpose()?,
+            context,
+            store: path.map(|path| stores::open(context, path)).transpose()?,
         })
     }
 
@@ -131,7 +138,7 @@ impl Library {
     pub fn find(&self, wanted: &str) -> Result<Found> {
         let path = Path::new(wanted);
         if wanted.contains('/') || (self.store.is_none() && stores::is_file(path)) {
-            return open_path(path);
+            return open_path(self.context, path);
         }
         let lock = lock_to_read(self.store()?.as_ref(), "reading")?;
         let catalog = self.catalog()?;
@@ -177,7 +184,7 @@ fn open(store: &Arc<dyn Store>, lineage: Lineage, lock: Option<StoreLock>) -> Re
 }
 
 /// Opens the image file at `path`, wherever it lies; what it builds on is looked for beside it.
-fn open_path(path: &Path) -> Result<Found> {
+fn open_path(context: &Context<'_>, path: &Path) -> Result<Found> {
     let not_a_file = || {
         Error::new(
             ErrorKind::NotFound,
@@ -194,7 +201,7 @@ fn open_path(path: &Path) -> Result<Found> {
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let store = stores::open(folder)?;
+    let store = stores::open(context, folder)?;
     let file = store.file_of(&FileName::new(name)?);
     let reader = ImageReader::open(store.open(&file)?)?;
     let image = Image::of(file, &reader);

@@ -56,9 +56,10 @@ pub struct BrokenFile {
 ///
 /// # Errors
 /// `NotFound` without such a store, `Usage` when none was named.
-pub fn list(_: &Context<'_>, store: Option<&Path>) -> Result<Listing> {
-    let library = Library::open(store)?;
+pub fn list(context: &Context<'_>, store: Option<&Path>) -> Result<Listing> {
+    let library = Library::open(context, store)?;
     let catalog = library.catalog()?;
+    catalog.check_any_opens()?;
     let records = Records::load(library.store()?.as_ref())?;
     let incomplete = catalog.incomplete();
     let broken = |b: &crate::chain::Broken| BrokenFile {
@@ -71,7 +72,12 @@ pub fn list(_: &Context<'_>, store: Option<&Path>) -> Result<Listing> {
             .iter()
             .map(|image| listed(image, incomplete.get(&image.header.id), &records))
             .collect(),
-        broken: catalog.broken.iter().map(broken).collect(),
+        broken: catalog
+            .broken
+            .iter()
+            .chain(&catalog.refused)
+            .map(broken)
+            .collect(),
     })
 }
 

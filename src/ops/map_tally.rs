@@ -126,6 +126,7 @@ mod tests {
             block_size: 4096,
             root: String::new(),
             file: String::new(),
+            key_set: None,
         }
     }
 

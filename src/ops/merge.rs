@@ -41,8 +41,8 @@ pub struct MergeReport {
 ///
 /// # Errors
 /// `Usage`, `NotFound`, `Damaged`; `Refused` when an image in between is protected or others build on it.
-pub fn plan(_: &Context<'_>, request: &MergeRequest) -> Result<MergeReport> {
-    let store = stores::open(&request.store)?;
+pub fn plan(context: &Context<'_>, request: &MergeRequest) -> Result<MergeReport> {
+    let store = stores::open(context, &request.store)?;
     let catalog = Catalog::load(store.as_ref())?;
     let (into, absorbs) = chosen(store.as_ref(), &catalog, request)?;
     Ok(MergeReport {
@@ -60,7 +60,7 @@ pub fn plan(_: &Context<'_>, request: &MergeRequest) -> Result<MergeReport> {
 /// As [`plan`]; `Locked`, `Destination`, `Interrupted`, `Terminated`. The images that go are removed
 /// when the new file is published, synced and read again.
 pub fn run(context: &Context<'_>, request: &MergeRequest) -> Result<MergeReport> {
-    run_in(context, &stores::open(&request.store)?, request)
+    run_in(context, &stores::open(context, &request.store)?, request)
 }
 
 /// [`run`] in any store; the folder that `request` names is not looked at.

@@ -12,6 +12,7 @@
 //! | [`export`] | an image as a raw disk |
 //! | [`prune`], [`protect`] | which images go, and which never do? |
 //! | [`merge`] | several images of a history into one |
+//! | [`keys`] | who may open the images of a history? |
 //! | [`piped`] | an image out of a pipe |
 //!
 //! Promises: every operation that changes something has a plan that changes nothing; clock,
@@ -23,8 +24,10 @@ mod backup_plan;
 mod describe;
 pub mod diff;
 pub mod disks;
+pub mod encryption;
 pub mod export;
 mod images;
+pub mod keys;
 pub mod list;
 pub mod map;
 mod map_cells;
@@ -37,7 +40,9 @@ pub mod protect;
 pub mod prune;
 mod removal;
 pub mod restore;
+pub mod secrets;
 pub mod show;
+mod state;
 mod stores;
 pub mod take;
 pub mod verify;
@@ -47,9 +52,13 @@ pub use crate::image::{BlockCounts, ByteRange, Compression};
 pub use crate::pipeline::Depth;
 pub use images::{Found, ImageRecord, Library};
 
-use crate::base::{Cancel, Observer};
+use crate::base::{Cancel, Error, ErrorKind, Observer, Result};
+use crate::crypt::{KeyRing, NoKeys};
 use crate::pipeline::Resources;
+use ring::rand::{SecureRandom, SystemRandom};
+use secrets::KeyOptions;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What every operation needs.
 pub struct Context<'a> {
@@ -63,6 +72,10 @@ pub struct Context<'a> {
     pub threads: usize,
     /// Bytes for all buffers together.
     pub memory: u64,
+    /// What opens encrypted images.
+    pub keys: Arc<KeyRing>,
+    /// Where keys for new ones come from.
+    pub key_options: KeyOptions,
 }
 
 /// The budget for buffers unless a person says otherwise.
@@ -78,7 +91,19 @@ impl<'a> Context<'a> {
             observer,
             threads,
             memory: DEFAULT_MEMORY,
+            keys: Arc::new(KeyRing::new(NoKeys)),
+            key_options: KeyOptions::default(),
         }
+    }
+
+    /// With the keys that `options` lead to.
+    ///
+    /// # Errors
+    /// `Usage` when they make no sense.
+    pub fn with_keys(mut self, options: KeyOptions) -> Result<Context<'a>> {
+        self.keys = Arc::new(options.ring()?);
+        self.key_options = options;
+        Ok(self)
     }
 
     fn resources(&self) -> Resources<'_> {
@@ -99,6 +124,16 @@ pub fn prepare_process() {
 /// Seconds since 1970 UTC by this machine's clock.
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()
+}
+
+/// Fills `out` with bytes that nobody can guess.
+///
+/// # Errors
+/// `Internal` when the kernel has none.
+fn random(out: &mut [u8]) -> Result<()> {
+    SystemRandom::new()
+        .fill(out)
+        .map_err(|_| Error::new(ErrorKind::Internal, "draw", "random bytes"))
 }
 
 /// `count` numbers below `limit`, which is not 0, by chance.
@@ -122,7 +157,7 @@ fn time_zone() -> jiff::tz::TimeZone {
 ///
 /// # Errors
 /// `Usage` when it is none.
-pub fn age_in_seconds(text: &str) -> crate::base::Result<i64> {
+pub fn age_in_seconds(text: &str) -> Result<i64> {
     let now = now();
     let since = crate::chain::retention::Within::parse(text)?.before(now, &time_zone());
     Ok(now.saturating_sub(since))

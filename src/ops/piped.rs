@@ -9,6 +9,7 @@ use crate::base::{
 };
 use crate::block::BlockSource;
 use crate::chain::Image;
+use crate::crypt::DecryptReader;
 use crate::image::{Beginning, Ending, ImageStream, RawTable};
 use crate::layout::{self, Layout};
 use crate::pipeline::{Depth, verify_stream};
@@ -51,17 +52,23 @@ impl Read for PipeInput<'_> {
 }
 
 /// The image in a pipe.
-pub(super) type Piped<'a> = ImageStream<BufReader<PipeInput<'a>>>;
+pub(super) type Piped<'a> = ImageStream<DecryptReader<BufReader<PipeInput<'a>>>>;
 
 /// Reads the beginning of the image in `input`.
 ///
 /// # Errors
-/// `Damaged` when it is none, or not full.
-pub(super) fn open(input: PipeInput<'_>) -> Result<Piped<'_>> {
-    ImageStream::open(
-        BufReader::with_capacity(BUFFER, input),
-        "the image in the pipe",
-    )
+/// `Damaged` when it is none, or not full; `WrongKey` when no key at hand opens it.
+pub(super) fn open<'a>(context: &Context<'_>, input: PipeInput<'a>) -> Result<Piped<'a>> {
+    let name = "the image in the pipe";
+    let input = BufReader::with_capacity(BUFFER, input);
+    let input = DecryptReader::new(input, name, &context.keys).map_err(|e| {
+        e.downcast::<Error>().unwrap_or_else(|e| {
+            Error::new(ErrorKind::Damaged, "read", name)
+                .caused_by(e)
+                .hint("what writes into the pipe has failed or was stopped")
+        })
+    })?;
+    ImageStream::open(input, name)
 }
 
 /// Verifies the image in `input`, and every block of it.
@@ -70,9 +77,9 @@ pub(super) fn open(input: PipeInput<'_>) -> Result<Piped<'_>> {
 /// `Damaged` when it is no image, incomplete, or its structure is damaged; `Interrupted`, `Terminated`.
 /// Damaged blocks are in the report.
 pub fn verify(context: &Context<'_>, input: PipeInput<'_>) -> Result<VerifyReport> {
-    let mut stream = open(input)?;
+    let mut stream = open(context, input)?;
     let (damage, ending) = verify_stream(&mut stream, context.resources())?;
-    let image = image_of(stream.beginning(), &ending)?;
+    let image = image_of(&stream, &ending)?;
     Ok(VerifyReport {
         images: vec![Verified::of(&image, &damage, Depth::Deep)],
         skipped: Vec::new(),
@@ -86,10 +93,10 @@ pub fn verify(context: &Context<'_>, input: PipeInput<'_>) -> Result<VerifyRepor
 /// # Errors
 /// As [`verify`]; `Damaged` also for damaged blocks.
 pub fn show(context: &Context<'_>, input: PipeInput<'_>) -> Result<Shown> {
-    let mut stream = open(input)?;
+    let mut stream = open(context, input)?;
     let (damage, ending) = verify_stream(&mut stream, context.resources())?;
     let beginning = stream.beginning();
-    let image = image_of(beginning, &ending)?;
+    let image = image_of(&stream, &ending)?;
     let tables = TablesSource::of(beginning);
     let layout = layout_of(beginning, &tables)?;
     let damage = damage.into_iter().map(|d| d.what).collect();
@@ -102,8 +109,10 @@ pub fn show(context: &Context<'_>, input: PipeInput<'_>) -> Result<Shown> {
     ))
 }
 
-fn image_of(beginning: &Beginning, ending: &Ending) -> Result<Image> {
+fn image_of(stream: &Piped<'_>, ending: &Ending) -> Result<Image> {
+    let beginning = stream.beginning();
     Ok(Image {
+        key_set: stream.input().key_set(),
         file: FileName::new(PIPE)?,
         len: ending.len,
         header: beginning.header.clone(),

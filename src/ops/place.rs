@@ -54,8 +54,17 @@ impl Place {
     }
 
     /// A name that a person can read in a folder: set, place, time, kind.
-    pub(super) fn file_name(&self, created: i64, kind: Kind) -> String {
-        file_name(&self.set, self.sequence, created, kind)
+    pub(super) fn file_name(&self, created: i64, kind: Kind, encrypted: bool) -> String {
+        let label = label(&self.set, self.set_id, encrypted);
+        file_name(&label, self.sequence, created, kind)
+    }
+}
+
+/// What the files of a history are called by: its name, unless that is among what is encrypted.
+pub(super) fn label(set: &str, id: Uuid, encrypted: bool) -> String {
+    match encrypted {
+        false => set.to_owned(),
+        true => format!("encrypted-{}", &id.simple().to_string()[..8]),
     }
 }
 

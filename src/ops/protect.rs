@@ -23,13 +23,13 @@ pub struct Protected {
 /// # Errors
 /// `NotFound`, `Usage` for too long a note, `Locked`, `Destination`.
 pub fn protect(
-    _: &Context<'_>,
+    context: &Context<'_>,
     store: &Path,
     wanted: &str,
     note: Option<&str>,
     off: bool,
 ) -> Result<Protected> {
-    let store = super::stores::open(store)?;
+    let store = super::stores::open(context, store)?;
     let store = store.as_ref();
     let _lock = lock_to_read(store, "protect")?;
     let catalog = Catalog::load(store)?;

@@ -78,8 +78,8 @@ pub struct PruneReport {
 /// # Errors
 /// `Usage` without a rule, `NotFound` without such a store or set, `Damaged` when the store has files
 /// that cannot be opened.
-pub fn plan(_: &Context<'_>, request: &PruneRequest) -> Result<PrunePlan> {
-    let store = stores::open(&request.store)?;
+pub fn plan(context: &Context<'_>, request: &PruneRequest) -> Result<PrunePlan> {
+    let store = stores::open(context, &request.store)?;
     let catalog = Catalog::load(store.as_ref())?;
     decided(store.as_ref(), &catalog, request).map(|(_, plan)| plan)
 }
@@ -90,7 +90,7 @@ pub fn plan(_: &Context<'_>, request: &PruneRequest) -> Result<PrunePlan> {
 /// As [`plan`]; `Locked` while anybody uses the store, `Destination`, `Interrupted`, `Terminated`. At
 /// every moment every image that is listed can be restored; run it again to go on.
 pub fn run(context: &Context<'_>, request: &PruneRequest) -> Result<PruneReport> {
-    run_in(context, &stores::open(&request.store)?, request)
+    run_in(context, &stores::open(context, &request.store)?, request)
 }
 
 /// [`run`] in any store; the folder that `request` names is not looked at.

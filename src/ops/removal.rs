@@ -1,7 +1,7 @@
 //! Taking images out of a store: what others need of them is merged into those first.
 
 use super::Context;
-use super::place::file_name;
+use super::place::{file_name, label};
 use crate::base::{Error, ErrorKind, Event, Phase, Result};
 use crate::chain::{
     BegunMerge, Catalog, ChainView, Image, Lineage, Merge, Records, Removal, begin_merge,
@@ -113,8 +113,9 @@ fn is_damage(e: &Error) -> bool {
 /// need, or while two files hold one image, since the rules would count it twice.
 ///
 /// # Errors
-/// `Damaged` or `Refused`, naming them.
+/// `Damaged`, `WrongKey` or `Refused`, naming them.
 pub(super) fn check_readable(catalog: &Catalog, store: &dyn Store) -> Result<()> {
+    catalog.check_keys()?;
     let same = |i: &&Image| catalog.by_id(i.header.id).is_some_and(|o| o.file != i.file);
     if let Some(copy) = catalog.images.iter().find(same) {
         let first = catalog
@@ -125,6 +126,9 @@ pub(super) fn check_readable(catalog: &Catalog, store: &dyn Store) -> Result<()>
                 .because(format!("{first} and {} are the same image", copy.file))
                 .hint(format!("move {} out of the store", copy.file)),
         );
+    }
+    if let Some(locked) = catalog.locked() {
+        return Err(locked.clone());
     }
     let names: Vec<&str> = catalog.broken.iter().map(|b| b.file.as_str()).collect();
     if names.is_empty() {
@@ -266,12 +270,13 @@ fn write(
         }),
         ..image.header.clone()
     };
+    // It must fit where the one that it replaces has its place, and be read by whom that was.
+    let form = store.form_of(&image.file)?;
     let name = free_name(store, image, header.kind)?;
     let sections = view.image().sections()?;
     let compression = Compression::parse(&image.info.compression);
     let compression = compression.unwrap_or(Compression::Zstd(super::backup::DEFAULT_LEVEL));
-    // It must fit where the one that it replaces has its place.
-    let upload = store.create_in_parts(&name, store.part_len(&image.file)?)?;
+    let upload = store.create_as(&name, &form)?;
     let mut writer = ImageWriter::start_rewrite(upload, name.as_str(), header, &sections)?;
     let rewritten = rewrite(&view, compression, &mut writer, context.resources())?;
     let (upload, finished) = writer.finish_rewrite(&sections)?;
@@ -301,7 +306,7 @@ fn free_name(store: &Arc<dyn Store>, image: &Image, kind: Kind) -> Result<FileNa
         .map(|e| e.name.to_string())
         .collect();
     let usual = file_name(
-        &image.info.set,
+        &label(&image.info.set, image.header.set, image.key_set.is_some()),
         image.header.sequence,
         image.info.created,
         kind,

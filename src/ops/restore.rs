@@ -159,10 +159,10 @@ struct Destination {
 /// `NotFound`, `Damaged`, `Refused` when the image does not fit, `Usage`. Reasons not to write to the
 /// target are in the preview.
 pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepared<'static>> {
-    let found = Library::open(request.store.as_deref())?.find(&request.image)?;
+    let found = Library::open(context, request.store.as_deref())?.find(&request.image)?;
     found.check_lineage()?;
     let holds = request.holds.as_deref().map(|wanted| {
-        let holds = Library::open(request.store.as_deref())?.find(wanted)?;
+        let holds = Library::open(context, request.store.as_deref())?.find(wanted)?;
         holds.check_lineage()?;
         Ok(holds)
     });
@@ -207,11 +207,14 @@ pub fn prepare_piped<'a>(
                 .hint("store the image in a folder first, or restore all of it"),
         );
     }
-    let stream = piped::open(input)?;
+    let stream = piped::open(context, input)?;
     let beginning = stream.beginning();
     let tables = TablesSource::of(beginning);
     let imaged = Imaged {
-        record: ImageRecord::begun(&beginning.header, &beginning.info),
+        record: ImageRecord {
+            key_set: stream.input().key_set().map(|id| id.to_string()),
+            ..ImageRecord::begun(&beginning.header, &beginning.info)
+        },
         name: stream.name(),
         header: &beginning.header,
         info: &beginning.info,

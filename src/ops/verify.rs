@@ -118,7 +118,7 @@ struct Wanted {
 /// `NotFound`, `Usage`, `Locked`, `Source` when the disk cannot be read, `Interrupted` or
 /// `Terminated`. Damage and differences are in the report.
 pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyReport> {
-    let library = Library::open(request.store.as_deref())?;
+    let library = Library::open(context, request.store.as_deref())?;
     if let Some(source) = &request.against {
         return against(context, &library, request, source);
     }
@@ -157,18 +157,24 @@ pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyRe
 
 /// What is to be verified; `None` when nothing of it can be opened, which is in the report then.
 fn wanted(
-    library: &Library,
+    library: &Library<'_>,
     request: &VerifyRequest,
     report: &mut VerifyReport,
 ) -> Result<Option<Wanted>> {
     if request.images.is_empty() {
         let catalog = library.catalog()?;
+        catalog.check_any_opens()?;
+        // Images of others are not damaged.
+        let (locked, broken): (Vec<_>, Vec<_>) = catalog.broken.iter().partition(|b| b.is_locked());
+        for locked in locked {
+            report.skipped.push(locked.file.to_string());
+            report.warnings.push(locked.error.to_string());
+        }
         return Ok(Some(Wanted {
             store: library.store()?.clone(),
             images: catalog.images,
-            broken: catalog
-                .broken
-                .iter()
+            broken: broken
+                .into_iter()
                 .map(|b| Verified::unopened(b.file.as_str(), &b.error))
                 .collect(),
         }));

@@ -134,6 +134,7 @@ impl Sample {
             block_size: 65536,
             root: String::new(),
             file: "laptop-0012.strata".to_owned(),
+            key_set: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod disks;
 mod history;
 mod images;
+mod keys;
 mod map;
 mod map_bands;
 mod map_marks;
@@ -17,6 +18,7 @@ mod words;
 pub(super) use disks::disks;
 pub(super) use history::{diff, merged, protected, prune_plan, pruned};
 pub(super) use images::{listing, shown, verified};
+pub(super) use keys::{keys, keys_changed};
 pub(super) use map::{cells_for, drawn, map};
 pub(super) use map_svg::{SVG_CELLS, map_svg};
 pub(super) use runs::{backup, backup_plan, exported, restore_plan, restored};

@@ -1,0 +1,281 @@
+//! With which keys a new image is encrypted.
+
+use super::backup::BackupRequest;
+use super::secrets::KeyOptions;
+use super::{Context, random};
+use crate::base::{Error, ErrorKind, Result};
+use crate::chain::{Catalog, Image};
+use crate::crypt::{Identity, KeyEntry, KeyKind, KeySet, Recipient, protect_identity};
+use crate::store::Store;
+use serde::Serialize;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The keys that a person wants for a new history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewKeys {
+    /// A password.
+    pub password: bool,
+    /// Public keys, or files that hold some, one a line.
+    pub recipients: Vec<String>,
+    /// A new file for a private key that is made for a safe.
+    pub recovery: Option<PathBuf>,
+}
+
+impl NewKeys {
+    /// Whether none was asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == NewKeys::default()
+    }
+}
+
+/// A key as it is shown: nothing of it is secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyRecord {
+    /// What people call it.
+    pub name: String,
+    /// `password`, `age`, `ssh` or `recovery`.
+    pub kind: &'static str,
+    /// Its public half.
+    pub recipient: String,
+}
+
+impl KeyRecord {
+    pub(super) fn of(key: &KeyEntry) -> KeyRecord {
+        KeyRecord {
+            name: key.name.clone(),
+            kind: key.kind.name(),
+            recipient: key.recipient.clone(),
+        }
+    }
+}
+
+/// How a new image is protected.
+pub(super) enum Protection {
+    /// Anybody can read it.
+    None,
+    /// Like the images before it.
+    Kept(Arc<KeySet>),
+    /// Like the images before it, which cannot be read here.
+    Blind(Arc<KeySet>),
+    /// By keys that are made when it is begun.
+    New(NewKeys),
+}
+
+impl Protection {
+    /// Settles that for the next image behind `images`, the newest of which is the last.
+    ///
+    /// # Errors
+    /// `WrongKey` when there are images that no key at hand opens, and nobody said how this one is to be
+    /// protected; `Usage` when the images before it are protected in another way; `Refused`.
+    pub(super) fn settle(
+        context: &Context<'_>,
+        request: &BackupRequest,
+        catalog: Option<&Catalog>,
+        images: &[Image],
+        store: Option<&Arc<dyn Store>>,
+    ) -> Result<Protection> {
+        if let Some(catalog) = catalog {
+            // Of all sets: what was planted may hide which is this disk's.
+            catalog.check_keys()?;
+        }
+        let mut asked = request.encrypt.clone();
+        let is_new = images.is_empty() || store.is_none();
+        if is_new && asked.is_empty() && !request.no_encrypt {
+            // Who names a password expects it to be used.
+            asked.password = context.key_options.names_password()?;
+            if !asked.password && context.key_options.names_identity() {
+                return Err(Error::new(ErrorKind::Usage, "begin", "a new set")
+                    .because("a private key is named, and not how the set is to be encrypted")
+                    .hint("add --recipient with its public half, or --no-encrypt"));
+            }
+        }
+        let asked = &asked;
+        let (Some(newest), Some(store)) = (images.last(), store) else {
+            return match catalog.and_then(Catalog::locked) {
+                // Whoever forgets the password must not get an image that anybody can read.
+                Some(locked) if asked.is_empty() && !request.no_encrypt => Err(locked.clone()),
+                _ if asked.is_empty() => Ok(Protection::None),
+                _ => Ok(Protection::New(asked.clone())),
+            };
+        };
+        let set = format!("the set {}", newest.info.set);
+        let keys = store.form_of(&newest.file)?.keys;
+        match keys {
+            Some(_) if request.no_encrypt => Err(Error::new(ErrorKind::Usage, "not encrypt", set)
+                .because("its images are encrypted")
+                .hint("name another set with --set")),
+            Some(keys) => {
+                check_recipients(asked, &keys, &set)?;
+                Ok(Protection::Kept(keys))
+            }
+            None if asked.is_empty() => Ok(Protection::None),
+            None => Err(Error::new(ErrorKind::Usage, "encrypt", set)
+                .because("its images are not encrypted so far")
+                .hint(
+                    "begin another set with --set NAME, or encrypt these images with `strata copy \
+                     --encrypt`",
+                )),
+        }
+    }
+
+    /// The keys themselves; new ones are made, and a recovery key is written into its file.
+    ///
+    /// # Errors
+    /// As [`make`].
+    pub(super) fn keys(self, context: &Context<'_>) -> Result<Option<Arc<KeySet>>> {
+        match self {
+            Protection::None => Ok(None),
+            Protection::Kept(keys) | Protection::Blind(keys) => Ok(Some(keys)),
+            Protection::New(wanted) => Ok(Some(Arc::new(make(&context.key_options, &wanted)?))),
+        }
+    }
+
+    /// Whether the image will be encrypted.
+    pub(super) fn is_some(&self) -> bool {
+        !matches!(self, Protection::None)
+    }
+
+    /// Whether this machine will not be able to read the image, so that the next one needs other help.
+    pub(super) fn is_blind(&self, context: &Context<'_>) -> bool {
+        match self {
+            Protection::None | Protection::Kept(_) => false,
+            Protection::Blind(_) => true,
+            Protection::New(wanted) => !wanted.password && !context.key_options.names_identity(),
+        }
+    }
+
+    /// For a plan: the keys, as far as they are known.
+    pub(super) fn records(&self) -> Option<Vec<KeyRecord>> {
+        match self {
+            Protection::None => None,
+            Protection::Kept(keys) | Protection::Blind(keys) => {
+                Some(keys.keys().iter().map(KeyRecord::of).collect())
+            }
+            Protection::New(_) => Some(Vec::new()),
+        }
+    }
+}
+
+/// Recipients that are named beside an existing set must be among its keys: silently leaving them out
+/// would lock somebody out.
+pub(super) fn check_recipients(asked: &NewKeys, keys: &KeySet, set: &str) -> Result<()> {
+    let bad = |why: String| {
+        Err(Error::new(ErrorKind::Usage, "change the keys of", set)
+            .because(why)
+            .hint("`strata key add` adds keys to a set that exists"))
+    };
+    for recipient in recipients(&asked.recipients)? {
+        let text = recipient.to_string();
+        if !keys.keys().iter().any(|k| k.recipient == text) {
+            return bad(format!("{text} is not one of them"));
+        }
+    }
+    if asked.recovery.is_some() {
+        return bad("a recovery key can only be made for a new set this way".to_owned());
+    }
+    Ok(())
+}
+
+/// A new key set with `wanted` keys.
+///
+/// # Errors
+/// `Usage` when there are none or one cannot be used; `Destination` when the recovery key cannot be
+/// written.
+pub(super) fn make(options: &KeyOptions, wanted: &NewKeys) -> Result<KeySet> {
+    super::secrets::guard_memory();
+    let mut keys: Vec<KeyEntry> = Vec::new();
+    if wanted.password {
+        keys.push(password_key("password", &options.new_password()?)?);
+    }
+    for recipient in recipients(&wanted.recipients)? {
+        keys.push(recipient_key(None, &recipient, &keys)?);
+    }
+    if let Some(file) = &wanted.recovery {
+        keys.push(recovery_key("recovery", file)?);
+    }
+    KeySet::new(keys, random)
+}
+
+/// A key that `password` opens.
+///
+/// # Errors
+/// `Usage` for a bad name.
+pub(super) fn password_key(name: &str, password: &crate::crypt::Passphrase) -> Result<KeyEntry> {
+    let (identity, public) = Identity::generate();
+    let protected = protect_identity(&identity, password)?;
+    let key = KeyEntry::new(name, KeyKind::Password, &public)?;
+    Ok(key.protected_by_password(protected))
+}
+
+/// A key for `recipient`, called `name`, or `age-1` or `ssh-1` with a number that none of `others` has.
+///
+/// # Errors
+/// `Usage` for a bad name.
+pub(super) fn recipient_key(
+    name: Option<&str>,
+    recipient: &Recipient,
+    others: &[KeyEntry],
+) -> Result<KeyEntry> {
+    let kind = recipient.kind();
+    let numbered = (1u32..).map(|n| format!("{}-{n}", kind.name()));
+    let mut free = numbered.filter(|name| !others.iter().any(|k| k.name == *name));
+    let name = name.map(str::to_owned).or_else(|| free.next());
+    KeyEntry::new(&name.unwrap_or_default(), kind, recipient)
+}
+
+/// A key whose private half is written into the new file `path`, which only its owner can read.
+///
+/// # Errors
+/// `Destination`, also when the file exists.
+pub(super) fn recovery_key(name: &str, path: &Path) -> Result<KeyEntry> {
+    use age::secrecy::ExposeSecret;
+    let (identity, public) = Identity::generate();
+    let failed = |e| {
+        Error::new(
+            ErrorKind::Destination,
+            "write the recovery key",
+            path.display().to_string(),
+        )
+        .caused_by(e)
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    let text = zeroize::Zeroizing::new(format!(
+        "# Recovery key of strata images: keep it in a safe, not beside them.\n\
+         # Use it with --identity FILE. Public half: {public}\n{}\n",
+        identity.expose_secret()
+    ));
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    KeyEntry::new(name, KeyKind::Recovery, &public)
+}
+
+/// The public keys that `named` are, or that stand in the files it names.
+///
+/// # Errors
+/// `Usage` when one is neither.
+pub(super) fn recipients(named: &[String]) -> Result<Vec<Recipient>> {
+    let mut all = Vec::new();
+    for text in named {
+        let path = Path::new(text);
+        if !path.is_file() {
+            all.push(Recipient::parse(text)?);
+            continue;
+        }
+        let bad = |e| Error::new(ErrorKind::Usage, "read the recipients in", text).caused_by(e);
+        let content = std::fs::read_to_string(path).map_err(bad)?;
+        let lines = content.lines().map(str::trim);
+        for line in lines.filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            all.push(Recipient::parse(line)?);
+        }
+    }
+    Ok(all)
+}
