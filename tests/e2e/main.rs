@@ -11,6 +11,7 @@ mod confirm;
 mod damage;
 mod disks;
 mod dry_run;
+mod encryption;
 mod increments;
 mod kills;
 mod map;

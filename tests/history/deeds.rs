@@ -5,9 +5,7 @@ use crate::world::{SET, id};
 use diskstrata::base::{ByteLen, Cancel, Digest, Event, Observer, Result, Silent};
 use diskstrata::chain::retention::Policy;
 use diskstrata::chain::{self, Catalog, ChainView, Choice, Records, Wish};
-use diskstrata::image::{
-    BlockStates, BlockTable, Compression, Header, ImageWriter, Info, Parent, Summary,
-};
+use diskstrata::image::{BlockStates, Compression, Header, ImageWriter, Info, Parent, Summary};
 use diskstrata::ops::Context;
 use diskstrata::ops::merge::{self, MergeRequest};
 use diskstrata::ops::prune::{self, PruneReport, PruneRequest};
@@ -67,7 +65,7 @@ impl Taking {
         let upload = store.create(&name)?;
         let mut writer = ImageWriter::start(upload, name.as_str(), header.clone(), &info, &[])?;
         let source = self.disk.source(self.holes);
-        let table = parent.as_ref().map(|p| p as &dyn BlockTable);
+        let table = parent.as_ref().map(|p| p as &dyn BlockStates);
         let selection = self.disk.selection();
         let resources = Resources {
             observer: stop,
@@ -157,10 +155,9 @@ pub(crate) fn resources(cancel: &Cancel) -> Resources<'_> {
 pub(crate) fn context(stop: &Stop) -> Context<'_> {
     Context {
         root: PathBuf::from("/nowhere"),
-        cancel: &stop.cancel,
-        observer: stop,
         threads: 1,
         memory: 1 << 20,
+        ..Context::new(&stop.cancel, stop)
     }
 }
 

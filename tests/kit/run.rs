@@ -72,6 +72,8 @@ impl Strata {
             }
         }
         command.env("LC_ALL", "C").env("RUST_BACKTRACE", "0");
+        // What this machine keeps of its own images is none of the tests' business.
+        command.env("STRATA_STATE", "/proc/none/of/this/machine");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -120,18 +122,65 @@ impl Strata {
     /// Runs it on a terminal, where `input` is what the person types.
     #[track_caller]
     pub(crate) fn run_on_terminal(&self) -> Outcome {
-        let quoted: Vec<String> = self
-            .command_line()
-            .iter()
-            .map(|word| format!("'{}'", word.to_str().unwrap()))
-            .collect();
         let on_terminal = Strata {
             args: Vec::new(),
             env: self.env.clone(),
             input: self.input.clone(),
         };
-        let line = ["script", "-qec", &quoted.join(" "), "/dev/null"].map(OsString::from);
-        on_terminal.start_line(&line).wait()
+        on_terminal.start_line(&self.terminal_line()).wait()
+    }
+}
+
+impl Strata {
+    /// Runs it on a terminal where a person waits for each question and types the answer to it.
+    #[track_caller]
+    pub(crate) fn run_with_answers(&self, answers: &[(&str, &str)]) -> Outcome {
+        let line = self.terminal_line();
+        let mut child = self
+            .command(&line)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut answers = answers.iter();
+        let (mut said, mut seen) = (Vec::new(), 0);
+        let mut next = answers.next();
+        let mut buf = [0; 4096];
+        // All that is said ends with the run, and a run that hangs ends with the test.
+        while let Ok(count @ 1..) = stdout.read(&mut buf) {
+            said.extend_from_slice(&buf[..count]);
+            while let Some((question, answer)) = next {
+                let words = question.as_bytes();
+                let Some(at) = said[seen..].windows(words.len()).position(|w| w == words) else {
+                    break;
+                };
+                seen += at + words.len();
+                stdin.write_all(format!("{answer}\n").as_bytes()).unwrap();
+                next = answers.next();
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        Outcome {
+            line,
+            status: output.status,
+            stdout: said,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// What runs it on a terminal.
+    fn terminal_line(&self) -> Vec<OsString> {
+        let quoted: Vec<String> = self
+            .command_line()
+            .iter()
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        ["script", "-qec", &quoted.join(" "), "/dev/null"]
+            .map(OsString::from)
+            .to_vec()
     }
 }
 
