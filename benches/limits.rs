@@ -4,7 +4,8 @@
 //!
 //! DISK is a file that holds a disk; without one, a disk of 1 GiB is made of text, machine code,
 //! noise and zeros. Limits and operations run in turn, several times; the table shows medians and
-//! ratios, which are what can be compared: absolute figures belong to one machine and one hour.
+//! ratios, which are what can be compared: absolute figures belong to one machine and one hour. What is
+//! encrypted is compared with the same that is not.
 //! Everything is measured with a warm page cache. Rivals that are not installed are left out.
 //!
 //! `STRATA_BENCH_ROUNDS` (3) and `STRATA_BENCH_DIR` (the temporary directory) change the rest.
@@ -23,6 +24,7 @@ const FRAME: usize = 1 << 20;
 /// The default block: what the BLAKE3 limit hashes at once, and what is left out when zero.
 const BLOCK: usize = 64 << 10;
 const LEVEL: i32 = 3;
+const ENCRYPTED: &str = ", encrypted";
 
 type Any<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -107,8 +109,9 @@ impl Table {
                 "restore, not read back" => &["limit: write", "limit: unzstd + BLAKE3"],
                 _ => &[],
             };
-            let ratio = self
-                .limit(limits)
+            let plain = name.strip_suffix(ENCRYPTED).and_then(|n| self.median(n));
+            let ratio = plain
+                .or_else(|| self.limit(limits))
                 .map_or(String::new(), |l| format!("{:.2}", l / seconds));
             let size = if *size == 0 {
                 String::new()
@@ -141,7 +144,6 @@ impl Bench {
         let store_text = store.display().to_string();
         let disk = self.disk.display().to_string();
         let out = self.work.join("restored.img");
-        let out_text = out.display().to_string();
         let time = |table: &mut Table, name: &str, run: &mut dyn FnMut() -> Any<u64>| -> Any<()> {
             let start = Instant::now();
             let size = run()?;
@@ -164,23 +166,55 @@ impl Bench {
         self.keep_frames()?;
         time(table, "limit: unzstd + BLAKE3", &mut || self.unzstd())?;
         time(table, "limit: write", &mut || self.write(&out))?;
-        time(table, "verify", &mut || {
-            strata(&["verify", "--store", &store_text])
-        })?;
-        time(table, "verify --deep", &mut || {
-            strata(&["verify", "--deep", "--store", &store_text])
-        })?;
-        for (name, flag) in [
-            ("restore, not read back", "--no-read-back"),
-            ("restore", "--quiet"),
-        ] {
+        self.readers(table, &time, "", &[])?;
+        self.encrypted(table, &time)?;
+        self.rivals(table, &time)
+    }
+
+    /// What reads the image in the store, called with `more` and reported with `label` behind its name.
+    fn readers(&self, table: &mut Table, time: &Time<'_>, label: &str, more: &[&str]) -> Any<()> {
+        let store = self.work.join("store").display().to_string();
+        let out = self.work.join("restored.img");
+        let to = out.display().to_string();
+        let verbs: &[(&str, &[&str])] = &[
+            ("verify", &["verify"]),
+            ("verify --deep", &["verify", "--deep"]),
+            (
+                "restore, not read back",
+                &["restore", "latest", &to, "--no-read-back"],
+            ),
+            ("restore", &["restore", "latest", &to]),
+        ];
+        for (name, words) in verbs {
             let _ = fs::remove_file(&out);
-            time(table, name, &mut || {
-                strata(&["restore", "latest", &out_text, "--store", &store_text, flag])
+            time(table, &format!("{name}{label}"), &mut || {
+                strata(&[words, &["--store", &store], more].concat())
             })?;
         }
         let _ = fs::remove_file(&out);
-        self.rivals(table, &time)
+        Ok(())
+    }
+
+    /// The same with an image that is encrypted for an age key.
+    fn encrypted(&self, table: &mut Table, time: &Time<'_>) -> Any<()> {
+        let store = self.work.join("store");
+        let key = self.work.join("key.txt");
+        let (disk, key_text) = (self.disk.display().to_string(), key.display().to_string());
+        let state = self.work.join("state");
+        for path in [&store, &state] {
+            let _ = fs::remove_dir_all(path);
+        }
+        let _ = fs::remove_file(&key);
+        let store_text = store.display().to_string();
+        time(table, &format!("backup{ENCRYPTED}"), &mut || {
+            let args = ["backup", &disk, "--store", &store_text, "--set", "bench"];
+            let mut backup = Command::new(STRATA);
+            backup.args(args).args(["--recovery-key", &key_text]);
+            ended_well(backup.env("STRATA_STATE", &state))?;
+            folder_len(&store)
+        })?;
+        self.read(&first_image(&store)?)?;
+        self.readers(table, time, ENCRYPTED, &["--identity", &key_text])
     }
 
     fn rivals(&self, table: &mut Table, time: &Time<'_>) -> Any<()> {
@@ -353,14 +387,15 @@ impl Bench {
 }
 
 fn strata(args: &[&str]) -> Any<u64> {
-    let status = Command::new(STRATA)
-        .args(args)
-        .stdout(Stdio::null())
-        .status()?;
+    ended_well(Command::new(STRATA).args(args))
+}
+
+fn ended_well(command: &mut Command) -> Any<u64> {
+    let status = command.stdout(Stdio::null()).status()?;
     if status.success() {
         Ok(0)
     } else {
-        Err(format!("strata {args:?}: {status}").into())
+        Err(format!("{command:?}: {status}").into())
     }
 }
 

@@ -22,6 +22,8 @@ use uuid::Uuid;
 
 /// Looking for the next record header goes in steps of this many bytes.
 const SEARCH_STEP: usize = 1 << 20;
+/// Where something cannot be read, it is tried in steps of this many bytes.
+const READ_STEP: usize = 4096;
 
 /// What a salvage made.
 #[derive(Debug, Clone)]
@@ -98,8 +100,8 @@ fn find_header(input: &dyn RangeRead) -> Result<Header> {
     let Some(at) = input.len().checked_sub(to_u64(TRAILER_LEN)) else {
         return Err(error);
     };
-    input.read_at(at, &mut tail)?;
-    Trailer::decode(&tail, at, input.name())
+    let tail = input.read_at(at, &mut tail).map(|()| tail);
+    tail.and_then(|tail| Trailer::decode(&tail, at, input.name()))
         .map(|trailer| trailer.header)
         .map_err(|_| error)
 }
@@ -137,8 +139,22 @@ impl FoundRecord {
     }
 }
 
+/// Fills `buf` from `offset`; what cannot be read becomes zeros, in which no record begins.
+fn read_what_can(input: &dyn RangeRead, offset: u64, buf: &mut [u8]) {
+    if input.read_at(offset, buf).is_ok() {
+        return;
+    }
+    let mut at = offset;
+    for piece in buf.chunks_mut(READ_STEP) {
+        if input.read_at(at, piece).is_err() {
+            piece.fill(0);
+        }
+        at += to_u64(piece.len());
+    }
+}
+
 /// The first record whose header stands at `from` or behind it.
-fn next_record(input: &dyn RangeRead, header: &Header, from: u64) -> Result<Option<FoundRecord>> {
+fn next_record(input: &dyn RangeRead, header: &Header, from: u64) -> Option<FoundRecord> {
     let mut at = from;
     let mut chunk = Vec::new();
     while at < input.len() {
@@ -151,7 +167,7 @@ fn next_record(input: &dyn RangeRead, header: &Header, from: u64) -> Result<Opti
             len
         };
         chunk.resize(to_usize(len), 0);
-        input.read_at(at, &mut chunk)?;
+        read_what_can(input, at, &mut chunk);
         for start in chunk
             .windows(MAGIC.len())
             .enumerate()
@@ -159,15 +175,15 @@ fn next_record(input: &dyn RangeRead, header: &Header, from: u64) -> Result<Opti
             .map(|(i, _)| i)
         {
             if let Some(record) = RecordHeader::decode(&chunk[start..], header) {
-                return Ok(Some(FoundRecord {
+                return Some(FoundRecord {
                     offset: at + to_u64(start),
                     record,
-                }));
+                });
             }
         }
         at += if at == from { 1 } else { to_u64(SEARCH_STEP) };
     }
-    Ok(None)
+    None
 }
 
 /// What stands outside leaves: sections, and what nodes say of blocks that have no page here.
@@ -199,7 +215,7 @@ impl Found {
             known: Vec::new(),
         };
         let mut at = to_u64(HEADER_LEN);
-        while let Some(record) = next_record(input, header, at)? {
+        while let Some(record) = next_record(input, header, at) {
             at = record.end();
             let is_frame = record.frame().is_some();
             let payload = if is_frame {
@@ -281,7 +297,7 @@ struct Rebuild<'a, W: Write> {
 impl<W: Write> Rebuild<'_, W> {
     fn run(&mut self) -> Result<()> {
         let mut at = to_u64(HEADER_LEN);
-        while let Some(found) = next_record(self.input, self.header, at)? {
+        while let Some(found) = next_record(self.input, self.header, at) {
             at = found.end();
             match found.record.place {
                 Place::Frame { first, .. } => {

@@ -469,8 +469,11 @@ fn every_truncation_and_extension_is_refused() {
 }
 
 fn salvaged(bytes: &[u8]) -> Option<(Vec<u8>, Vec<Extent>)> {
+    salvaged_from(&bytes.to_vec())
+}
+
+fn salvaged_from(input: &dyn RangeRead) -> Option<(Vec<u8>, Vec<Extent>)> {
     let fill = |buf: &mut [u8], at| fill_unreadable(buf, at);
-    let input: &dyn RangeRead = &bytes.to_vec();
     let compression = Compression::Zstd(1);
     let (out, report) = salvage(
         input,
@@ -522,6 +525,44 @@ fn salvage_recovers_all_but_the_damaged_part() {
         assert_same_outside(&back, &disk, &lost, at);
         let lost: u64 = lost.iter().map(|e| e.len.0).sum();
         // The worst is a node page: the leaves that it called uniform are unknown.
+        assert!(
+            lost <= 3 * 1024 * to_u64(BLOCK),
+            "byte {at} cost {lost} bytes"
+        );
+    }
+}
+
+/// Bytes of which some cannot be read.
+struct Holed(Vec<u8>, std::ops::Range<u64>);
+
+impl RangeRead for Holed {
+    fn name(&self) -> &str {
+        "holed"
+    }
+
+    fn len(&self) -> u64 {
+        to_u64(self.0.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let end = offset + to_u64(buf.len());
+        if offset < self.1.end && self.1.start < end {
+            return Err(Error::new(ErrorKind::Damaged, "read", "holed"));
+        }
+        self.0.read_at(offset, buf)
+    }
+}
+
+/// A bad sector, or a chunk of an encrypted file that is not authentic.
+#[test]
+fn salvage_recovers_all_but_what_cannot_be_read() {
+    let disk = mixed_disk(2500);
+    let good = image_of_bytes(&disk, Compression::Zstd(3));
+    for at in (0..good.len()).step_by(good.len() / 50) {
+        let from = to_u64(at);
+        let (back, lost) = salvaged_from(&Holed(good.clone(), from..from + 700)).unwrap();
+        assert_same_outside(&back, &disk, &lost, at);
+        let lost: u64 = lost.iter().map(|e| e.len.0).sum();
         assert!(
             lost <= 3 * 1024 * to_u64(BLOCK),
             "byte {at} cost {lost} bytes"
