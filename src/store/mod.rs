@@ -40,6 +40,8 @@ pub struct Entry {
     /// When it was last written as the store's own clock says, where the store says so. For
     /// people and for caches; the order of images never depends on it.
     pub modified: Option<SystemTime>,
+    /// In how many numbered files it lies, of those that are there; `None` when it is not cut.
+    pub parts: Option<u32>,
 }
 
 /// With whom a store can be shared while it is locked.
@@ -123,6 +125,14 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `Destination`, `Damaged`.
     fn part_len(&self, _name: &FileName) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// In how many numbered files a published file lies; `None` when it is not cut.
+    ///
+    /// # Errors
+    /// `Destination`.
+    fn part_count(&self, _name: &FileName) -> Result<Option<u32>> {
         Ok(None)
     }
 

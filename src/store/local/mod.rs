@@ -116,6 +116,7 @@ impl Store for LocalStore {
                         name,
                         len,
                         modified,
+                        parts: None,
                     });
                 }
                 Ok(_) => {}

@@ -6,6 +6,7 @@
 //! first part, there is no file, and what there is of it is cleaned up. The first part comes last and
 //! goes first.
 
+mod ends;
 mod part;
 mod read;
 #[cfg(test)]
@@ -111,6 +112,10 @@ impl SplitStore {
     }
 }
 
+fn count(parts: &BTreeMap<u32, Entry>) -> u32 {
+    u32::try_from(parts.len()).unwrap_or(u32::MAX)
+}
+
 /// Says that parts of the file `id`, called `file`, come or go.
 fn set_mark(inner: &dyn Store, file: &FileName, id: Uuid) -> Result<()> {
     let mut mark = inner.create(&mark_of(file)?)?;
@@ -137,6 +142,7 @@ impl Store for SplitStore {
                 name: file.clone(),
                 len: own.fold(0, u64::saturating_add),
                 modified: parts.values().filter_map(|e| e.modified).max(),
+                parts: Some(count(parts)),
             });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -201,6 +207,11 @@ impl Store for SplitStore {
         let (first, mut head) = (self.inner.open(&first.name)?, [0; HEAD_LEN]);
         first.read_at(0, &mut head)?;
         Ok(Head::decode(&head).map(|head| head.part_len))
+    }
+
+    fn part_count(&self, name: &FileName) -> Result<Option<u32>> {
+        let parts = self.parts_of(name)?;
+        Ok((!parts.is_empty()).then(|| count(&parts)))
     }
 
     fn remove(&self, name: &FileName) -> Result<()> {
