@@ -103,7 +103,7 @@ impl Catalog {
     /// Opens every image of `store`.
     ///
     /// # Errors
-    /// When the store cannot be listed. A file that cannot be opened is no error.
+    /// When the store cannot be listed, or somebody stopped the run. A file that cannot be opened is no error.
     pub fn load(store: &dyn Store) -> Result<Catalog> {
         let mut files: Vec<FileName> = store.list()?.into_iter().map(|e| e.name).collect();
         files.retain(|name| name.as_str().ends_with(SUFFIX));
@@ -111,6 +111,7 @@ impl Catalog {
         for (file, opened) in open_all(store, files) {
             match opened {
                 Ok(image) => images.push(image),
+                Err(error) if error.is_stop() => return Err(error),
                 Err(error) => broken.push(Broken { file, error }),
             }
         }

@@ -61,7 +61,7 @@ pub fn diff(
     old: &str,
     new: &str,
 ) -> Result<DiffReport> {
-    let library = Library::open(store)?;
+    let library = Library::open(context, store)?;
     let (a, b) = (library.find(old)?, library.find(new)?);
     a.check_lineage()?;
     b.check_lineage()?;

@@ -82,7 +82,7 @@ pub fn to_stream(
     request: &ExportRequest,
     out: &mut dyn Write,
 ) -> Result<ExportReport> {
-    let found = Library::open(request.store.as_deref())?.find(&request.image)?;
+    let found = Library::open(context, request.store.as_deref())?.find(&request.image)?;
     found.check_lineage()?;
     let view = &found.view;
     let image = view.image();

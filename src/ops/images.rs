@@ -1,11 +1,11 @@
 //! Finding images in a store or by path, and describing them.
 
 use super::piped::PIPE;
-use super::stores;
+use super::{Context, stores};
 use crate::base::{Error, ErrorKind, Result};
 use crate::chain::{Catalog, ChainView, Image, Lineage};
 use crate::image::{Header, ImageReader, Info};
-use crate::store::{FileName, LockMode, Store, StoreLock};
+use crate::store::{FileName, LockMode, PartBringer, Store, StoreLock};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use std::sync::Arc;
 /// Where images are looked for: a store, if one was named.
 pub struct Library {
     store: Option<Arc<dyn Store>>,
+    /// Who brings parts that are not there.
+    bringer: Option<Arc<dyn PartBringer>>,
 }
 
 /// An image that was found and opened.
@@ -26,7 +28,7 @@ pub struct Found {
     /// Where these files lie, when that is on this machine.
     pub paths: Vec<PathBuf>,
     /// Keeps whoever removes images away.
-    _lock: Option<StoreLock>,
+    lock: Option<StoreLock>,
 }
 
 impl Found {
@@ -36,6 +38,16 @@ impl Found {
     /// `Damaged`, naming the link.
     pub fn check_lineage(&self) -> Result<()> {
         self.view.lineage().check()
+    }
+
+    /// Where its files lie now: parts may have been brought since it was opened.
+    pub(super) fn paths_now(&self) -> Vec<PathBuf> {
+        paths_of(&self.store, self.view.lineage())
+    }
+
+    /// Whether it was named by its path and needs no other image: nothing else in its folder matters.
+    pub(super) fn is_alone(&self) -> bool {
+        self.lock.is_none()
     }
 }
 
@@ -99,9 +111,12 @@ impl Library {
     ///
     /// # Errors
     /// `NotFound` when there is no such folder.
-    pub fn open(path: Option<&Path>) -> Result<Library> {
+    pub fn open(context: &Context<'_>, path: Option<&Path>) -> Result<Library> {
+        let bringer = context.bringer.clone();
+        let store = path.map(|path| stores::open_to_read(path, bringer.as_ref()));
         Ok(Library {
-            store: path.map(stores::open).transpose()?,
+            store: store.transpose()?,
+            bringer,
         })
     }
 
@@ -131,7 +146,7 @@ impl Library {
     pub fn find(&self, wanted: &str) -> Result<Found> {
         let path = Path::new(wanted);
         if wanted.contains('/') || (self.store.is_none() && stores::is_file(path)) {
-            return open_path(path);
+            return open_path(path, self.bringer.as_ref());
         }
         let lock = lock_to_read(self.store()?.as_ref(), "reading")?;
         let catalog = self.catalog()?;
@@ -161,23 +176,27 @@ pub(super) fn lock_to_read(store: &dyn Store, what: &str) -> Result<StoreLock> {
     lock(store, LockMode::Shared, what)
 }
 
+fn paths_of(store: &Arc<dyn Store>, lineage: &Lineage) -> Vec<PathBuf> {
+    let files = lineage.images.iter();
+    files.flat_map(|i| store.paths_of(&i.file)).collect()
+}
+
 fn open(store: &Arc<dyn Store>, lineage: Lineage, lock: Option<StoreLock>) -> Result<Found> {
     let Some(image) = lineage.point().cloned() else {
         return Err(Error::new(ErrorKind::Internal, "open", "an empty chain"));
     };
-    let files = lineage.images.iter();
-    let paths = files.flat_map(|i| store.paths_of(&i.file)).collect();
+    let paths = paths_of(store, &lineage);
     Ok(Found {
         view: ChainView::open(Arc::clone(store), lineage)?,
         image,
         store: Arc::clone(store),
         paths,
-        _lock: lock,
+        lock,
     })
 }
 
 /// Opens the image file at `path`, wherever it lies; what it builds on is looked for beside it.
-fn open_path(path: &Path) -> Result<Found> {
+fn open_path(path: &Path, bringer: Option<&Arc<dyn PartBringer>>) -> Result<Found> {
     let not_a_file = || {
         Error::new(
             ErrorKind::NotFound,
@@ -194,7 +213,7 @@ fn open_path(path: &Path) -> Result<Found> {
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let store = stores::open(folder)?;
+    let store = stores::open_to_read(folder, bringer)?;
     let file = store.file_of(&FileName::new(name)?);
     let reader = ImageReader::open(store.open(&file)?)?;
     let image = Image::of(file, &reader);

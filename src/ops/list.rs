@@ -61,8 +61,8 @@ pub struct BrokenFile {
 ///
 /// # Errors
 /// `NotFound` without such a store, `Usage` when none was named.
-pub fn list(_: &Context<'_>, store: Option<&Path>) -> Result<Listing> {
-    let library = Library::open(store)?;
+pub fn list(context: &Context<'_>, store: Option<&Path>) -> Result<Listing> {
+    let library = Library::open(context, store)?;
     let catalog = library.catalog()?;
     let store = library.store()?;
     let records = Records::load(store.as_ref())?;

@@ -82,7 +82,7 @@ pub fn map(
     wanted: &str,
     cells: usize,
 ) -> Result<DiskMap> {
-    let Found { image, view, .. } = &Library::open(store)?.find(wanted)?;
+    let Found { image, view, .. } = &Library::open(context, store)?.find(wanted)?;
     let header = view.header();
     let parent = header.parent_sequence();
     let layout = layout_of(view)?;

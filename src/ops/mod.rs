@@ -45,11 +45,13 @@ pub mod verify;
 pub use crate::fs::ContentKind;
 pub use crate::image::{BlockCounts, ByteRange, Compression};
 pub use crate::pipeline::Depth;
+pub use crate::store::{Brought, PartBringer, WantedPart};
 pub use images::{Found, ImageRecord, Library};
 
 use crate::base::{Cancel, Observer};
 use crate::pipeline::Resources;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What every operation needs.
 pub struct Context<'a> {
@@ -63,6 +65,8 @@ pub struct Context<'a> {
     pub threads: usize,
     /// Bytes for all buffers together.
     pub memory: u64,
+    /// Who brings parts of images that are not there, where anybody does.
+    pub bringer: Option<Arc<dyn PartBringer>>,
 }
 
 /// The budget for buffers unless a person says otherwise.
@@ -78,6 +82,7 @@ impl<'a> Context<'a> {
             observer,
             threads,
             memory: DEFAULT_MEMORY,
+            bringer: None,
         }
     }
 

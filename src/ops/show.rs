@@ -89,14 +89,14 @@ fn changed_ranges(view: &ChainView) -> Result<Vec<ChangedRange>> {
 /// # Errors
 /// `NotFound`, `Damaged`, or `Usage` when a store is needed and none was named.
 pub fn show(
-    _: &Context<'_>,
+    context: &Context<'_>,
     store: Option<&Path>,
     wanted: &str,
     with_changed: bool,
 ) -> Result<Shown> {
     let Found {
         image, view, store, ..
-    } = Library::open(store)?.find(wanted)?;
+    } = Library::open(context, store)?.find(wanted)?;
     let reader = view.image();
     let mut damage = reader.findings().to_vec();
     damage.extend(view.lineage().broken.as_ref().map(BrokenLink::words));

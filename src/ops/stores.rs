@@ -1,7 +1,7 @@
 //! Stores by their folders.
 
 use crate::base::Result;
-use crate::store::{LocalStore, SplitStore, Store};
+use crate::store::{LocalStore, PartBringer, ReopenedStore, SplitStore, Store};
 use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -12,6 +12,24 @@ use uuid::Uuid;
 /// `NotFound` when there is no such folder, `Destination`.
 pub(super) fn open(path: &Path) -> Result<Arc<dyn Store>> {
     LocalStore::open(path).map(in_parts)
+}
+
+/// The store in the folder `path`, to read from; parts that are not there are asked for where somebody brings
+/// them.
+///
+/// # Errors
+/// `NotFound` when there is no such folder, `Destination`.
+pub(super) fn open_to_read(
+    path: &Path,
+    bringer: Option<&Arc<dyn PartBringer>>,
+) -> Result<Arc<dyn Store>> {
+    let local = LocalStore::open(path)?;
+    let Some(bringer) = bringer else {
+        return Ok(in_parts(local));
+    };
+    let store = ReopenedStore::new(path.to_owned());
+    let split = SplitStore::new(Arc::new(store), Uuid::new_v4);
+    Ok(Arc::new(split.with_bringer(Arc::clone(bringer))))
 }
 
 /// The store in the folder `path`, which is made if need be.

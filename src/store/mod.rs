@@ -14,6 +14,7 @@ mod local;
 mod memory;
 mod name;
 mod record;
+mod reopened;
 mod split;
 
 pub use crate::sys::Space;
@@ -22,7 +23,8 @@ pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use name::FileName;
 pub use record::{Op, RecordStore, Recorded, replay};
-pub use split::{MIN_PART_LEN, SplitStore};
+pub use reopened::ReopenedStore;
+pub use split::{Brought, MIN_PART_LEN, PartBringer, SplitStore, WantedPart};
 
 use crate::base::{Error, ErrorKind, RangeRead, Result};
 use std::io;

@@ -14,6 +14,7 @@ mod dry_run;
 mod increments;
 mod kills;
 mod map;
+mod media;
 mod memory;
 mod output;
 mod partition;

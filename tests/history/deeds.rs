@@ -161,6 +161,7 @@ pub(crate) fn context(stop: &Stop) -> Context<'_> {
         observer: stop,
         threads: 1,
         memory: 1 << 20,
+        bringer: None,
     }
 }
 

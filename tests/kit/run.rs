@@ -120,18 +120,58 @@ impl Strata {
     /// Runs it on a terminal, where `input` is what the person types.
     #[track_caller]
     pub(crate) fn run_on_terminal(&self) -> Outcome {
-        let quoted: Vec<String> = self
-            .command_line()
+        self.start_line(&self.terminal_line()).wait()
+    }
+
+    /// The command line that runs it on a terminal.
+    fn terminal_line(&self) -> Vec<OsString> {
+        let line = self.command_line();
+        let quoted = line
             .iter()
-            .map(|word| format!("'{}'", word.to_str().unwrap()))
-            .collect();
-        let on_terminal = Strata {
-            args: Vec::new(),
-            env: self.env.clone(),
-            input: self.input.clone(),
-        };
-        let line = ["script", "-qec", &quoted.join(" "), "/dev/null"].map(OsString::from);
-        on_terminal.start_line(&line).wait()
+            .map(|word| format!("'{}'", word.to_str().unwrap()));
+        let quoted = quoted.collect::<Vec<_>>().join(" ");
+        ["script", "-qec", &quoted, "/dev/null"]
+            .map(OsString::from)
+            .to_vec()
+    }
+
+    /// Runs it on a terminal and talks with it: waits until it has said the first text of a pair, behind
+    /// what it said before, and types the second. Returns how it ended and all that stood on the terminal.
+    #[track_caller]
+    pub(crate) fn converse(&self, talk: &[(&str, &str)]) -> (Option<i32>, String) {
+        let line = self.terminal_line();
+        let mut command = self.command(&line);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = pipes.spawn().expect("start script");
+        let mut typed = child.stdin.take().unwrap();
+        let (sender, said) = channel();
+        let mut output = child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut buf = [0; 4096];
+            while let Ok(len @ 1..) = output.read(&mut buf) {
+                let _ = sender.send(buf[..len].to_vec());
+            }
+        });
+        let (mut screen, mut heard) = (String::new(), 0);
+        for (wait_for, answer) in talk {
+            while !screen[heard..].contains(wait_for) {
+                let Ok(bytes) = said.recv_timeout(LIMIT) else {
+                    let _ = child.kill();
+                    panic!("never said {wait_for:?}: {line:?}\n{screen}");
+                };
+                screen.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            heard += screen[heard..].find(wait_for).unwrap() + wait_for.len();
+            typed.write_all(answer.as_bytes()).unwrap();
+        }
+        while let Ok(bytes) = said.recv_timeout(LIMIT) {
+            screen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        drop(typed);
+        let status = child.wait().unwrap();
+        reader.join().unwrap();
+        assert!(!screen.contains("panicked at"), "{screen}");
+        (status.code(), screen)
     }
 }
 

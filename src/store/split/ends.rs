@@ -17,6 +17,14 @@ impl Unfit {
     pub(super) fn is(why: impl Into<String>) -> Unfit {
         Unfit::Is(why.into())
     }
+
+    /// In words, behind its name.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Unfit::Failed(error) => format!("cannot be read: {error}"),
+            Unfit::Is(why) => why.clone(),
+        }
+    }
 }
 
 /// The two ends of a part.
@@ -110,6 +118,15 @@ impl Shape {
             parts,
             len,
         })
+    }
+
+    /// Whether `part` is one of this file, and what it has to be.
+    pub(super) fn check(&self, part: &Ends) -> Result<(), Unfit> {
+        part.check_place(self.part_len)?;
+        match part.is_last() == (part.head.number == self.parts) {
+            true => Ok(()),
+            false => Err(Unfit::is("is not of as many parts as the others")),
+        }
     }
 
     /// Reads `buf` from `offset` of the file called `name`, piece by piece: `read` is given the number of a
