@@ -188,7 +188,7 @@ impl Bench {
         for (name, words) in verbs {
             let _ = fs::remove_file(&out);
             time(table, &format!("{name}{label}"), &mut || {
-                strata(&[words, &["--store", &store], more].concat())
+                strata(&[words, &["--store", &store][..], more].concat())
             })?;
         }
         let _ = fs::remove_file(&out);

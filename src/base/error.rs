@@ -137,6 +137,11 @@ impl Error {
         self.0.kind
     }
 
+    /// Whether somebody stopped the run: then it says nothing about its subject.
+    pub fn is_stop(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Interrupted | ErrorKind::Terminated)
+    }
+
     /// What was being done.
     pub fn operation(&self) -> &str {
         &self.0.operation

@@ -35,6 +35,21 @@ impl fmt::Display for ByteOffset {
     }
 }
 
+impl ByteLen {
+    /// In the largest binary unit of which it is a whole number, for a limit, which must not be rounded:
+    /// `4095 MiB`, `1025 KiB`, `1048577 B`.
+    pub fn exactly(self) -> String {
+        const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        // Ten bits each; a zero is a whole number of any unit.
+        let bits = match self.0 {
+            0 => 0,
+            len => len.trailing_zeros(),
+        };
+        let unit = to_usize(u64::from(bits / 10));
+        format!("{} {}", self.0 >> (unit * 10), UNITS[unit])
+    }
+}
+
 /// Bytes in binary units with at most one decimal, as `lsblk` prints them: `512 B`, `1.5 GiB`.
 impl fmt::Display for ByteLen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,6 +225,24 @@ mod tests {
         assert_eq!(text(1024 * 1024 - 1), "1 MiB");
         assert_eq!(text(8 << 30), "8 GiB");
         assert_eq!(text(u64::MAX), "16 EiB");
+    }
+
+    #[test]
+    fn limits_are_told_as_they_are() {
+        let text = |n: u64| ByteLen(n).exactly();
+        for (len, told) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1_048_577, "1048577 B"),
+            (4095 << 20, "4095 MiB"),
+            (650 << 20, "650 MiB"),
+            (4 << 30, "4 GiB"),
+            (1 << 63, "8 EiB"),
+            (u64::MAX, "18446744073709551615 B"),
+        ] {
+            assert_eq!(text(len), told);
+        }
     }
 
     #[test]

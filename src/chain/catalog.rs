@@ -115,22 +115,23 @@ impl Catalog {
     /// Opens every image of `store`.
     ///
     /// # Errors
-    /// When the store cannot be listed, or keys cannot be had at all. A file that cannot be opened is no
-    /// error.
+    /// When the store cannot be listed, keys cannot be had at all, or somebody stopped the run. A file that
+    /// cannot be opened is no error.
     pub fn load(store: &dyn Store) -> Result<Catalog> {
         let mut files: Vec<FileName> = store.list()?.into_iter().map(|e| e.name).collect();
         files.retain(|name| name.as_str().ends_with(SUFFIX));
         let (mut images, mut broken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (file, opened) in open_all(store, files) {
-            use ErrorKind::{Interrupted, Refused, Terminated, Usage};
             match opened {
                 Ok(image) => images.push(image),
-                Err(error) => match error.kind() {
-                    // Nothing is wrong with the file.
-                    Usage | Interrupted | Terminated => return Err(error),
-                    Refused => refused.push(Broken { file, error }),
-                    _ => broken.push(Broken { file, error }),
-                },
+                // Nothing is wrong with the file.
+                Err(error) if error.is_stop() || error.kind() == ErrorKind::Usage => {
+                    return Err(error);
+                }
+                Err(error) if error.kind() == ErrorKind::Refused => {
+                    refused.push(Broken { file, error });
+                }
+                Err(error) => broken.push(Broken { file, error }),
             }
         }
         let mut catalog = Catalog::of(images, broken);

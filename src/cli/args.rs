@@ -99,6 +99,17 @@ impl Verb {
             _ => false,
         }
     }
+
+    /// Whether it reads images, so that a person may be asked for a part that is not there.
+    pub(crate) fn may_ask(&self) -> bool {
+        match self {
+            Verb::Restore(args) => !args.yes,
+            Verb::Show(_) | Verb::Map(_) | Verb::Verify(_) | Verb::Diff(_) | Verb::Export(_) => {
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -187,7 +198,8 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "HOW", default_value = "zstd:3")]
     pub(crate) compression: String,
     /// Cut the image into numbered files of SIZE at most, 1M or more; auto: where the store's file system
-    /// takes no long ones (FAT: 4 GiB); none: not [default: as the newest image of the set].
+    /// takes no long ones (FAT: 4 GiB); none: not [default: as the newest image of the set]. Whoever reads the
+    /// image at a terminal is asked for files that lie on other media.
     #[arg(long, value_name = "SIZE|auto|none")]
     pub(crate) split: Option<String>,
     /// Encrypt the images of a new set with a password. An existing set stays as it is: its images are
@@ -281,7 +293,7 @@ pub(crate) struct RestoreArgs {
     /// Print what would be done, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Overwrite without asking.
+    /// Overwrite without asking, and ask for no parts of the image that lie elsewhere.
     #[arg(long)]
     pub(crate) yes: bool,
     /// Do not read back and compare what was written.

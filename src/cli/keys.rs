@@ -1,6 +1,7 @@
 //! Keys: where they come from, and the verb that changes them.
 
 use super::args::{KeyArgs, KeySourceArgs, KeyVerb, NewKeyArgs, OutputArgs};
+use super::progress::Progress;
 use super::{need_store, render};
 use crate::base::{Cancel, Result};
 use crate::ops::encryption::NewKeys;
@@ -11,19 +12,28 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 /// What the command line says of keys.
-pub(super) fn options(args: KeySourceArgs, cancel: &Cancel) -> KeyOptions {
+pub(super) fn options(
+    args: KeySourceArgs,
+    cancel: &Cancel,
+    progress: &Arc<Progress>,
+) -> KeyOptions {
     KeyOptions {
         identities: args.identity,
         password_fd: args.password_fd,
         key_sets: args.key_set,
-        ask: std::io::stderr().is_terminal().then(|| asking(cancel)),
+        ask: std::io::stderr()
+            .is_terminal()
+            .then(|| asking(cancel, progress)),
     }
 }
 
 /// Asks at the terminal, until the run is to stop.
-fn asking(cancel: &Cancel) -> Ask {
-    let cancel = cancel.clone();
-    Arc::new(move |question| ops::secrets::ask_at_terminal(question, &cancel))
+fn asking(cancel: &Cancel, progress: &Arc<Progress>) -> Ask {
+    let (cancel, progress) = (cancel.clone(), Arc::clone(progress));
+    Arc::new(move |question| {
+        let _hidden = progress.hide();
+        ops::secrets::ask_at_terminal(question, &cancel)
+    })
 }
 
 impl From<NewKeyArgs> for NewKeys {

@@ -1,6 +1,7 @@
 //! The command line: parses, calls `ops`, shows results. No rules of any kind live here.
 
 mod args;
+mod bring;
 mod confirm;
 mod generate;
 mod history;
@@ -14,10 +15,12 @@ mod values;
 use crate::base::{Cancel, Error, ErrorKind, Result};
 use crate::ops::{self, Context, Depth};
 use args::{BackupArgs, Cli, ExportArgs, MapArgs, OutputArgs, RestoreArgs, Verb, VerifyArgs};
+use bring::Person;
 use clap::Parser;
 use progress::Progress;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Exit code of a run that is done but could not read or write everything.
 const INCOMPLETE: u8 = 3;
@@ -35,10 +38,15 @@ pub fn main() -> ExitCode {
     let (output, aside) = (cli.output, cli.verb.writes_data());
     crate::ops::prepare_process();
     let cancel = Cancel::new();
-    let progress = Progress::new(output);
-    let result = listen_for_signals(&cancel).and_then(|()| run(cli, &cancel, &progress));
+    let progress = Arc::new(Progress::new(output));
+    let person = Person::of(&cli, &cancel, &progress);
+    let mut context = Context::new(&cancel, progress.as_ref());
+    context.bringer = person.clone().map(|person| person as _);
+    let result = listen_for_signals(&cancel).and_then(|()| run(cli, context, &cancel, &progress));
     progress.finish();
-    match result {
+    // A run that a person gave up ended as an interrupted one; why, the person's words say.
+    let given_up = person.and_then(|person| person.given_up());
+    match given_up.map_or(result, Err) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
             render::error(&e, output, aside);
@@ -57,9 +65,8 @@ fn listen_for_signals(cancel: &Cancel) -> Result<()> {
     Ok(())
 }
 
-fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
-    let options = keys::options(cli.keys, cancel);
-    let mut context = Context::new(cancel, progress).with_keys(options)?;
+fn run(cli: Cli, context: Context<'_>, cancel: &Cancel, progress: &Arc<Progress>) -> Result<u8> {
+    let mut context = context.with_keys(keys::options(cli.keys, cancel, progress))?;
     let output = cli.output;
     match cli.verb {
         Verb::Disks(args) => {

@@ -21,6 +21,8 @@ pub(super) struct Progress {
 #[derive(Default)]
 struct State {
     bar: Option<ProgressBar>,
+    /// Whether the line is for something else.
+    hidden: bool,
     warned: Vec<String>,
 }
 
@@ -38,6 +40,24 @@ impl Progress {
     pub(super) fn finish(&self) {
         if let Some(bar) = self.lock().bar.take() {
             bar.finish_and_clear();
+        }
+    }
+
+    /// Takes the line away until what is returned is dropped; what happens meanwhile is counted.
+    pub(super) fn hide(&self) -> Hidden<'_> {
+        self.set_hidden(true);
+        Hidden(self)
+    }
+
+    fn set_hidden(&self, hidden: bool) {
+        let mut state = self.lock();
+        state.hidden = hidden;
+        if let Some(bar) = &state.bar {
+            bar.set_draw_target(target(hidden));
+            if hidden {
+                // What was drawn stays where it is unless it is taken away.
+                let _ = std::io::stderr().write_all(b"\r\x1b[2K");
+            }
         }
     }
 
@@ -76,7 +96,8 @@ impl Progress {
         if !self.draw {
             return;
         }
-        let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr());
+        let mut state = self.lock();
+        let bar = ProgressBar::with_draw_target(bytes, target(state.hidden));
         let template = match bytes {
             Some(_) => {
                 "{msg:9} {wide_bar} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} ETA {eta}"
@@ -88,9 +109,26 @@ impl Progress {
         }
         bar.set_message(phase.name());
         bar.enable_steady_tick(TICK);
-        if let Some(old) = self.lock().bar.replace(bar) {
+        if let Some(old) = state.bar.replace(bar) {
             old.finish_and_clear();
         }
+    }
+}
+
+/// Where the line is drawn.
+fn target(hidden: bool) -> ProgressDrawTarget {
+    match hidden {
+        true => ProgressDrawTarget::hidden(),
+        false => ProgressDrawTarget::stderr(),
+    }
+}
+
+/// As long as this lives, the line is for something else.
+pub(super) struct Hidden<'a>(&'a Progress);
+
+impl Drop for Hidden<'_> {
+    fn drop(&mut self) {
+        self.0.set_hidden(false);
     }
 }
 

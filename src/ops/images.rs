@@ -27,7 +27,7 @@ pub struct Found {
     /// Where these files lie, when that is on this machine.
     pub paths: Vec<PathBuf>,
     /// Keeps whoever removes images away.
-    _lock: Option<StoreLock>,
+    lock: Option<StoreLock>,
 }
 
 impl Found {
@@ -37,6 +37,16 @@ impl Found {
     /// `Damaged`, naming the link.
     pub fn check_lineage(&self) -> Result<()> {
         self.view.lineage().check()
+    }
+
+    /// Where its files lie now: parts may have been brought since it was opened.
+    pub(super) fn paths_now(&self) -> Vec<PathBuf> {
+        paths_of(&self.store, self.view.lineage())
+    }
+
+    /// Whether it was named by its path and needs no other image: nothing else in its folder matters.
+    pub(super) fn is_alone(&self) -> bool {
+        self.lock.is_none()
     }
 }
 
@@ -106,9 +116,10 @@ impl<'a> Library<'a> {
     /// # Errors
     /// `NotFound` when there is no such folder.
     pub fn open(context: &'a Context<'a>, path: Option<&Path>) -> Result<Library<'a>> {
+        let store = path.map(|path| stores::open_to_read(context, path));
         Ok(Library {
             context,
-            store: path.map(|path| stores::open(context, path)).transpose()?,
+            store: store.transpose()?,
         })
     }
 
@@ -168,18 +179,22 @@ pub(super) fn lock_to_read(store: &dyn Store, what: &str) -> Result<StoreLock> {
     lock(store, LockMode::Shared, what)
 }
 
+fn paths_of(store: &Arc<dyn Store>, lineage: &Lineage) -> Vec<PathBuf> {
+    let files = lineage.images.iter();
+    files.flat_map(|i| store.paths_of(&i.file)).collect()
+}
+
 fn open(store: &Arc<dyn Store>, lineage: Lineage, lock: Option<StoreLock>) -> Result<Found> {
     let Some(image) = lineage.point().cloned() else {
         return Err(Error::new(ErrorKind::Internal, "open", "an empty chain"));
     };
-    let files = lineage.images.iter();
-    let paths = files.flat_map(|i| store.paths_of(&i.file)).collect();
+    let paths = paths_of(store, &lineage);
     Ok(Found {
         view: ChainView::open(Arc::clone(store), lineage)?,
         image,
         store: Arc::clone(store),
         paths,
-        _lock: lock,
+        lock,
     })
 }
 
@@ -201,7 +216,7 @@ fn open_path(context: &Context<'_>, path: &Path) -> Result<Found> {
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let store = stores::open(context, folder)?;
+    let store = stores::open_to_read(context, folder)?;
     let file = store.file_of(&FileName::new(name)?);
     let reader = ImageReader::open(store.open(&file)?)?;
     let image = Image::of(file, &reader);

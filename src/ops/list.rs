@@ -4,7 +4,9 @@ use super::{Context, ImageRecord, Library};
 use crate::base::Result;
 pub use crate::chain::How;
 use crate::chain::{Image, Records, VerifiedRecord};
+use crate::store::FileName;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// The images of a store.
@@ -22,6 +24,9 @@ pub struct Listed {
     /// The image.
     #[serde(flatten)]
     pub image: ImageRecord,
+    /// In how many numbered files it lies; absent when it is not cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<u32>,
     /// Whether no prune may remove it.
     pub protected: bool,
     /// The last verification of each kind.
@@ -60,7 +65,10 @@ pub fn list(context: &Context<'_>, store: Option<&Path>) -> Result<Listing> {
     let library = Library::open(context, store)?;
     let catalog = library.catalog()?;
     catalog.check_any_opens()?;
-    let records = Records::load(library.store()?.as_ref())?;
+    let store = library.store()?;
+    let records = Records::load(store.as_ref())?;
+    let entries = store.list()?.into_iter();
+    let parts: HashMap<FileName, u32> = entries.filter_map(|e| Some((e.name, e.parts?))).collect();
     let incomplete = catalog.incomplete();
     let broken = |b: &crate::chain::Broken| BrokenFile {
         file: b.file.to_string(),
@@ -70,7 +78,10 @@ pub fn list(context: &Context<'_>, store: Option<&Path>) -> Result<Listing> {
         images: catalog
             .images
             .iter()
-            .map(|image| listed(image, incomplete.get(&image.header.id), &records))
+            .map(|image| Listed {
+                parts: parts.get(&image.file).copied(),
+                ..listed(image, incomplete.get(&image.header.id), &records)
+            })
             .collect(),
         broken: catalog
             .broken
@@ -94,6 +105,7 @@ fn listed(image: &Image, incomplete: Option<&String>, records: &Records) -> List
     };
     Listed {
         image: ImageRecord::of(image),
+        parts: None,
         protected: records.protected.contains_key(&id),
         verified: of_this.map(verified).collect(),
         incomplete: incomplete.cloned(),

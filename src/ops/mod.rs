@@ -50,6 +50,7 @@ pub mod verify;
 pub use crate::fs::ContentKind;
 pub use crate::image::{BlockCounts, ByteRange, Compression};
 pub use crate::pipeline::Depth;
+pub use crate::store::{Brought, PartBringer, WantedPart};
 pub use images::{Found, ImageRecord, Library};
 
 use crate::base::{Cancel, Error, ErrorKind, Observer, Result};
@@ -76,6 +77,8 @@ pub struct Context<'a> {
     pub keys: Arc<KeyRing>,
     /// Where keys for new ones come from.
     pub key_options: KeyOptions,
+    /// Who brings parts of images that are not there, where anybody does.
+    pub bringer: Option<Arc<dyn PartBringer>>,
 }
 
 /// The budget for buffers unless a person says otherwise.
@@ -93,6 +96,7 @@ impl<'a> Context<'a> {
             memory: DEFAULT_MEMORY,
             keys: Arc::new(KeyRing::new(NoKeys)),
             key_options: KeyOptions::default(),
+            bringer: None,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::base::{
 };
 use crate::block::{BlockSource, BlockTarget, SliceTarget};
 use crate::chain::{self, ChainView};
-use crate::device::{self, Inventory, Resolved, WriteRequest};
+use crate::device::{self, Inventory, Resolved, WritePermit, WriteRequest};
 use crate::image::{ByteRange, Header, Info};
 use crate::layout::{self, Layout, Table};
 use crate::pipeline::{self, Depth};
@@ -350,9 +350,11 @@ impl Prepared<'_> {
             preview,
         } = self;
         let Planned { slice, plan, .. } = &planned;
-        let permit = device::permit_write(&planned.inventory, &planned.target, &planned.write)?;
+        let mut permit = device::permit_write(&planned.inventory, &planned.target, &planned.write)?;
         if let Origin::Stored { found, .. } = &origin {
             check_image(context, &found.view, plan)?;
+            // Parts may have turned up where nobody knew of when it was planned.
+            permit = planned.permit_beside(found.paths_now())?;
         }
         let created = permit.created().then(|| permit.path().to_owned());
         let target = Arc::new(permit.into_target()?);
@@ -411,6 +413,15 @@ impl Prepared<'_> {
             unreadable: done.unreadable.iter().map(|e| (*e).into()).collect(),
             warnings,
         })
+    }
+}
+
+impl Planned {
+    /// The leave to write, for a target that is none of `files` either.
+    fn permit_beside(&self, files: Vec<PathBuf>) -> Result<WritePermit> {
+        let mut write = self.write.clone();
+        write.keep_away.extend(files);
+        device::permit_write(&self.inventory, &self.target, &write)
     }
 }
 

@@ -17,9 +17,12 @@ use std::path::Path;
 pub struct Shown {
     /// As in a listing.
     pub image: ImageRecord,
-    /// Bytes of each part of its file; absent when it is not cut.
+    /// How long parts of its file are at most, in bytes; absent when it is not cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part_bytes: Option<u64>,
+    /// In how many numbered files it lies; absent when it is not cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<u32>,
     /// Program and version that wrote it.
     pub tool: String,
     /// The imaged disk.
@@ -102,6 +105,7 @@ pub fn show(
     let layout = layout_of(&view)?;
     Ok(Shown {
         part_bytes: store.part_len(&image.file)?,
+        parts: store.part_count(&image.file)?,
         changed_ranges: with_changed.then(|| changed_ranges(&view)).transpose()?,
         needs: lineage
             .filter(|i| i.header.id != image.header.id)
@@ -122,6 +126,7 @@ pub(super) fn of_image(
     Shown {
         image,
         part_bytes: None,
+        parts: None,
         tool: info.tool.clone(),
         source: info.source.clone(),
         host: info.host.clone(),

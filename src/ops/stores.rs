@@ -2,7 +2,7 @@
 
 use super::{Context, random};
 use crate::base::Result;
-use crate::store::{EncryptedStore, LocalStore, SplitStore, Store};
+use crate::store::{EncryptedStore, LocalStore, ReopenedStore, SplitStore, Store};
 use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -20,7 +20,25 @@ pub(super) fn open(context: &Context<'_>, path: &Path) -> Result<Arc<dyn Store>>
 /// # Errors
 /// As [`open`].
 pub(super) fn open_encrypted(context: &Context<'_>, path: &Path) -> Result<EncryptedStore> {
-    LocalStore::open(path).map(|local| wrapped(context, local))
+    LocalStore::open(path).map(|local| encrypted(context, in_parts(local)))
+}
+
+/// The store in the folder `path`, to read from; parts that are not there are asked for where somebody brings
+/// them.
+///
+/// # Errors
+/// `NotFound` when there is no such folder, `Destination`.
+pub(super) fn open_to_read(context: &Context<'_>, path: &Path) -> Result<Arc<dyn Store>> {
+    let local = LocalStore::open(path)?;
+    let in_parts = match &context.bringer {
+        None => in_parts(local),
+        Some(bringer) => {
+            let store = ReopenedStore::new(path.to_owned());
+            let split = SplitStore::new(Arc::new(store), Uuid::new_v4);
+            split.with_bringer(Arc::clone(bringer))
+        }
+    };
+    Ok(Arc::new(encrypted(context, in_parts)))
 }
 
 /// The store in the folder `path`, which is made if need be.
@@ -28,7 +46,8 @@ pub(super) fn open_encrypted(context: &Context<'_>, path: &Path) -> Result<Encry
 /// # Errors
 /// `Destination`.
 pub(super) fn create(context: &Context<'_>, path: &Path) -> Result<Arc<dyn Store>> {
-    Ok(Arc::new(wrapped(context, LocalStore::create(path)?)))
+    let in_parts = LocalStore::create(path).map(in_parts)?;
+    Ok(Arc::new(encrypted(context, in_parts)))
 }
 
 /// Whether `path` is that of a file, in one piece or in parts.
@@ -38,8 +57,12 @@ pub(super) fn is_file(path: &Path) -> bool {
     path.is_file() || Path::new(&first).is_file()
 }
 
-/// Files may lie in parts, and be encrypted, in any store.
-fn wrapped(context: &Context<'_>, local: LocalStore) -> EncryptedStore {
-    let in_parts = SplitStore::new(Arc::new(local), Uuid::new_v4);
+/// Files may lie in parts in any store.
+fn in_parts(local: LocalStore) -> SplitStore {
+    SplitStore::new(Arc::new(local), Uuid::new_v4)
+}
+
+/// Files may be encrypted in any store.
+fn encrypted(context: &Context<'_>, in_parts: SplitStore) -> EncryptedStore {
     EncryptedStore::new(Arc::new(in_parts), Arc::clone(&context.keys), random)
 }

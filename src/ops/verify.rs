@@ -110,6 +110,8 @@ struct Wanted {
     store: Arc<dyn Store>,
     images: Vec<Image>,
     broken: Vec<Verified>,
+    /// Whether each of them was named by its path and needs no other.
+    alone: bool,
 }
 
 /// Verifies images and, if asked, compares one with a disk. The results are noted in the store.
@@ -131,9 +133,21 @@ pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyRe
     let Some(wanted) = wanted(&library, request, &mut report)? else {
         return Ok(report);
     };
-    let _lock = lock_to_read(wanted.store.as_ref(), "verify")?;
-    let records = Records::load(wanted.store.as_ref())?;
-    let catalog = Catalog::load(wanted.store.as_ref())?;
+    // Where media are changed, what is not needed must not be asked for, nor kept from being taken out.
+    let by_itself = wanted.alone && context.bringer.is_some();
+    let store = wanted.store.as_ref();
+    let _lock = (!by_itself)
+        .then(|| lock_to_read(store, "verify"))
+        .transpose()?;
+    let records = match Records::load(store) {
+        // The folder was on a medium that made room for another.
+        Err(e) if by_itself && e.kind() == ErrorKind::NotFound => Records::default(),
+        records => records?,
+    };
+    let catalog = match by_itself {
+        true => Catalog::of(wanted.images.clone(), Vec::new()),
+        false => Catalog::load(store)?,
+    };
     let sample = sample(request.sample);
     let mut results = Vec::new();
     for image in wanted.images {
@@ -177,6 +191,7 @@ fn wanted(
                 .into_iter()
                 .map(|b| Verified::unopened(b.file.as_str(), &b.error))
                 .collect(),
+            alone: false,
         }));
     }
     let mut wanted: Option<Wanted> = None;
@@ -195,7 +210,9 @@ fn wanted(
             store: found.store.clone(),
             images: Vec::new(),
             broken: Vec::new(),
+            alone: true,
         });
+        into.alone &= found.is_alone();
         if into.store.name() != found.store.name() {
             return Err(Error::new(ErrorKind::Usage, "verify", name)
                 .because("images of two folders cannot be verified in one run"));
@@ -271,6 +288,7 @@ fn verify_one(
     let broken = lineage.broken.as_ref().map(|b| b.words());
     let view = match ChainView::open(Arc::clone(store), lineage) {
         Ok(view) => view,
+        Err(e) if e.is_stop() => return Err(e),
         Err(e) => return Ok(Verified::unopened(image.file.as_str(), &e)),
     };
     let resources = context.resources();
@@ -283,6 +301,7 @@ fn verify_one(
     }
     let lost: Vec<Extent> = damage.iter().map(|d| d.extent).collect();
     verified.affects = affected(store, catalog, &image, &normalize(lost));
+    context.cancel.check()?;
     Ok(verified)
 }
 

@@ -5,8 +5,8 @@ use super::{
     Used, compare, extract, select, verify_disk, verify_file, write_blocks,
 };
 use crate::base::{
-    BlockMap, BlockSize, ByteLen, ByteOffset, Cancel, ErrorKind, Extent, Phase, RangeRead, Result,
-    Silent, normalize, to_u64, to_usize,
+    BlockMap, BlockSize, ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Phase, RangeRead,
+    Result, Silent, normalize, to_u64, to_usize,
 };
 use crate::block::{
     BlockSource, Fault, FaultSource, Faults, Mapping, MemorySource, Op, RecordSource, Recorded,

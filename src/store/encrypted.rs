@@ -91,6 +91,10 @@ impl Store for EncryptedStore {
         self.inner.part_len(name)
     }
 
+    fn part_count(&self, name: &FileName) -> Result<Option<u32>> {
+        self.inner.part_count(name)
+    }
+
     fn create_as(&self, name: &FileName, form: &Form) -> Result<Box<dyn Upload>> {
         let inner = self.inner.create_in_parts(name, form.part_len)?;
         let Some(keys) = &form.keys else {

@@ -66,6 +66,7 @@ impl Store for MemoryStore {
             name: name.clone(),
             len: to_u64(bytes.len()),
             modified: None,
+            parts: None,
         });
         Ok(entries.collect())
     }

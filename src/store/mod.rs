@@ -15,6 +15,7 @@ mod local;
 mod memory;
 mod name;
 mod record;
+mod reopened;
 mod split;
 
 pub use crate::sys::Space;
@@ -24,7 +25,8 @@ pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use name::FileName;
 pub use record::{Op, RecordStore, Recorded, replay};
-pub use split::{MIN_PART_LEN, SplitStore};
+pub use reopened::ReopenedStore;
+pub use split::{Brought, MIN_PART_LEN, PartBringer, SplitStore, WantedPart};
 
 use crate::base::{Error, ErrorKind, RangeRead, Result};
 use crate::crypt::KeySet;
@@ -43,6 +45,8 @@ pub struct Entry {
     /// When it was last written as the store's own clock says, where the store says so. For
     /// people and for caches; the order of images never depends on it.
     pub modified: Option<SystemTime>,
+    /// In how many numbered files it lies, of those that are there; `None` when it is not cut.
+    pub parts: Option<u32>,
 }
 
 /// How a file is stored, whatever is in it.
@@ -172,6 +176,14 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `NotFound`, `Destination`; `Damaged` when the range passes the end.
     fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// In how many numbered files a published file lies; `None` when it is not cut.
+    ///
+    /// # Errors
+    /// `Destination`.
+    fn part_count(&self, _name: &FileName) -> Result<Option<u32>> {
+        Ok(None)
+    }
 
     /// The file that what is called `name` is a part of: itself, unless the store keeps files in parts.
     fn file_of(&self, name: &FileName) -> FileName {

@@ -50,8 +50,6 @@ pub fn ask_hidden(
         return Ok(None);
     };
     let quiet = Quiet::new(&terminal)?;
-    // Progress may stand there.
-    (&terminal).write_all(b"\r\x1b[K")?;
     (&terminal).write_all(question.as_bytes())?;
     // As long as it can get: growing would leave copies behind.
     let mut line = Zeroizing::new(vec![0; MAX_LINE]);

@@ -15,6 +15,7 @@ mod encryption;
 mod increments;
 mod kills;
 mod map;
+mod media;
 mod memory;
 mod output;
 mod partition;

@@ -55,7 +55,12 @@ fn a_history_in_parts_is_a_history() {
         .args(["--split", "none", "--dry-run", "--json"]);
     let plan = plan.run().expect(0).json();
     assert_eq!(plan["plan"]["part_bytes"], Value::Null);
-    assert_eq!(store.list().len(), 8, "one line for each image");
+    let listed = store.list();
+    assert_eq!(listed.len(), 8, "one line for each image");
+    for image in &listed {
+        let parts = u64::try_from(parts_of(&store, image).len()).unwrap();
+        assert_eq!(number(image, "parts"), parts);
+    }
     let check = |id: &Value, copy: &Path| {
         let target = dir.path().join("target.img");
         let _ = std::fs::remove_file(&target);
@@ -91,7 +96,11 @@ fn a_history_in_parts_is_a_history() {
         let shown = run.expect(0).json();
         assert_eq!(shown["image"]["id"], left[0]["id"]);
         assert_eq!(number(&shown, "part_bytes"), MIB);
+        assert_eq!(number(&shown, "parts"), number(&left[0], "parts"));
     }
+    let shown = store.verb("show").arg("latest").run().expect(0);
+    let count = number(&left[3], "parts");
+    shown.expect_says(&format!("in {count} numbered file"));
     // A restore over a part of what it restores is refused.
     let run = store.restore("latest", &parts[1]).run();
     assert_ne!(run.code(), Some(0), "{run}");
@@ -168,6 +177,11 @@ fn what_is_asked_is_planned_and_checked() {
         run.run().expect(0).json()["plan"]["part_bytes"].clone()
     };
     assert_eq!(plan(&["--split", "650M"]), 650 * MIB);
+    // A limit is told as it is: a file of 4 GiB is a byte too long for FAT.
+    let text = store.backup(&disk).args(["--dry-run", "--split", "4095M"]);
+    text.run()
+        .expect(0)
+        .expect_says("numbered files of 4095 MiB at most");
     assert_eq!(plan(&["--split", "auto"]), Value::Null, "no FAT");
     assert_eq!(plan(&[]), Value::Null);
     for bad in ["1023K", "many"] {
@@ -176,4 +190,49 @@ fn what_is_asked_is_planned_and_checked() {
     let pipe = crate::kit::run::strata("backup").arg(&disk);
     let pipe = pipe.args(["--store", "-", "--split", "1M"]).run();
     pipe.expect(2).expect_says("--split");
+}
+
+/// The number of parts is a column only where any image has some.
+#[test]
+fn a_list_counts_parts() {
+    let dir = scratch();
+    let disk = Disk::build(Layout::Random, dir.path(), "disk.img", 64).path;
+    let store = Store::new(dir.path(), "store");
+    let whole = backed_up(&store, &disk, &[]);
+    assert_eq!(whole["image"]["parts"], Value::Null);
+    let list = || store.verb("list").run().expect(0).text().into_owned();
+    assert!(!list().contains("PARTS"), "{}", list());
+    let cut = backed_up(&store, &disk, &["--full", "--split", "1M"]);
+    let count = parts_of(&store, &cut["image"]).len();
+    let listed = list();
+    let column = listed.lines().next().unwrap().find("PARTS").unwrap();
+    let cell = |line: &str| {
+        let from = line.get(column..).unwrap_or_default();
+        from.split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let cells: Vec<String> = listed.lines().skip(1).map(cell).collect();
+    assert_eq!(cells, ["", &count.to_string()], "{listed}");
+    assert_eq!(store.list()[0]["parts"], Value::Null);
+}
+
+/// On the last of several media: the image is there, and parts of it are not.
+#[test]
+fn a_list_says_what_is_missing() {
+    let dir = scratch();
+    let disk = Disk::build(Layout::Random, dir.path(), "disk.img", 65).path;
+    let store = Store::new(dir.path(), "store");
+    let image = backed_up(&store, &disk, &["--split", "1M"])["image"].clone();
+    let parts = parts_of(&store, &image);
+    let (last, others) = parts.split_last().unwrap();
+    others
+        .iter()
+        .for_each(|part| std::fs::remove_file(part).unwrap());
+    assert!(last.exists());
+    let says = format!("{} of its {} parts are missing", others.len(), parts.len());
+    store.verb("list").run().expect(0).expect_says(&says);
+    let listed = store.verb("list").arg("--json").run().expect(0).json();
+    assert_eq!(listed["broken"][0]["file"], image["file"]);
 }

@@ -122,65 +122,58 @@ impl Strata {
     /// Runs it on a terminal, where `input` is what the person types.
     #[track_caller]
     pub(crate) fn run_on_terminal(&self) -> Outcome {
-        let on_terminal = Strata {
-            args: Vec::new(),
-            env: self.env.clone(),
-            input: self.input.clone(),
-        };
-        on_terminal.start_line(&self.terminal_line()).wait()
-    }
-}
-
-impl Strata {
-    /// Runs it on a terminal where a person waits for each question and types the answer to it.
-    #[track_caller]
-    pub(crate) fn run_with_answers(&self, answers: &[(&str, &str)]) -> Outcome {
-        let line = self.terminal_line();
-        let mut child = self
-            .command(&line)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let mut stdout = child.stdout.take().unwrap();
-        let mut answers = answers.iter();
-        let (mut said, mut seen) = (Vec::new(), 0);
-        let mut next = answers.next();
-        let mut buf = [0; 4096];
-        // All that is said ends with the run, and a run that hangs ends with the test.
-        while let Ok(count @ 1..) = stdout.read(&mut buf) {
-            said.extend_from_slice(&buf[..count]);
-            while let Some((question, answer)) = next {
-                let words = question.as_bytes();
-                let Some(at) = said[seen..].windows(words.len()).position(|w| w == words) else {
-                    break;
-                };
-                seen += at + words.len();
-                stdin.write_all(format!("{answer}\n").as_bytes()).unwrap();
-                next = answers.next();
-            }
-        }
-        let output = child.wait_with_output().unwrap();
-        Outcome {
-            line,
-            status: output.status,
-            stdout: said,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        self.start_line(&self.terminal_line()).wait()
     }
 
-    /// What runs it on a terminal.
+    /// The command line that runs it on a terminal.
     fn terminal_line(&self) -> Vec<OsString> {
-        let quoted: Vec<String> = self
-            .command_line()
+        let line = self.command_line();
+        let quoted = line
             .iter()
-            .map(|word| format!("'{}'", word.to_str().unwrap()))
-            .collect();
-        ["script", "-qec", &quoted.join(" "), "/dev/null"]
+            .map(|word| format!("'{}'", word.to_str().unwrap()));
+        let quoted = quoted.collect::<Vec<_>>().join(" ");
+        ["script", "-qec", &quoted, "/dev/null"]
             .map(OsString::from)
             .to_vec()
+    }
+
+    /// Runs it on a terminal and talks with it: waits until it has said the first text of a pair, behind
+    /// what it said before, and types the second. Returns how it ended and all that stood on the terminal.
+    #[track_caller]
+    pub(crate) fn converse(&self, talk: &[(&str, &str)]) -> (Option<i32>, String) {
+        let line = self.terminal_line();
+        let mut command = self.command(&line);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = pipes.spawn().expect("start script");
+        let mut typed = child.stdin.take().unwrap();
+        let (sender, said) = channel();
+        let mut output = child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut buf = [0; 4096];
+            while let Ok(len @ 1..) = output.read(&mut buf) {
+                let _ = sender.send(buf[..len].to_vec());
+            }
+        });
+        let (mut screen, mut heard) = (String::new(), 0);
+        for (wait_for, answer) in talk {
+            while !screen[heard..].contains(wait_for) {
+                let Ok(bytes) = said.recv_timeout(LIMIT) else {
+                    let _ = child.kill();
+                    panic!("never said {wait_for:?}: {line:?}\n{screen}");
+                };
+                screen.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            heard += screen[heard..].find(wait_for).unwrap() + wait_for.len();
+            typed.write_all(answer.as_bytes()).unwrap();
+        }
+        while let Ok(bytes) = said.recv_timeout(LIMIT) {
+            screen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        drop(typed);
+        let status = child.wait().unwrap();
+        reader.join().unwrap();
+        assert!(!screen.contains("panicked at"), "{screen}");
+        (status.code(), screen)
     }
 }
 

@@ -11,8 +11,10 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// No script of these tests needs nearly as long, even on a busy machine.
-const LIMIT_SECONDS: &str = "240";
+/// No script of the usual tests needs nearly as long, even on a busy machine.
+const LIMIT_SECONDS: u32 = 240;
+/// Memory of a machine, in MiB.
+const MEMORY: u32 = 256;
 /// What every machine loads: its disks, and checksums that modules ask for by another name. Kernels
 /// may have them built in.
 const BASE: [&str; 4] = [
@@ -86,16 +88,36 @@ impl Outcome {
 }
 
 /// A machine to be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Vm {
     modules: Vec<String>,
     disks: Vec<PathBuf>,
     programs: Vec<PathBuf>,
+    /// Files at the same paths as here.
+    libraries: BTreeSet<PathBuf>,
+    memory: u32,
+    seconds: u32,
+    cache: &'static str,
 }
 
 impl Vm {
     pub(crate) fn new() -> Vm {
-        Vm::default()
+        Vm {
+            modules: Vec::new(),
+            disks: Vec::new(),
+            programs: Vec::new(),
+            libraries: BTreeSet::new(),
+            memory: MEMORY,
+            seconds: LIMIT_SECONDS,
+            cache: "writethrough",
+        }
+    }
+
+    /// For a long campaign: so much memory, in MiB, so many seconds at most, and disks that are on the
+    /// host's files only when the machine has ended.
+    pub(crate) fn long(mut self, memory: u32, seconds: u32) -> Vm {
+        (self.memory, self.seconds, self.cache) = (memory, seconds, "unsafe");
+        self
     }
 
     /// Loads a module of the kernel, with all that it needs.
@@ -118,6 +140,15 @@ impl Vm {
         self
     }
 
+    /// Brings a program with the libraries that it needs.
+    pub(crate) fn program_with_libraries(mut self, path: &Path) -> Vm {
+        let needed = tools::run("ldd", &[path]);
+        let paths = needed.split_whitespace().filter(|w| w.starts_with('/'));
+        self.libraries.extend(paths.map(PathBuf::from));
+        self.programs.push(path.to_owned());
+        self
+    }
+
     /// Runs `script` in the machine's shell, to the end.
     #[track_caller]
     pub(crate) fn run(&self, script: &str) -> Outcome {
@@ -127,8 +158,9 @@ impl Vm {
         fs::write(&ram_disk, self.archive(&kernel, script)).unwrap();
         let mut command = tools::tool("timeout");
         command
-            .args(["--foreground", "--kill-after=5", LIMIT_SECONDS])
-            .args(["qemu-system-x86_64", "-accel", "tcg", "-m", "256"])
+            .args(["--foreground", "--kill-after=5"])
+            .args([&self.seconds.to_string(), "qemu-system-x86_64"])
+            .args(["-accel", "tcg", "-m", &self.memory.to_string()])
             .args([
                 "-nodefaults",
                 "-nographic",
@@ -143,7 +175,7 @@ impl Vm {
             .args(["-append", "console=ttyS0 quiet panic=-1"]);
         for disk in &self.disks {
             let disk = disk.to_str().unwrap();
-            let drive = format!("file={disk},format=raw,if=virtio,cache=writethrough");
+            let drive = format!("file={disk},format=raw,if=virtio,cache={}", self.cache);
             command.args(["-drive", &drive]);
         }
         let output = command.output().expect("start timeout");
@@ -181,11 +213,28 @@ impl Vm {
             let bytes = fs::read(program).unwrap();
             archive.add(&format!("bin/{name}"), 0o100_755, &bytes);
         }
+        for folder in self.folders() {
+            archive.add(&folder, 0o40755, &[]);
+        }
+        for library in &self.libraries {
+            let name = library.to_str().unwrap().trim_start_matches('/');
+            archive.add(name, 0o100_755, &fs::read(library).unwrap());
+        }
         for (number, module) in kernel.modules(&self.modules).iter().enumerate() {
             let name = format!("modules/{number:03}.ko");
             archive.add(&name, 0o100_644, module);
         }
         archive.finish()
+    }
+
+    /// The folders that libraries lie in, outer ones first.
+    fn folders(&self) -> BTreeSet<String> {
+        let above = self.libraries.iter().flat_map(|l| l.ancestors().skip(1));
+        let names = above.filter_map(|folder| folder.to_str()?.strip_prefix('/'));
+        names
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 }
 

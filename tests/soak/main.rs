@@ -11,6 +11,7 @@ mod kit;
 mod manifest;
 
 mod clock;
+mod fat;
 mod keep;
 mod subject;
 mod usage;

@@ -26,6 +26,10 @@ pub(in crate::cli) fn listing(listing: &Listing, output: OutputArgs) -> String {
             "STORED",
             "VERIFIED",
         ];
+        let in_parts = listing.images.iter().any(|i| i.parts.is_some());
+        if in_parts {
+            header.insert(6, "PARTS");
+        }
         if output.verbose {
             header.extend(["DISK", "PARENT"]);
         }
@@ -46,6 +50,10 @@ pub(in crate::cli) fn listing(listing: &Listing, output: OutputArgs) -> String {
                 right(ByteLen(image.bytes)),
                 Cell::new(state_in_words(listed)),
             ];
+            if in_parts {
+                let parts = listed.parts.map(|n| n.to_string());
+                row.insert(6, right(parts.unwrap_or_default()));
+            }
             if output.verbose {
                 row.push(right(ByteLen(image.disk_bytes)));
                 row.push(Cell::new(image.parent.as_deref().unwrap_or_default()));
@@ -98,10 +106,16 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
         }
     };
     line("image", image.id.clone());
-    let parts = shown
-        .part_bytes
-        .map(|len| format!(", in numbered files of {}", ByteLen(len)));
-    let parts = parts.unwrap_or_default();
+    let parts = match (shown.parts, shown.part_bytes) {
+        (Some(1), Some(len)) => {
+            format!(", in 1 numbered file of {} at most", ByteLen(len).exactly())
+        }
+        (Some(n), Some(len)) => format!(
+            ", in {n} numbered files of {} at most",
+            ByteLen(len).exactly()
+        ),
+        _ => String::new(),
+    };
     line(
         "file",
         format!("{}, {}{parts}", image.file, ByteLen(image.bytes)),

@@ -27,7 +27,10 @@ pub(in crate::cli) fn backup_plan(plan: &BackupPlan) -> String {
         plan.consistency,
     ));
     if let Some(len) = plan.part_bytes {
-        text.push_str(&format!("in numbered files of {}\n", ByteLen(len)));
+        text.push_str(&format!(
+            "in numbered files of {} at most\n",
+            ByteLen(len).exactly()
+        ));
     }
     text.push_str(&format!(
         "takes {}, of which {} are known to be zero\n",
@@ -52,7 +55,10 @@ pub(in crate::cli) fn backup(report: &BackupReport, output: OutputArgs) -> Strin
         clean(&report.image.file),
     );
     if let Some(len) = report.part_bytes {
-        text.push_str(&format!("      in numbered files of {}\n", ByteLen(len)));
+        text.push_str(&format!(
+            "      in numbered files of {} at most\n",
+            ByteLen(len).exactly()
+        ));
     }
     text.push_str(&format!(
         "{} image, number {} of set {}: {}\n",

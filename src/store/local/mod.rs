@@ -118,6 +118,7 @@ impl Store for LocalStore {
                         name,
                         len,
                         modified,
+                        parts: None,
                     });
                 }
                 Ok(_) => {}

@@ -6,6 +6,10 @@
 //! first part, there is no file, and what there is of it is cleaned up. The first part comes last and
 //! goes first.
 
+mod ends;
+mod media;
+#[cfg(test)]
+mod media_tests;
 mod part;
 mod read;
 #[cfg(test)]
@@ -16,6 +20,8 @@ use super::{
     Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found, write_error,
 };
 use crate::base::{Error, ErrorKind, RangeRead, Result, to_u64};
+use ends::Shape;
+use media::Media;
 use part::{AROUND, HEAD_LEN, Head, mark_of, marked_by, part_of};
 use read::SplitFile;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +30,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use upload::SplitUpload;
 use uuid::Uuid;
+
+pub use media::{Brought, PartBringer, WantedPart};
 
 /// The shortest part, in bytes.
 pub const MIN_PART_LEN: u64 = 1 << 20;
@@ -36,6 +44,8 @@ pub const MIN_PART_LEN: u64 = 1 << 20;
 pub struct SplitStore {
     inner: Arc<dyn Store>,
     new_id: fn() -> Uuid,
+    /// Who brings parts that are not there, if anybody does.
+    media: Option<Arc<Media>>,
 }
 
 /// What the inner store has, sorted by what it belongs to.
@@ -58,7 +68,27 @@ impl SplitStore {
     /// Files in parts, in `inner`. Each has an id of its own, by which its parts know each other, made by
     /// `new_id`.
     pub fn new(inner: Arc<dyn Store>, new_id: fn() -> Uuid) -> SplitStore {
-        SplitStore { inner, new_id }
+        SplitStore {
+            inner,
+            new_id,
+            media: None,
+        }
+    }
+
+    /// The same, with somebody who brings parts that are not there. A part is looked for when it is read, not
+    /// before, but for the first and the last one of a file.
+    #[must_use]
+    pub fn with_bringer(self, bringer: Arc<dyn PartBringer>) -> SplitStore {
+        let media = Media::new(Arc::clone(&self.inner), bringer);
+        SplitStore {
+            media: Some(Arc::new(media)),
+            ..self
+        }
+    }
+
+    /// What is known of a file whose parts somebody brings.
+    fn shape_of(&self, name: &FileName) -> Option<Shape> {
+        self.media.as_ref()?.shape(name)
     }
 
     fn contents(&self) -> Result<Contents> {
@@ -111,6 +141,10 @@ impl SplitStore {
     }
 }
 
+fn count(parts: &BTreeMap<u32, Entry>) -> u32 {
+    u32::try_from(parts.len()).unwrap_or(u32::MAX)
+}
+
 /// Says that parts of the file `id`, called `file`, come or go.
 fn set_mark(inner: &dyn Store, file: &FileName, id: Uuid) -> Result<()> {
     let mut mark = inner.create(&mark_of(file)?)?;
@@ -137,6 +171,7 @@ impl Store for SplitStore {
                 name: file.clone(),
                 len: own.fold(0, u64::saturating_add),
                 modified: parts.values().filter_map(|e| e.modified).max(),
+                parts: Some(count(parts)),
             });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -144,6 +179,9 @@ impl Store for SplitStore {
     }
 
     fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
+        if let Some(media) = self.media.as_ref().filter(|m| m.shape(name).is_some()) {
+            return Ok(Arc::new(media.open(name, None)?));
+        }
         match self.inner.open(name) {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             opened => return opened,
@@ -151,6 +189,10 @@ impl Store for SplitStore {
         let parts = self.parts_of(name)?;
         if parts.is_empty() {
             return Err(not_found("open", self.name(), name));
+        }
+        if let Some(media) = &self.media {
+            let id = parts.values().find_map(|e| self.id_of(&e.name));
+            return Ok(Arc::new(media.open(name, id)?));
         }
         let file = SplitFile::open(&self.inner, name, &parts)?;
         Ok(Arc::new(file))
@@ -193,6 +235,9 @@ impl Store for SplitStore {
     }
 
     fn part_len(&self, name: &FileName) -> Result<Option<u64>> {
+        if let Some(shape) = self.shape_of(name) {
+            return Ok(Some(shape.part_len));
+        }
         let parts = self.parts_of(name)?;
         let Some(first) = parts.get(&1) else {
             return Ok(None);
@@ -208,8 +253,15 @@ impl Store for SplitStore {
         if parts.is_empty() {
             return self.inner.overwrite(name, offset, bytes);
         }
-        let file = SplitFile::open(&self.inner, name, &parts)?;
-        file.overwrite(offset, bytes)
+        SplitFile::open(&self.inner, name, &parts)?.overwrite(offset, bytes)
+    }
+
+    fn part_count(&self, name: &FileName) -> Result<Option<u32>> {
+        if let Some(shape) = self.shape_of(name) {
+            return Ok(Some(shape.parts));
+        }
+        let parts = self.parts_of(name)?;
+        Ok((!parts.is_empty()).then(|| count(&parts)))
     }
 
     fn remove(&self, name: &FileName) -> Result<()> {
@@ -265,7 +317,9 @@ impl Store for SplitStore {
             return self.inner.paths_of(name);
         }
         let parts = parts.values();
-        parts.flat_map(|e| self.inner.paths_of(&e.name)).collect()
+        let here = parts.flat_map(|e| self.inner.paths_of(&e.name));
+        let elsewhere = self.media.iter().flat_map(|media| media.elsewhere(name));
+        here.chain(elsewhere).collect()
     }
 
     fn file_of(&self, name: &FileName) -> FileName {

@@ -64,6 +64,8 @@ fn a_file_in_parts_is_a_file() {
         assert_eq!(inner[0].name, name("a.001"));
         let listed = store.list().unwrap();
         assert_eq!((listed.len(), listed[0].len), (1, to_u64(len)));
+        assert_eq!(listed[0].parts, Some(to_u32(count)));
+        assert_eq!(store.part_count(&name("a")).unwrap(), listed[0].parts);
         assert_eq!(store.part_len(&name("a")).unwrap(), Some(PART));
         assert!(content(&store, "a").unwrap() == bytes);
         let reader = store.open(&name("a")).unwrap();
@@ -291,4 +293,65 @@ fn a_part_in_the_wrong_place_is_named() {
     memory.put(&name("a.005"), get("a.004"));
     let error = store.open(&name("a")).err().unwrap().to_string();
     assert!(error.contains("a.005, follows the last"), "{error}");
+}
+
+/// All that is missing is told at once: nobody wants to fetch one medium after the other for it.
+#[test]
+fn all_missing_parts_are_named_at_once() {
+    let memory = MemoryStore::new("memory");
+    let store = over(memory.clone());
+    let bytes = pattern(7 * usize::try_from(PART).unwrap());
+    publish(&store, "a", &bytes, Some(PART));
+    let part = |number: u32| name_of_part(&name("a"), number).unwrap();
+    let all: Vec<(FileName, Vec<u8>)> = (1..=8)
+        .map(|n| (part(n), memory.get(&part(n)).unwrap()))
+        .collect();
+    for (lost, told) in [
+        (&[2][..], "part 2, a.002, is missing"),
+        (&[1, 2], "2 of its 8 parts are missing: a.001, a.002"),
+        (
+            &[1, 2, 3, 5],
+            "4 of its 8 parts are missing: a.001 to a.003, a.005",
+        ),
+        (
+            &[8],
+            "part 8, a.008, is missing, and perhaps more behind it",
+        ),
+        (&[1, 8], "part 1, a.001, is missing, and those behind a.007"),
+        (
+            &[1, 3, 7, 8],
+            "parts are missing: a.001, a.003, and those behind a.006",
+        ),
+    ] {
+        lost.iter().for_each(|n| memory.remove(&part(*n)).unwrap());
+        let error = store.open(&name("a")).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(error.to_string().ends_with(told), "{lost:?}: {error}");
+        assert_eq!(
+            store.part_count(&name("a")).unwrap(),
+            Some(8 - to_u32(lost.len()))
+        );
+        all.iter()
+            .for_each(|(name, bytes)| memory.put(name, bytes.clone()));
+        assert!(content(&store, "a").unwrap() == bytes);
+    }
+}
+
+/// Lengths of parts are no choice of whoever reads: a byte is found by its number alone.
+#[test]
+fn a_part_that_is_shorter_than_it_has_to_be_is_named() {
+    let memory = MemoryStore::new("memory");
+    let store = over(memory.clone());
+    let bytes = pattern(2 * usize::try_from(PART).unwrap());
+    publish(&store, "a", &bytes, Some(PART));
+    // A byte less, with both ends in order.
+    let mut second = memory.get(&name("a.002")).unwrap();
+    second.remove(100);
+    memory.put(&name("a.002"), second);
+    let error = store.open(&name("a")).err().unwrap().to_string();
+    assert!(error.contains("a.002, is not as long"), "{error}");
+}
+
+fn to_u32(n: usize) -> u32 {
+    u32::try_from(n).unwrap()
 }

@@ -73,23 +73,33 @@ fn a_password_is_asked_for_at_the_terminal_and_not_shown() {
     let store = Store::new(dir.path(), "store");
     let backup = || store.backup(&disk).arg("--encrypt");
     let twice = |first, second| [("New password: ", first), ("The same again: ", second)];
-    let differs = backup()
-        .run_with_answers(&twice("one password", "another"))
-        .expect(2);
-    differs.expect_says("two ways");
+    let (code, screen) = backup().converse(&twice("one password\n", "another\n"));
+    assert_eq!(code, Some(2), "{screen}");
+    assert!(screen.contains("two ways"), "{screen}");
     assert_eq!(store.files(), [], "nothing was made");
-    let made = backup()
-        .run_with_answers(&twice("one password", "one password"))
-        .expect(0);
-    assert!(!made.all_text().contains("one password"), "{made}");
+    let (code, screen) = backup().converse(&twice("one password\n", "one password\n"));
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(!screen.contains("one password"), "{screen}");
     let verify = || store.verb("verify").arg("--deep");
-    verify()
-        .run_with_answers(&[("Password for", "one password")])
-        .expect(0);
-    let second = [("Password for", "no"), ("That is not it", "one password")];
-    verify().run_with_answers(&second).expect(0);
-    let never = [("Password for", "a"), ("not it", "b"), ("not it", "c")];
-    verify().run_with_answers(&never).expect(8);
+    let tries: [(&[(&str, &str)], i32); 3] = [
+        (&[("Password for", "one password\n")], 0),
+        (&[("Password for", "no\n"), ("not it", "one password\n")], 0),
+        (
+            &[
+                ("Password for", "a\n"),
+                ("not it", "b\n"),
+                ("not it", "c\n"),
+            ],
+            8,
+        ),
+    ];
+    for (talk, expected) in tries {
+        let (code, screen) = verify().converse(talk);
+        assert_eq!(code, Some(expected), "{screen}");
+    }
+    // Whoever does not know it can stop.
+    let (code, screen) = verify().converse(&[("Password for", "\x03")]);
+    assert_eq!(code, Some(130), "{screen}");
     // Nobody is there to be asked.
     verify().run().expect(8);
     store
