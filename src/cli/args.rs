@@ -60,6 +60,7 @@ impl Verb {
                 let into_pipe = args.store.store.as_deref() == Some(Path::new("-"));
                 into_pipe && !args.dry_run
             }
+            Verb::Copy(args) => args.to.as_deref() == Some(Path::new("-")) && !args.dry_run,
             Verb::Export(args) => args.file == "-",
             _ => false,
         }
@@ -88,6 +89,8 @@ pub(crate) enum Verb {
     Prune(PruneArgs),
     /// Merge images of one history into one.
     Merge(MergeArgs),
+    /// Write images into another store, or anew into their own: compressed, cut or linked differently.
+    Copy(CopyArgs),
     /// Keep an image from being pruned or merged away.
     Protect(ProtectArgs),
     /// Write an image as a raw disk into a new file or to standard output.
@@ -304,6 +307,48 @@ pub(crate) struct MergeArgs {
     #[command(flatten)]
     pub(crate) store: StoreArg,
     /// Print what would be merged, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A copy is the same image: id, set, number, content and digest stay. In another store it builds on its \
+parent where that is there, and is full where not; copy a history oldest first, or all of it with --set \
+or --all. Without --to, the new file takes the place of the old one. Either way it is read again and \
+every block compared with its digest before an old file goes.")]
+pub(crate) struct CopyArgs {
+    /// The images: ids or their starts, latest, SET@latest, SET@-2, times, or paths of files.
+    #[arg(value_name = "IMAGE", required_unless_present_any = ["set", "all"])]
+    pub(crate) images: Vec<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// All images of this set.
+    #[arg(long, value_name = "NAME", conflicts_with = "images")]
+    pub(crate) set: Option<String>,
+    /// All images of the store.
+    #[arg(long, conflicts_with_all = ["images", "set"])]
+    pub(crate) all: bool,
+    /// Folder that the copies go into, made if need be; - writes one full image to standard output
+    /// [default: the same store, in place of the old files].
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: Option<PathBuf>,
+    /// Store data in another way: none, zstd or zstd:LEVEL with a level from -7 (fastest) to 19
+    /// [default: as it is].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) recompress: Option<String>,
+    /// Cut the copies into numbered files of SIZE at most, 1M or more; auto: where the store's file system
+    /// takes no long ones (FAT: 4 GiB); none: not [default: as the old file in the same store, else auto].
+    #[arg(long, value_name = "SIZE|auto|none")]
+    pub(crate) split: Option<String>,
+    /// Make full images, which build on no other.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// With --to: remove the old files when the copies are verified, but for images that are protected or
+    /// that others build on.
+    #[arg(long)]
+    pub(crate) remove_old: bool,
+    /// Print what would be done, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

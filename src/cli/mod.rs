@@ -2,6 +2,7 @@
 
 mod args;
 mod confirm;
+mod copy;
 mod generate;
 mod history;
 mod new_file;
@@ -87,6 +88,7 @@ fn run(cli: Cli, cancel: &Cancel, progress: &Progress) -> Result<u8> {
         Verb::Diff(args) => history::diff(&context, &args, output),
         Verb::Prune(args) => history::prune(&context, args, output, progress),
         Verb::Merge(args) => history::merge(&context, args, output, progress),
+        Verb::Copy(args) => copy::copy(&context, args, output, progress),
         Verb::Protect(args) => history::protect(&context, args, output),
         Verb::Restore(args) => restore(&context, args, output, progress),
         Verb::Export(args) => export(&context, args, output, progress),

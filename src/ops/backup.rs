@@ -122,7 +122,7 @@ pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan
 /// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
 pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
     let store = stores::create(&request.store)?;
-    settle_if_alone(context, &store)?;
+    settle_if_alone(context, &store, "backup")?;
     let _lock = lock(store.as_ref(), LockMode::Adding, "backup")?;
     let prepared = prepare(context, request, Some(&store))?;
     if let Some(free) = prepared
@@ -168,12 +168,7 @@ pub fn run_into_pipe(
         prepared,
         request.compression,
     );
-    let (_, made) = made.map_err(|e| match e.os_error() {
-        Some(sys::errno::EPIPE) => {
-            e.hint("whoever reads the pipe has ended before the image did, and says why")
-        }
-        _ => e,
-    })?;
+    let (_, made) = made.map_err(in_pipe)?;
     let image = ImageRecord {
         bytes: made.finished.len,
         root: made.finished.root.to_string(),
@@ -184,17 +179,32 @@ pub fn run_into_pipe(
     Ok(made.report(image, blocks, blocks))
 }
 
+/// `e`, with a hint where the reader of the pipe has gone.
+pub(super) fn in_pipe(e: Error) -> Error {
+    match e.os_error() {
+        Some(sys::errno::EPIPE) => {
+            e.hint("whoever reads the pipe has ended before the image did, and says why")
+        }
+        _ => e,
+    }
+}
+
 /// The store, if there is one yet: a dry run makes none.
-fn existing_store(path: &Path) -> Result<Option<Arc<dyn Store>>> {
+pub(super) fn existing_store(path: &Path) -> Result<Option<Arc<dyn Store>>> {
     match stores::open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     }
 }
 
-/// Clears what dead runs left, unless somebody uses the store: then the next run does.
-fn settle_if_alone(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<()> {
-    match lock(store.as_ref(), LockMode::Exclusive, "backup") {
+/// Clears what dead runs left, unless somebody uses the store: then the next run does. `what` says what for
+/// the store is locked.
+pub(super) fn settle_if_alone(
+    context: &Context<'_>,
+    store: &Arc<dyn Store>,
+    what: &str,
+) -> Result<()> {
+    match lock(store.as_ref(), LockMode::Exclusive, what) {
         Ok(_lock) => settle(context, store).map(drop),
         Err(e) if e.kind() == ErrorKind::Locked => Ok(()),
         Err(e) => Err(e),
