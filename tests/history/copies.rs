@@ -6,11 +6,14 @@ use crate::deeds::{Stop, run_copy};
 use crate::disk::{Cell, Edit};
 use crate::rehearsed::{Deed, EIO, ENOSPC, Held, Rehearsed, rehearse};
 use crate::world::{World, id, odd_len};
-use diskstrata::base::{ErrorKind, Result};
+use diskstrata::base::{ErrorKind, RangeRead, Result};
 use diskstrata::chain::{Catalog, Wish, begun_replacements};
 use diskstrata::image::{Compression, Kind};
 use diskstrata::ops::copy::{CopyReport, CopyRequest};
-use diskstrata::store::{Fault, FaultStore, Faults, MemoryStore, Op, Store, replay};
+use diskstrata::store::{
+    Entry, Fault, FaultStore, Faults, FileName, LockMode, MemoryStore, Op, Space, Store, StoreLock,
+    Upload, replay,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -351,4 +354,77 @@ fn nothing_goes_whose_copy_is_damaged() {
     let error = goes.run(&two, &Stop::never()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
     assert_eq!(Held::of(&two.from).images.len(), 2);
+}
+
+/// A store on a medium that does not keep what is new.
+struct Rotting {
+    inner: MemoryStore,
+    old: Vec<FileName>,
+}
+
+impl Rotting {
+    fn around(store: &Arc<dyn Store>, inner: MemoryStore) -> Arc<dyn Store> {
+        let old = store.list().unwrap().into_iter().map(|e| e.name).collect();
+        Arc::new(Rotting { inner, old })
+    }
+}
+
+impl Store for Rotting {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn list(&self) -> Result<Vec<Entry>> {
+        self.inner.list()
+    }
+    fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
+        let file = self.inner.open(name)?;
+        if self.old.contains(name) || !name.as_str().ends_with(".strata") {
+            return Ok(file);
+        }
+        let mut bytes = self.inner.get(name).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        Ok(Arc::new(bytes))
+    }
+    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
+        self.inner.create(name)
+    }
+    fn remove(&self, name: &FileName) -> Result<()> {
+        self.inner.remove(name)
+    }
+    fn space(&self) -> Result<Option<Space>> {
+        self.inner.space()
+    }
+    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
+        self.inner.lock(mode, holder)
+    }
+    fn clean_up(&self) -> Result<Vec<String>> {
+        self.inner.clean_up()
+    }
+}
+
+#[test]
+fn what_does_not_read_back_is_taken_back() {
+    let rehearsed = rewriting(&[2], &recompressed());
+    let memory = rehearsed.fresh();
+    let store: Arc<dyn Store> = Arc::clone(&memory) as _;
+    let rotting = Rotting::around(&store, (*memory).clone());
+    let error = rehearsed.deed.run(&rotting, &Stop::never()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Destination, "{error}");
+    assert!(error.to_string().contains("does not read back"), "{error}");
+    check::nothing_is_left(&store, &check::whole_catalog(&store));
+    rehearsed.again(&store, true, "on a good medium");
+
+    let moving = Move::of(&[4], moved());
+    let memory = MemoryStore::new("into");
+    let into: Arc<dyn Store> = Arc::new(memory.clone());
+    let two = Two {
+        into: Rotting::around(&into, memory),
+        ..moving.fresh()
+    };
+    let error = moving.run(&two, &Stop::never()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Destination, "{error}");
+    assert_eq!(Held::of(&two.from).images.len(), 4);
+    check::nothing_is_left(&into, &check::whole_catalog(&into));
+    assert_eq!(into.list().unwrap(), []);
 }
