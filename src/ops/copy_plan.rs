@@ -174,7 +174,9 @@ pub(super) fn steps(
         plan.images
             .push(planned(request, image, step, destination, &stays));
     }
-    plan.warnings.extend(nearly_full(source, &steps, &plan));
+    let in_place = matches!(destination, Destination::Same);
+    plan.warnings
+        .extend(nearly_full(source, &steps, &plan, in_place));
     Ok((steps, plan))
 }
 
@@ -401,20 +403,29 @@ pub(super) fn staying(source: &Catalog, records: &Records, ids: &[Uuid]) -> Hash
     stay.map(|id| (*id, reason(id))).collect()
 }
 
-/// Warns when the copies, each about as long as what it is made of, may not fit.
-fn nearly_full(source: &Catalog, steps: &[Step], plan: &CopyPlan) -> Option<String> {
+/// Warns when the copies, each about as long as what it is made of, may not fit. Where each takes the place of
+/// another file, room is needed for one at a time.
+fn nearly_full(
+    source: &Catalog,
+    steps: &[Step],
+    plan: &CopyPlan,
+    one_at_a_time: bool,
+) -> Option<String> {
     let free = plan.free_bytes?;
-    let needed = steps.iter().filter_map(|s| s.new.as_ref()).map(|new| {
+    let lengths = steps.iter().filter_map(|s| s.new.as_ref()).map(|new| {
         let old = source.by_id(new.header.id)?;
         let lineage = source.lineage(old);
         let parent = new.header.parent_sequence();
         let newer = lineage.images.iter().filter(|i| i.header.sequence > parent);
         Some(newer.map(|i| i.len).fold(0, u64::saturating_add))
     });
-    let needed = needed.flatten().fold(0, u64::saturating_add);
+    let needed = match one_at_a_time {
+        true => lengths.flatten().max().unwrap_or(0),
+        false => lengths.flatten().fold(0, u64::saturating_add),
+    };
     (free < needed).then(|| {
         format!(
-            "{} has {} free and up to {} are to be written",
+            "{} has {} free and up to {} are needed there",
             plan.to,
             ByteLen(free),
             ByteLen(needed)

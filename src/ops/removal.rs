@@ -4,7 +4,7 @@ use super::Context;
 use super::anew::{NewFile, check, compression_of, free_name, header_with, names_in, publish};
 use crate::base::{Error, ErrorKind, Event, Phase, Result};
 use crate::chain::{
-    BegunMerge, Catalog, ChainView, Image, Lineage, Merge, Records, Removal, begin_merge,
+    BegunMerge, Broken, Catalog, ChainView, Image, Lineage, Merge, Records, Removal, begin_merge,
     begun_merges, begun_replacements, end_merge, end_replacing, plan_removal,
 };
 use crate::pipeline::{Depth, Form, Frames};
@@ -81,7 +81,11 @@ pub(super) fn settle_replacements(store: &Arc<dyn Store>) -> Result<()> {
         let all = catalog.images.iter().chain(&catalog.replaced);
         let files = all.filter(|i| i.header.id == begun.image).count();
         // One that cannot be opened at this moment may be either of the two.
-        if files < 2 && catalog.broken.is_empty() {
+        let is_either = |b: &Broken| match &begun.files {
+            Some((old, new)) => b.file == *old || b.file == *new,
+            None => true,
+        };
+        if files < 2 && !catalog.broken.iter().any(is_either) {
             end_replacing(store.as_ref(), begun.image)?;
         }
     }

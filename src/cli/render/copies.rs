@@ -58,15 +58,18 @@ fn line(planned: &PlannedCopy) -> String {
 
 pub(in crate::cli) fn copied(report: &CopyReport) -> String {
     let mut text = String::new();
-    let skipped = report.plan.images.iter().filter(|i| i.file.is_none());
+    let (written, skipped): (Vec<&PlannedCopy>, Vec<_>) =
+        report.plan.images.iter().partition(|i| i.file.is_some());
     for planned in skipped {
         text.push_str(&format!("{}\n", line(planned)));
     }
-    for image in &report.images {
+    for (image, planned) in report.images.iter().zip(written) {
+        let reason = planned.reason.as_deref().map(clean);
         text.push_str(&format!(
-            "{}: {} image, {}, {}\n",
+            "{}: {} image{}, {}, {}\n",
             named(image),
             image.kind,
+            reason.map(|why| format!(" ({why})")).unwrap_or_default(),
             ByteLen(image.bytes),
             clean(&image.file),
         ));
