@@ -21,6 +21,8 @@ pub enum Phase {
     Export,
     /// Images into one.
     Merge,
+    /// An image into another file.
+    Copy,
     /// Waiting for the medium to hold what was written.
     Sync,
 }
@@ -37,6 +39,7 @@ impl Phase {
             Phase::ReadBack => "read back",
             Phase::Export => "export",
             Phase::Merge => "merge",
+            Phase::Copy => "copy",
             Phase::Sync => "sync",
         }
     }

@@ -1,5 +1,6 @@
 //! What a store holds.
 
+use super::replacing::replacements_in;
 use crate::base::{Digest, Error, ErrorKind, KeySetId, Result};
 use crate::image::{Header, ImageReader, Info};
 use crate::store::{FileName, Store};
@@ -101,7 +102,8 @@ fn open_all(store: &dyn Store, files: Vec<FileName>) -> Vec<(FileName, Result<Im
 pub struct Catalog {
     /// Those that can be opened, by set, then by their place in it.
     pub images: Vec<Image>,
-    /// Those whose place another file has taken: a merge was interrupted before it removed them.
+    /// Those that are there in another file too, which counts: a merge was interrupted before it removed
+    /// them, or a copy before it was sure of them.
     pub replaced: Vec<Image>,
     /// Those that cannot be opened.
     pub broken: Vec<Broken>,
@@ -119,6 +121,7 @@ impl Catalog {
     /// cannot be opened is no error.
     pub fn load(store: &dyn Store) -> Result<Catalog> {
         let mut files: Vec<FileName> = store.list()?.into_iter().map(|e| e.name).collect();
+        let begun = replacements_in(store, &files);
         files.retain(|name| name.as_str().ends_with(SUFFIX));
         let (mut images, mut broken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (file, opened) in open_all(store, files) {
@@ -134,8 +137,17 @@ impl Catalog {
                 Err(error) => broken.push(Broken { file, error }),
             }
         }
+        // A file that is written to replace another counts when that one is gone, and not before.
+        let is_early = |i: &Image| begun.iter().any(|b| b.is_under_way(i, &images));
+        let early: Vec<FileName> = images
+            .iter()
+            .filter(|i| is_early(i))
+            .map(|i| i.file.clone())
+            .collect();
+        let (early, images) = images.into_iter().partition(|i| early.contains(&i.file));
         let mut catalog = Catalog::of(images, broken);
         catalog.refused = refused;
+        catalog.replaced.extend::<Vec<Image>>(early);
         Ok(catalog)
     }
 
@@ -161,6 +173,18 @@ impl Catalog {
             broken,
             refused: Vec::new(),
             ids,
+        }
+    }
+
+    /// This catalog with `image`, in place of the file that it had for it until now, if any.
+    pub fn with(self, image: Image) -> Catalog {
+        let mut images = self.images;
+        images.retain(|i| i.header.id != image.header.id);
+        images.push(image);
+        let replaced = self.replaced;
+        Catalog {
+            replaced,
+            ..Catalog::of(images, self.broken)
         }
     }
 
@@ -204,5 +228,25 @@ impl Image {
             header.parent_sequence(),
             &self.file,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{id, point};
+    use super::*;
+
+    #[test]
+    fn an_image_that_is_put_in_takes_the_place_of_its_old_file() {
+        let catalog = Catalog::of(vec![point(1, 0), point(2, 1)], Vec::new());
+        let moved = Image {
+            file: FileName::new("moved.strata").unwrap(),
+            ..point(1, 0)
+        };
+        let catalog = catalog.with(moved).with(point(3, 2));
+        let files: Vec<&str> = catalog.images.iter().map(|i| i.file.as_str()).collect();
+        assert_eq!(files, ["moved.strata", "2.strata", "3.strata"]);
+        let found = catalog.by_id(id(1)).map(|i| i.file.as_str());
+        assert_eq!(found, Some("moved.strata"));
     }
 }

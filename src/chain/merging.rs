@@ -66,7 +66,7 @@ fn notes(store: &dyn Store) -> Result<Vec<(FileName, Uuid)>> {
     let names = store.list()?.into_iter().map(|entry| entry.name);
     let of_merge = |name: FileName| match Note::of(&name)? {
         Note::Merging(into) => Some((name, into)),
-        Note::Protected(_) | Note::Verified | Note::Odd => None,
+        Note::Replacing(_) | Note::Protected(_) | Note::Verified | Note::Odd => None,
     };
     Ok(names.filter_map(of_merge).collect())
 }

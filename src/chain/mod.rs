@@ -15,6 +15,7 @@ mod parent;
 mod recent;
 mod records;
 mod removal;
+mod replacing;
 pub mod retention;
 mod select;
 #[cfg(test)]
@@ -30,4 +31,5 @@ pub use merging::{BegunMerge, begin_merge, begun_merges, end_merge};
 pub use parent::{Choice, Disk, Wish, choose};
 pub use records::{How, Protection, Records, VerifiedRecord, protect, record_verified, unprotect};
 pub use removal::{Merge, Removal, plan_removal};
+pub use replacing::{BegunReplacement, begin_replacing, begun_replacements, end_replacing};
 pub use view::ChainView;

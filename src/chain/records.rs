@@ -17,6 +17,7 @@ use uuid::Uuid;
 const PROTECTED: &str = "protected-";
 const VERIFIED: &str = "verified-";
 pub(super) const MERGING: &str = "merging-";
+pub(super) const REPLACING: &str = "replacing-";
 /// What the names of notes end with.
 const SUFFIX: &str = ".json";
 
@@ -198,7 +199,7 @@ impl Records {
             match Note::of(&name) {
                 None => {}
                 Some(Note::Verified) => results.push(name),
-                Some(Note::Merging(_)) => {}
+                Some(Note::Merging(_) | Note::Replacing(_)) => {}
                 Some(Note::Odd) => records.unreadable.push(name),
                 Some(Note::Protected(id)) => match read(store, &name, &mut budget) {
                     Reading::Gone => {}
@@ -272,6 +273,8 @@ pub(super) enum Note {
     Verified,
     /// A merge into this image is under way.
     Merging(Uuid),
+    /// A file is being written to take the place of the one that this image has.
+    Replacing(Uuid),
     /// Called like a note, but with something else than an id.
     Odd,
 }
@@ -288,6 +291,9 @@ impl Note {
         }
         if let Some(digits) = stem.strip_prefix(MERGING) {
             return Some(id(digits).map_or(Note::Odd, Note::Merging));
+        }
+        if let Some(digits) = stem.strip_prefix(REPLACING) {
+            return Some(id(digits).map_or(Note::Odd, Note::Replacing));
         }
         let digits = stem.strip_prefix(VERIFIED)?;
         Some(id(digits).map_or(Note::Odd, |_| Note::Verified))

@@ -95,6 +95,7 @@ impl Verb {
                 let into_pipe = args.store.store.as_deref() == Some(Path::new("-"));
                 into_pipe && !args.dry_run
             }
+            Verb::Copy(args) => args.to.as_deref() == Some(Path::new("-")) && !args.dry_run,
             Verb::Export(args) => args.file == "-",
             _ => false,
         }
@@ -134,6 +135,8 @@ pub(crate) enum Verb {
     Prune(PruneArgs),
     /// Merge images of one history into one.
     Merge(MergeArgs),
+    /// Write images into another store, or anew into their own: compressed, cut or linked differently.
+    Copy(CopyArgs),
     /// Keep an image from being pruned or merged away.
     Protect(ProtectArgs),
     /// Show or change who may open the encrypted images of a set.
@@ -406,6 +409,62 @@ pub(crate) enum KeyVerb {
     /// Make the secret anew by which the images of a set know each other, so that a machine that knew it
     /// cannot add any more.
     Rotate,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A copy is the same image: id, set, number, content and digest stay. In another store it builds on its \
+parent where that is there, and is full where not; copy a history oldest first, or all of it with --set \
+or --all. Without --to, the new file takes the place of the old one. Either way it is read again and \
+every block compared with its digest before an old file goes.")]
+pub(crate) struct CopyArgs {
+    /// The images: ids or their starts, latest, SET@latest, SET@-2, times, or paths of files.
+    #[arg(value_name = "IMAGE", required_unless_present_any = ["set", "all"])]
+    pub(crate) images: Vec<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    /// All images of this set.
+    #[arg(long, value_name = "NAME", conflicts_with = "images")]
+    pub(crate) set: Option<String>,
+    /// All images of the store.
+    #[arg(long, conflicts_with_all = ["images", "set"])]
+    pub(crate) all: bool,
+    /// Folder that the copies go into, made if need be; - writes one full image to standard output
+    /// [default: the same store, in place of the old files].
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: Option<PathBuf>,
+    /// Store data in another way: none, zstd or zstd:LEVEL with a level from -7 (fastest) to 19
+    /// [default: as it is].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) recompress: Option<String>,
+    /// Cut the copies into numbered files of SIZE at most, 1M or more; auto: where the store's file system
+    /// takes no long ones (FAT: 4 GiB); none: not [default: as the old file in the same store, else auto].
+    #[arg(long, value_name = "SIZE|auto|none")]
+    pub(crate) split: Option<String>,
+    /// Encrypt the copies of sets that the other store does not have yet with a password
+    /// (STRATA_NEW_PASSWORD_FILE …, or asked for) [default: as the images are].
+    #[arg(long)]
+    pub(crate) encrypt: bool,
+    /// Encrypt them for the holder of this public key: age1…, ssh-ed25519 …, ssh-rsa …, or a file with such
+    /// lines. More than one may be named.
+    #[arg(long, value_name = "KEY|FILE")]
+    pub(crate) recipient: Vec<String>,
+    /// Encrypt them for a new private key too, which is written into this new file, for a safe.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_key: Option<PathBuf>,
+    /// Do not encrypt the copies, although the images are.
+    #[arg(long, conflicts_with_all = ["encrypt", "recipient", "recovery_key"])]
+    pub(crate) no_encrypt: bool,
+    /// Make full images, which build on no other.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// With --to: remove the old files when the copies are verified, but for images that are protected or
+    /// that others build on.
+    #[arg(long)]
+    pub(crate) remove_old: bool,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

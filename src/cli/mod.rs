@@ -3,6 +3,7 @@
 mod args;
 mod bring;
 mod confirm;
+mod copy;
 mod generate;
 mod history;
 mod keys;
@@ -97,6 +98,7 @@ fn run(cli: Cli, context: Context<'_>, cancel: &Cancel, progress: &Arc<Progress>
         Verb::Prune(args) => history::prune(&context, args, output, progress),
         Verb::Merge(args) => history::merge(&context, args, output, progress),
         Verb::Key(args) => keys::key(&context, args, output),
+        Verb::Copy(args) => copy::copy(&context, args, output, progress),
         Verb::Protect(args) => history::protect(&context, args, output),
         Verb::Restore(args) => restore(&context, args, output, progress),
         Verb::Export(args) => export(&context, args, output, progress),

@@ -56,8 +56,16 @@ fn failed(e: io::Error) -> Error {
 }
 
 pub(super) fn backup(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
+    into_output(|out| ops::backup::run_into_pipe(context, request, out))
+}
+
+/// Lets `write` write an image to standard output.
+///
+/// # Errors
+/// `Usage` when it is a terminal; `Destination`; what `write` fails with.
+pub(super) fn into_output<T>(write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     let mut out = BufWriter::with_capacity(BUFFER, output()?);
-    let report = ops::backup::run_into_pipe(context, request, &mut out)?;
+    let report = write(&mut out)?;
     out.flush().map_err(failed)?;
     let file = out.get_ref();
     // Behind a pipe, durability is the business of whoever reads it.

@@ -1,12 +1,12 @@
 //! Reading frames with reused buffers: one reader for each thread.
 
 use super::codec::Decoder;
-use super::leaf::FrameRef;
+use super::leaf::{FrameRef, Leaf};
 use super::reader::ImageReader;
 use super::record::{Codec, Place, RecordHeader};
 use super::trailer::RecordRef;
 use super::window::EncodedFrame;
-use crate::base::{Error, Result, to_usize};
+use crate::base::{BlockIndex, BlockSize, Digest, Error, Result, to_usize};
 
 /// What frames are read from: a file, or what came out of a pipe.
 pub trait FrameSource: Send + Sync {
@@ -114,13 +114,53 @@ impl FrameReader {
     /// `Damaged`, naming the position in the file, when its checksum is wrong.
     pub fn copy(&mut self, source: &dyn FrameSource, frame: &FrameRef) -> Result<EncodedFrame> {
         let record = self.fetch(source, frame)?;
-        Ok(EncodedFrame {
+        Ok(self.stored_form(frame, &record))
+    }
+
+    /// As [`FrameReader::copy`], and decodes it: each of its blocks, all of them in `leaf`, has to match
+    /// its digest.
+    ///
+    /// # Errors
+    /// `Damaged`, naming the position in the file, when the frame or one of its blocks is not right.
+    pub fn copy_checked(
+        &mut self,
+        source: &dyn FrameSource,
+        frame: &FrameRef,
+        leaf: &Leaf,
+        block_size: BlockSize,
+    ) -> Result<EncodedFrame> {
+        self.read(source, frame)?;
+        let wrong = self.wrong_blocks(frame, leaf, block_size).next();
+        match (&self.last, wrong) {
+            (Some(record), None) => Ok(self.stored_form(frame, record)),
+            _ => Err(mismatch(source, frame)),
+        }
+    }
+
+    /// The blocks of `frame`, which [`FrameReader::read`] read last, that do not match their digests in
+    /// `leaf`.
+    pub fn wrong_blocks<'a>(
+        &'a self,
+        frame: &FrameRef,
+        leaf: &'a Leaf,
+        block_size: BlockSize,
+    ) -> impl Iterator<Item = BlockIndex> + use<'a> {
+        let held = self.blocks().chunks(block_size.as_usize());
+        let frame = *frame;
+        frame.blocks().zip(held).filter_map(|(block, bytes)| {
+            let digest = leaf.block(block).map(|b| b.digest);
+            (digest != Some(Digest::of(bytes))).then_some(block)
+        })
+    }
+
+    fn stored_form(&self, frame: &FrameRef, record: &RecordHeader) -> EncodedFrame {
+        EncodedFrame {
             mask: frame.mask,
             codec: record.codec,
             raw_len: record.raw_len,
             payload: record.payload(&self.stored).to_vec(),
             crc: record.payload_crc,
-        })
+        }
     }
 
     /// The blocks of the frame that [`FrameReader::read`] read last, back to back.
@@ -143,4 +183,9 @@ impl FrameReader {
 
 fn malformed(source: &dyn FrameSource, frame: &FrameRef) -> Error {
     source.damage(frame, "its compressed data is malformed")
+}
+
+/// The error for a frame with blocks that are not what the table says.
+pub fn mismatch(source: &dyn FrameSource, frame: &FrameRef) -> Error {
+    source.damage(frame, "blocks there do not match their digests")
 }

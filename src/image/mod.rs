@@ -30,7 +30,7 @@ mod window;
 mod writer;
 
 pub use codec::{Compression, Decoder, Encoder};
-pub use frame_reader::{FrameReader, FrameSource};
+pub use frame_reader::{FrameReader, FrameSource, mismatch};
 pub use header::{HEADER_LEN, Header, Kind, Parent};
 pub use info::{
     BlockCounts, ByteRange, HostInfo, Info, InsideInfo, PartitionInfo, RawTable, SourceInfo,

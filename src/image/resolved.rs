@@ -1,7 +1,7 @@
 //! The blocks of a disk as an image sees them, wherever their bytes lie: in its own file or in those
 //! of older images.
 
-use super::frame_reader::{FrameReader, FrameSource};
+use super::frame_reader::{FrameReader, FrameSource, mismatch};
 use super::header::Header;
 use super::leaf::{FrameRef, Leaf};
 use super::node::Child;
@@ -200,8 +200,7 @@ impl Window {
         };
         let wrong = wanted & !right;
         if wrong != 0 {
-            let why = "blocks there do not match their digests";
-            self.lose(wrong, from.damage(frame, why));
+            self.lose(wrong, mismatch(from, frame));
         }
         right
     }

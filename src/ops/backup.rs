@@ -4,16 +4,15 @@ pub use super::backup_plan::BackupPlan;
 use super::backup_plan::{ParentTable, Prepared, prepare};
 use super::encryption::{KeyRecord, NewKeys};
 use super::images::lock;
-use super::piped::PIPE;
+use super::piped::{PIPE, PIPE_NAME, PipeOutput};
 use super::removal::settle;
 use super::state::Keeper;
 use super::stores;
 use super::take::{Fallback, TakeOptions};
-use super::{Context, ImageRecord, random};
+use super::{Context, ImageRecord};
 use crate::base::{BlockSize, ByteLen, Error, ErrorKind, Event, Phase, Result};
 use crate::chain::Image;
 pub use crate::chain::Wish;
-use crate::crypt::{EncryptWriter, KeySet};
 use crate::device::Consistency;
 pub use crate::image::PartitionInfo;
 use crate::image::{
@@ -22,7 +21,7 @@ use crate::image::{
 };
 use crate::pipeline::write_blocks;
 pub use crate::store::MIN_PART_LEN;
-use crate::store::{FileName, Form, LockMode, Store, write_error};
+use crate::store::{FileName, Form, LockMode, Store};
 use crate::sys;
 use serde::Serialize;
 use std::io::Write;
@@ -131,7 +130,7 @@ pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan
 /// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
 pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
     let store = stores::create(context, &request.store)?;
-    settle_if_alone(context, &store)?;
+    settle_if_alone(context, &store, "backup")?;
     let _lock = lock(store.as_ref(), LockMode::Adding, "backup")?;
     let prepared = prepare(context, request, Some(&store))?;
     if let Some(free) = prepared
@@ -170,18 +169,11 @@ pub fn run_into_pipe(
         );
     }
     let mut prepared = prepare(context, request, None)?;
-    let name = "standard output";
     let keys = prepared.take_keys(context)?;
-    let made = match &keys {
-        None => make(context, out, name, prepared, request.compression).map(|(_, made)| made),
-        Some(keys) => make_encrypted(context, out, keys, prepared, request.compression),
-    };
-    let made = made.map_err(|e| match e.os_error() {
-        Some(sys::errno::EPIPE) => {
-            e.hint("whoever reads the pipe has ended before the image did, and says why")
-        }
-        _ => e,
-    })?;
+    let out = PipeOutput::new(context, out, keys.as_deref()).map_err(in_pipe)?;
+    let made = make(context, out, PIPE_NAME, prepared, request.compression);
+    let (out, made) = made.map_err(in_pipe)?;
+    out.finish().map_err(in_pipe)?;
     let image = ImageRecord {
         bytes: made.finished.len,
         root: made.finished.root.to_string(),
@@ -193,33 +185,32 @@ pub fn run_into_pipe(
     Ok(made.report(image, blocks, blocks))
 }
 
-/// Writes the image into `out`, encrypted.
-fn make_encrypted(
-    context: &Context<'_>,
-    out: &mut dyn Write,
-    keys: &KeySet,
-    prepared: Prepared,
-    compression: Compression,
-) -> Result<Made> {
-    let name = "standard output";
-    let failed = |e| write_error(name, e);
-    let writer = EncryptWriter::new(out, keys, &context.keys, random)?.map_err(failed)?;
-    let (writer, made) = make(context, writer, name, prepared, compression)?;
-    writer.finish().map_err(failed)?;
-    Ok(made)
+/// `e`, with a hint where the reader of the pipe has gone.
+pub(super) fn in_pipe(e: Error) -> Error {
+    match e.os_error() {
+        Some(sys::errno::EPIPE) => {
+            e.hint("whoever reads the pipe has ended before the image did, and says why")
+        }
+        _ => e,
+    }
 }
 
 /// The store, if there is one yet: a dry run makes none.
-fn existing_store(context: &Context<'_>, path: &Path) -> Result<Option<Arc<dyn Store>>> {
+pub(super) fn existing_store(context: &Context<'_>, path: &Path) -> Result<Option<Arc<dyn Store>>> {
     match stores::open(context, path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     }
 }
 
-/// Clears what dead runs left, unless somebody uses the store: then the next run does.
-fn settle_if_alone(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<()> {
-    match lock(store.as_ref(), LockMode::Exclusive, "backup") {
+/// Clears what dead runs left, unless somebody uses the store: then the next run does. `what` says what for
+/// the store is locked.
+pub(super) fn settle_if_alone(
+    context: &Context<'_>,
+    store: &Arc<dyn Store>,
+    what: &str,
+) -> Result<()> {
+    match lock(store.as_ref(), LockMode::Exclusive, what) {
         Ok(_lock) => settle(context, store).map(drop),
         Err(e) if e.kind() == ErrorKind::Locked => Ok(()),
         Err(e) => Err(e),

@@ -561,13 +561,16 @@ fn part_len(
     }
     match (request.split, store, images.last()) {
         (Some(Split::Parts(len)), ..) => Ok(Some(len)),
-        (Some(Split::Auto), ..) => {
-            let longest = sys::longest_file(&request.store);
-            Ok(longest.map(|len| len / PART_STEP * PART_STEP))
-        }
+        (Some(Split::Auto), ..) => Ok(longest_part(&request.store)),
         (None, Some(store), Some(newest)) => store.part_len(&newest.file),
         (None | Some(Split::Whole), ..) => Ok(None),
     }
+}
+
+/// How long parts are at most in a folder whose file system takes no long files.
+pub(super) fn longest_part(folder: &Path) -> Option<u64> {
+    let longest = sys::longest_file(folder)?;
+    Some(longest / PART_STEP * PART_STEP)
 }
 
 /// Tells the observer that file systems are read.

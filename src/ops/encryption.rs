@@ -1,11 +1,12 @@
 //! With which keys a new image is encrypted.
 
 use super::backup::BackupRequest;
+use super::copy::CopyRequest;
 use super::secrets::KeyOptions;
 use super::{Context, random};
 use crate::base::{Error, ErrorKind, Result};
 use crate::chain::{Catalog, Image};
-use crate::crypt::{Identity, KeyEntry, KeyKind, KeySet, Recipient, protect_identity};
+use crate::crypt::{Identity, KeyEntry, KeyKind, KeySet, Passphrase, Recipient, protect_identity};
 use crate::store::Store;
 use serde::Serialize;
 use std::fs::OpenOptions;
@@ -160,6 +161,107 @@ impl Protection {
     }
 }
 
+/// How the copy of an image is protected.
+#[derive(Debug, Clone)]
+pub(super) enum CopyKeys {
+    /// Anybody can read it.
+    None,
+    /// With these keys: those of the image, or of the set in the other store.
+    Of(Arc<KeySet>),
+    /// With keys that are made for the copies.
+    New,
+}
+
+impl CopyKeys {
+    /// Settles that for a copy of `image`, which is in the store `from`. `there` is the other store and what it
+    /// holds, if there is one already.
+    ///
+    /// # Errors
+    /// `Usage` when the set is there already and protected in another way; as [`Store::form_of`].
+    pub(super) fn settle(
+        request: &CopyRequest,
+        from: &Arc<dyn Store>,
+        image: &Image,
+        there: Option<(&Arc<dyn Store>, &Catalog)>,
+    ) -> Result<CopyKeys> {
+        let (asked, set) = (&request.encrypt, &image.info.set);
+        if let Some((store, catalog)) = there {
+            catalog.check_keys_of(set)?;
+            if let Some(newest) = catalog.set(set).last() {
+                let keys = store.form_of(&newest.file)?.keys;
+                let to = format!("the set {set} in {}", store.name());
+                return match keys {
+                    Some(_) if request.no_encrypt => {
+                        Err(Error::new(ErrorKind::Usage, "not encrypt", to)
+                            .because("its images there are encrypted")
+                            .hint("use another store"))
+                    }
+                    Some(keys) => {
+                        check_recipients(asked, &keys, &to)?;
+                        Ok(CopyKeys::Of(keys))
+                    }
+                    None if asked.is_empty() && (image.key_set.is_none() || request.no_encrypt) => {
+                        Ok(CopyKeys::None)
+                    }
+                    None => Err(Error::new(ErrorKind::Usage, "encrypt", to)
+                        .because("its images there are not encrypted")
+                        .hint("use another store, or say --no-encrypt")),
+                };
+            }
+        }
+        if !asked.is_empty() {
+            return Ok(CopyKeys::New);
+        }
+        let own = match (image.key_set, request.no_encrypt) {
+            (Some(_), false) => from.form_of(&image.file)?.keys,
+            _ => None,
+        };
+        Ok(own.map_or(CopyKeys::None, CopyKeys::Of))
+    }
+
+    /// Whether the copy is encrypted.
+    pub(super) fn is_some(&self) -> bool {
+        !matches!(self, CopyKeys::None)
+    }
+}
+
+/// The keys that are made for the copies of one run, when the first one needs them.
+pub(super) struct NewKeySet<'a> {
+    options: &'a KeyOptions,
+    wanted: &'a NewKeys,
+    made: Option<Arc<KeySet>>,
+}
+
+impl<'a> NewKeySet<'a> {
+    /// The `wanted` ones.
+    pub(super) fn new(context: &'a Context<'_>, wanted: &'a NewKeys) -> NewKeySet<'a> {
+        NewKeySet {
+            options: &context.key_options,
+            wanted,
+            made: None,
+        }
+    }
+
+    /// The keys that `keys` are.
+    ///
+    /// # Errors
+    /// As [`make`].
+    pub(super) fn of(&mut self, keys: &CopyKeys) -> Result<Option<Arc<KeySet>>> {
+        match keys {
+            CopyKeys::None => Ok(None),
+            CopyKeys::Of(keys) => Ok(Some(Arc::clone(keys))),
+            CopyKeys::New => {
+                let made = match self.made.take() {
+                    Some(made) => made,
+                    None => Arc::new(make_beside(self.options, self.wanted)?),
+                };
+                self.made = Some(Arc::clone(&made));
+                Ok(Some(made))
+            }
+        }
+    }
+}
+
 /// Recipients that are named beside an existing set must be among its keys: silently leaving them out
 /// would lock somebody out.
 pub(super) fn check_recipients(asked: &NewKeys, keys: &KeySet, set: &str) -> Result<()> {
@@ -185,11 +287,20 @@ pub(super) fn check_recipients(asked: &NewKeys, keys: &KeySet, set: &str) -> Res
 /// # Errors
 /// `Usage` when there are none or one cannot be used; `Destination` when the recovery key cannot be
 /// written.
-pub(super) fn make(options: &KeyOptions, wanted: &NewKeys) -> Result<KeySet> {
+fn make(options: &KeyOptions, wanted: &NewKeys) -> Result<KeySet> {
+    made_with(wanted, || options.new_password())
+}
+
+/// [`make`], where the named password opens other images.
+fn make_beside(options: &KeyOptions, wanted: &NewKeys) -> Result<KeySet> {
+    made_with(wanted, || options.another_password())
+}
+
+fn made_with(wanted: &NewKeys, password: impl FnOnce() -> Result<Passphrase>) -> Result<KeySet> {
     super::secrets::guard_memory();
     let mut keys: Vec<KeyEntry> = Vec::new();
     if wanted.password {
-        keys.push(password_key("password", &options.new_password()?)?);
+        keys.push(password_key("password", &password()?)?);
     }
     for recipient in recipients(&wanted.recipients)? {
         keys.push(recipient_key(None, &recipient, &keys)?);
@@ -204,7 +315,7 @@ pub(super) fn make(options: &KeyOptions, wanted: &NewKeys) -> Result<KeySet> {
 ///
 /// # Errors
 /// `Usage` for a bad name.
-pub(super) fn password_key(name: &str, password: &crate::crypt::Passphrase) -> Result<KeyEntry> {
+pub(super) fn password_key(name: &str, password: &Passphrase) -> Result<KeyEntry> {
     let (identity, public) = Identity::generate();
     let protected = protect_identity(&identity, password)?;
     let key = KeyEntry::new(name, KeyKind::Password, &public)?;

@@ -136,10 +136,7 @@ impl<'a> Library<'a> {
     /// # Errors
     /// `Usage` when none was named.
     pub(super) fn store(&self) -> Result<&Arc<dyn Store>> {
-        self.store.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "look for images", "without a store")
-                .hint("say where the images are with --store FOLDER or STRATA_STORE")
-        })
+        self.store.as_ref().ok_or_else(without_store)
     }
 
     /// The image that a person means.
@@ -147,15 +144,88 @@ impl<'a> Library<'a> {
     /// # Errors
     /// `NotFound`, `Damaged`, `Locked`, or `Usage` when a store is needed and none was named.
     pub fn find(&self, wanted: &str) -> Result<Found> {
-        let path = Path::new(wanted);
-        if wanted.contains('/') || (self.store.is_none() && stores::is_file(path)) {
-            return open_path(self.context, path);
+        if is_path(wanted, self.store.is_some()) {
+            return open_path(self.context, Path::new(wanted));
         }
         let lock = lock_to_read(self.store()?.as_ref(), "reading")?;
         let catalog = self.catalog()?;
         let lineage = catalog.lineage(catalog.find(wanted, &super::time_zone())?);
         open(self.store()?, lineage, Some(lock))
     }
+}
+
+/// Whether a person means a file by `wanted`, and not an image of the store, if there `is_store`.
+fn is_path(wanted: &str, is_store: bool) -> bool {
+    wanted.contains('/') || (!is_store && stores::is_file(Path::new(wanted)))
+}
+
+/// The one store that images lie in which are named together.
+pub(super) struct Origin {
+    /// The store.
+    pub(super) store: Arc<dyn Store>,
+    /// Its folder.
+    pub(super) folder: PathBuf,
+    /// What they are called there: for those that were named by path, their ids.
+    pub(super) names: Vec<String>,
+}
+
+impl Origin {
+    /// Where the images `wanted` are: in the store at `path`, or, when they are named by path, there.
+    ///
+    /// # Errors
+    /// `Usage` without a store, or when they are not in one folder; `NotFound`; `Damaged` when a file is no
+    /// image.
+    pub(super) fn of(
+        context: &Context<'_>,
+        path: Option<&Path>,
+        wanted: &[String],
+    ) -> Result<Origin> {
+        let mut origin: Option<Origin> = None;
+        for name in wanted {
+            let (store, folder, name) = match is_path(name, path.is_some()) {
+                true => {
+                    let (store, folder, file) = place_of(context, Path::new(name))?;
+                    let id = ImageReader::open(store.open(&file)?)?.header().id;
+                    (store, folder, id.to_string())
+                }
+                false => named_store(context, path).map(|(s, f)| (s, f, name.clone()))?,
+            };
+            match &mut origin {
+                None => {
+                    origin = Some(Origin {
+                        store,
+                        folder,
+                        names: vec![name],
+                    });
+                }
+                Some(origin) if origin.store.name() == store.name() => origin.names.push(name),
+                Some(_) => {
+                    return Err(Error::new(ErrorKind::Usage, "find image", name)
+                        .because("images of two folders are not taken in one run")
+                        .hint("name those of one folder first, then the others"));
+                }
+            }
+        }
+        match origin {
+            Some(origin) => Ok(origin),
+            None => named_store(context, path).map(|(store, folder)| Origin {
+                store,
+                folder,
+                names: Vec::new(),
+            }),
+        }
+    }
+}
+
+/// The store at `path`, and its folder.
+fn named_store(context: &Context<'_>, path: Option<&Path>) -> Result<(Arc<dyn Store>, PathBuf)> {
+    let path = path.ok_or_else(without_store)?;
+    Ok((stores::open_to_read(context, path)?, path.to_owned()))
+}
+
+fn without_store() -> Error {
+    Error::new(ErrorKind::Usage, "look for images", "without a store")
+        .hint("say where the images are with --store FOLDER or STRATA_STORE")
 }
 
 /// Locks `store`; `what` says what for, for those who come in vain.
@@ -198,8 +268,8 @@ fn open(store: &Arc<dyn Store>, lineage: Lineage, lock: Option<StoreLock>) -> Re
     })
 }
 
-/// Opens the image file at `path`, wherever it lies; what it builds on is looked for beside it.
-fn open_path(context: &Context<'_>, path: &Path) -> Result<Found> {
+/// The store that the folder of the file at `path` is, that folder, and what the file is called there.
+fn place_of(context: &Context<'_>, path: &Path) -> Result<(Arc<dyn Store>, PathBuf, FileName)> {
     let not_a_file = || {
         Error::new(
             ErrorKind::NotFound,
@@ -218,6 +288,12 @@ fn open_path(context: &Context<'_>, path: &Path) -> Result<Found> {
         .unwrap_or(Path::new("."));
     let store = stores::open_to_read(context, folder)?;
     let file = store.file_of(&FileName::new(name)?);
+    Ok((store, folder.to_owned(), file))
+}
+
+/// Opens the image file at `path`, wherever it lies; what it builds on is looked for beside it.
+fn open_path(context: &Context<'_>, path: &Path) -> Result<Found> {
+    let (store, _, file) = place_of(context, path)?;
     let reader = ImageReader::open(store.open(&file)?)?;
     let image = Image::of(file, &reader);
     let alone = image.header.parent.is_none();

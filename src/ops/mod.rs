@@ -13,14 +13,18 @@
 //! | [`prune`], [`protect`] | which images go, and which never do? |
 //! | [`merge`] | several images of a history into one |
 //! | [`keys`] | who may open the images of a history? |
+//! | [`copy`] | an image into another file: elsewhere, or stored in another way |
 //! | [`piped`] | an image out of a pipe |
 //!
 //! Promises: every operation that changes something has a plan that changes nothing; clock,
 //! randomness and environment are asked here and nowhere below. Must not know: how results are shown.
 
 mod against;
+mod anew;
 pub mod backup;
 mod backup_plan;
+pub mod copy;
+mod copy_plan;
 mod describe;
 pub mod diff;
 pub mod disks;

@@ -3,24 +3,26 @@
 use super::partitions::valid_layout;
 use super::show::{Shown, of_image};
 use super::verify::{Verified, VerifyReport};
-use super::{Context, ImageRecord};
+use super::{Context, ImageRecord, random};
 use crate::base::{
     ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize,
 };
 use crate::block::BlockSource;
 use crate::chain::Image;
-use crate::crypt::DecryptReader;
+use crate::crypt::{DecryptReader, EncryptWriter, KeySet};
 use crate::image::{Beginning, Ending, ImageStream, RawTable};
 use crate::layout::{self, Layout};
 use crate::pipeline::{Depth, verify_stream};
-use crate::store::FileName;
+use crate::store::{FileName, write_error};
 use crate::sys;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 
 /// What stands for standard input or output instead of a file or a store.
 pub const PIPE: &str = "-";
+/// What standard output is called in messages.
+pub(super) const PIPE_NAME: &str = "standard output";
 
 /// How long a pipe that has nothing to say is waited for before it is asked whether to go on.
 const PATIENCE_MS: u16 = 200;
@@ -47,6 +49,61 @@ impl Read for PipeInput<'_> {
             if sys::is_readable(&self.file, PATIENCE_MS)? {
                 return self.file.read(buf);
             }
+        }
+    }
+}
+
+/// A pipe that an image is written into, encrypted where it has keys.
+pub(super) enum PipeOutput<'a> {
+    Plain(&'a mut dyn Write),
+    Encrypted(Box<EncryptWriter<&'a mut dyn Write>>),
+}
+
+impl<'a> PipeOutput<'a> {
+    /// Into `out`, with `keys`.
+    ///
+    /// # Errors
+    /// `Destination` when `out` fails.
+    pub(super) fn new(
+        context: &Context<'_>,
+        out: &'a mut dyn Write,
+        keys: Option<&KeySet>,
+    ) -> Result<PipeOutput<'a>> {
+        let Some(keys) = keys else {
+            return Ok(PipeOutput::Plain(out));
+        };
+        let writer = EncryptWriter::new(out, keys, &context.keys, random)?;
+        let writer = writer.map_err(|e| write_error(PIPE_NAME, e))?;
+        Ok(PipeOutput::Encrypted(Box::new(writer)))
+    }
+
+    /// Writes what is still to be written.
+    ///
+    /// # Errors
+    /// As [`PipeOutput::new`].
+    pub(super) fn finish(self) -> Result<()> {
+        match self {
+            PipeOutput::Plain(_) => Ok(()),
+            PipeOutput::Encrypted(writer) => {
+                let finished = writer.finish();
+                finished.map(drop).map_err(|e| write_error(PIPE_NAME, e))
+            }
+        }
+    }
+}
+
+impl Write for PipeOutput<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            PipeOutput::Plain(out) => out.write(buf),
+            PipeOutput::Encrypted(writer) => writer.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            PipeOutput::Plain(out) => out.flush(),
+            PipeOutput::Encrypted(writer) => writer.flush(),
         }
     }
 }

@@ -1,14 +1,13 @@
 //! Taking images out of a store: what others need of them is merged into those first.
 
 use super::Context;
-use super::place::{file_name, label};
+use super::anew::{NewFile, check, compression_of, free_name, header_with, names_in, publish};
 use crate::base::{Error, ErrorKind, Event, Phase, Result};
 use crate::chain::{
-    BegunMerge, Catalog, ChainView, Image, Lineage, Merge, Records, Removal, begin_merge,
-    begun_merges, end_merge, plan_removal,
+    BegunMerge, Broken, Catalog, ChainView, Image, Lineage, Merge, Records, Removal, begin_merge,
+    begun_merges, begun_replacements, end_merge, end_replacing, plan_removal,
 };
-use crate::image::{Compression, Header, ImageWriter, Kind, Parent};
-use crate::pipeline::{Depth, Sample, rewrite, verify_file};
+use crate::pipeline::{Depth, Frames, Rewriting};
 use crate::store::{FileName, Store};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -36,7 +35,7 @@ pub(super) struct Settled {
     pub(super) merged: Vec<(Uuid, Vec<Image>)>,
 }
 
-/// Brings to an end what an interrupted run left: files whose place another one has taken, go, and so
+/// Brings to an end what an interrupted run left: files of images that another file counts for go, and so
 /// do the images that a merge had taken in. To be called under an exclusive lock.
 ///
 /// # Errors
@@ -51,16 +50,16 @@ pub(super) fn settle(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Se
         let Some(new) = catalog.by_id(old.header.id) else {
             continue;
         };
-        match check(context, store, catalog.lineage(new)) {
+        match check(context, store, catalog.lineage(new), Depth::Quick) {
             Ok(()) => {
                 store.remove(&old.file)?;
-                let note = format!("{}, which {} replaces", old.file, new.file);
+                let note = format!("{}, the same image as {}", old.file, new.file);
                 settled.removed.push(note);
             }
             Err(e) if is_damage(&e) => {
                 let note = format!(
-                    "{} stays: the file that would replace it is damaged: {e}",
-                    old.file
+                    "{} stays: {}, the same image, counts and is damaged: {e}",
+                    old.file, new.file
                 );
                 context.observer.event(Event::Warning(note));
             }
@@ -68,7 +67,29 @@ pub(super) fn settle(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Se
         }
     }
     settle_merges(store, &mut settled)?;
+    settle_replacements(store)?;
     Ok(settled)
+}
+
+/// Forgets the replacements of which only one file is left.
+///
+/// # Errors
+/// `Destination`.
+pub(super) fn settle_replacements(store: &Arc<dyn Store>) -> Result<()> {
+    for begun in begun_replacements(store.as_ref())? {
+        let catalog = Catalog::load(store.as_ref())?;
+        let all = catalog.images.iter().chain(&catalog.replaced);
+        let files = all.filter(|i| i.header.id == begun.image).count();
+        // One that cannot be opened at this moment may be either of the two.
+        let is_either = |b: &Broken| match &begun.files {
+            Some((old, new)) => b.file == *old || b.file == *new,
+            None => true,
+        };
+        if files < 2 && !catalog.broken.iter().any(is_either) {
+            end_replacing(store.as_ref(), begun.image)?;
+        }
+    }
+    Ok(())
 }
 
 /// Finishes the merges whose new file stands, and forgets the others.
@@ -109,6 +130,24 @@ fn is_damage(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Damaged | ErrorKind::NotFound)
 }
 
+/// Refuses to remove anything while two files hold one image and nothing says which of them counts.
+///
+/// # Errors
+/// `Refused`, naming them.
+pub(super) fn check_single(catalog: &Catalog, store: &dyn Store) -> Result<()> {
+    let same = |i: &&Image| catalog.by_id(i.header.id).is_some_and(|o| o.file != i.file);
+    let Some(copy) = catalog.images.iter().find(same) else {
+        return Ok(());
+    };
+    let first = catalog.by_id(copy.header.id);
+    let first = first.map_or("", |i| i.file.as_str());
+    Err(
+        Error::new(ErrorKind::Refused, "remove images from", store.name())
+            .because(format!("{first} and {} are the same image", copy.file))
+            .hint(format!("move {} out of the store", copy.file)),
+    )
+}
+
 /// Refuses to remove anything while there are files that cannot be opened, since nobody knows what they
 /// need, or while two files hold one image, since the rules would count it twice.
 ///
@@ -116,17 +155,7 @@ fn is_damage(e: &Error) -> bool {
 /// `Damaged`, `WrongKey` or `Refused`, naming them.
 pub(super) fn check_readable(catalog: &Catalog, store: &dyn Store) -> Result<()> {
     catalog.check_keys()?;
-    let same = |i: &&Image| catalog.by_id(i.header.id).is_some_and(|o| o.file != i.file);
-    if let Some(copy) = catalog.images.iter().find(same) {
-        let first = catalog
-            .by_id(copy.header.id)
-            .map_or("", |i| i.file.as_str());
-        return Err(
-            Error::new(ErrorKind::Refused, "remove images from", store.name())
-                .because(format!("{first} and {} are the same image", copy.file))
-                .hint(format!("move {} out of the store", copy.file)),
-        );
-    }
+    check_single(catalog, store)?;
     if let Some(locked) = catalog.locked() {
         return Err(locked.clone());
     }
@@ -144,8 +173,8 @@ pub(super) fn check_readable(catalog: &Catalog, store: &dyn Store) -> Result<()>
     )
 }
 
-/// Refuses to remove anything while an image has two files because the one that would replace the other
-/// is damaged: what the older file needs would go, and with it the only whole copy.
+/// Refuses to remove anything while an image has two files because the one that counts is damaged: what the
+/// other one needs would go, and with it the only whole copy.
 ///
 /// # Errors
 /// `Damaged`, naming them.
@@ -157,8 +186,9 @@ pub(super) fn check_settled(catalog: &Catalog, store: &dyn Store) -> Result<()> 
     Err(
         Error::new(ErrorKind::Damaged, "remove images from", store.name())
             .because(format!(
-                "{new} was written to replace {} and is damaged, and what {} needs must stay",
-                old.file, old.file
+                "{new} and {} are the same image, the first one counts and is damaged, and what the other \
+                 needs must stay",
+                old.file
             ))
             .hint(format!("move {new} out of the store and try again")),
     )
@@ -235,7 +265,7 @@ fn merge_one(
     let published = catalog.by_id(image.header.id).filter(|i| i.file == new);
     let checked = published
         .ok_or_else(gone)
-        .and_then(|published| check(context, store, catalog.lineage(published)));
+        .and_then(|published| check(context, store, catalog.lineage(published), Depth::Quick));
     if let Err(e) = checked {
         // It is of no use, and the files that it would have replaced are all there.
         store.remove(&new)?;
@@ -257,77 +287,27 @@ fn write(
     done: &mut Removed,
 ) -> Result<FileName> {
     let view = ChainView::open(Arc::clone(store), lineage)?;
-    let header = Header {
-        kind: if parent.is_none() {
-            Kind::Full
-        } else {
-            image.header.kind
-        },
-        parent: parent.map(|p| Parent {
-            id: p.header.id,
-            sequence: p.header.sequence,
-            root: p.root,
-        }),
-        ..image.header.clone()
+    let header = header_with(image, parent);
+    let name = free_name(
+        &names_in(store.as_ref())?,
+        image,
+        header.kind,
+        image.key_set.is_some(),
+    )?;
+    let form = Rewriting {
+        frames: Frames::Copied,
+        compression: compression_of(image),
+        phase: Phase::Merge,
     };
-    // It must fit where the one that it replaces has its place, and be read by whom that was.
-    let form = store.form_of(&image.file)?;
-    let name = free_name(store, image, header.kind)?;
-    let sections = view.image().sections()?;
-    let compression = Compression::parse(&image.info.compression);
-    let compression = compression.unwrap_or(Compression::Zstd(super::backup::DEFAULT_LEVEL));
-    let upload = store.create_as(&name, &form)?;
-    let mut writer = ImageWriter::start_rewrite(upload, name.as_str(), header, &sections)?;
-    let rewritten = rewrite(&view, compression, &mut writer, context.resources())?;
-    let (upload, finished) = writer.finish_rewrite(&sections)?;
-    if finished.root != image.root {
-        return Err(
-            Error::new(ErrorKind::Internal, "merge", image.file.as_str())
-                .because("its content would not be the same; nothing was changed"),
-        );
-    }
-    context.cancel.check()?;
-    let phase = Phase::Sync;
-    context
-        .observer
-        .event(Event::PhaseStarted { phase, bytes: None });
-    upload.publish()?;
-    context.observer.event(Event::PhaseFinished { phase });
+    let file = NewFile {
+        store,
+        name: &name,
+        header,
+        // It must fit where the one that it replaces has its place, and be read by whom that was.
+        form: store.form_of(&image.file)?,
+    };
+    let rewritten = publish(context, &view, form, file)?;
     done.copied_frames += rewritten.copied;
     done.encoded_frames += rewritten.encoded;
     Ok(name)
-}
-
-/// The usual name of an image's file, with a number where it is taken.
-fn free_name(store: &Arc<dyn Store>, image: &Image, kind: Kind) -> Result<FileName> {
-    let taken: Vec<String> = store
-        .list()?
-        .into_iter()
-        .map(|e| e.name.to_string())
-        .collect();
-    let usual = file_name(
-        &label(&image.info.set, image.header.set, image.key_set.is_some()),
-        image.header.sequence,
-        image.info.created,
-        kind,
-    );
-    let stem = usual.strip_suffix(crate::chain::SUFFIX).unwrap_or(&usual);
-    let numbered = (2u32..).map(|n| format!("{stem}-{n}{}", crate::chain::SUFFIX));
-    let mut names = std::iter::once(usual.clone()).chain(numbered);
-    let free = names.find(|name| !taken.contains(name));
-    FileName::new(free.unwrap_or(usual))
-}
-
-/// Whether the youngest image of `lineage` is whole, with all that it needs of older ones.
-fn check(context: &Context<'_>, store: &Arc<dyn Store>, lineage: Lineage) -> Result<()> {
-    lineage.check()?;
-    let view = ChainView::open(Arc::clone(store), lineage)?;
-    let image = view.image();
-    let damage = verify_file(image, &view, Depth::Quick, Sample::ALL, context.resources())?;
-    match damage.first() {
-        None => Ok(()),
-        Some(first) => {
-            Err(Error::new(ErrorKind::Damaged, "trust", image.name()).because(first.what.clone()))
-        }
-    }
 }

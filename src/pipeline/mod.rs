@@ -20,7 +20,7 @@ pub use backup::{BackupTotals, write_blocks};
 pub use compare::{Compared, Read, ReadBlocks, compare};
 pub use extract::{Extracted, extract};
 pub use mask::Masked;
-pub use rewrite::rewrite;
+pub use rewrite::{Frames, Rewriting, Rewritten, rewrite};
 pub use select::{Selection, Used, select};
 pub use stream::extract_stream;
 pub use verify::{Damage, Depth, Sample, verify_disk, verify_file, verify_stream};

@@ -1,4 +1,5 @@
-//! An image with another parent: what lies between the two is taken over, frame by frame.
+//! An image written once more, with another parent or in another form: what lies between the two is taken
+//! over, frame by frame.
 
 use super::Resources;
 use super::ordered::{self, Emit};
@@ -11,13 +12,36 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// What becomes of frames whose blocks are all wanted. The others are always put together anew, and
+/// their blocks compared with their digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    /// They are copied as they are stored, when their checksums are right.
+    Copied,
+    /// The same, and each block is compared with its digest.
+    Checked,
+    /// They are put together anew too.
+    Anew,
+}
+
+/// How an image is written once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rewriting {
+    /// What becomes of whole frames.
+    pub frames: Frames,
+    /// How those are stored that are put together anew.
+    pub compression: Compression,
+    /// What observers are told that is done.
+    pub phase: Phase,
+}
+
 /// What a rewrite did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rewritten {
     /// Frames that were copied as they are stored.
     pub copied: u64,
-    /// Frames that were put together anew, because some of their blocks are no longer needed or because
-    /// they come from several images.
+    /// Frames that were put together anew, because some of their blocks are no longer needed, because
+    /// they come from several images, or on request.
     pub encoded: u64,
 }
 
@@ -37,22 +61,22 @@ enum Output {
     Window(EncodedWindow, bool),
 }
 
-/// Writes `table` once more into `writer`, whose image has an older parent or none: what was recorded
-/// after that parent comes along. Frames are copied as they are, unless some of their blocks are not
-/// wanted any more. The content stays the same, block by block, and so does its digest.
+/// Writes `table` once more into `writer`, whose image has the same parent, an older one or none: what was
+/// recorded after that parent comes along. The content stays the same, block by block, and so does its
+/// digest.
 ///
 /// # Errors
 /// `Damaged` when something that is needed cannot be read, `Destination`, `Interrupted`, `Terminated`.
 pub fn rewrite<W: Write>(
     table: &dyn BlockTable,
-    compression: Compression,
+    form: Rewriting,
     writer: &mut ImageWriter<W>,
     resources: Resources<'_>,
 ) -> Result<Rewritten> {
     let header = writer.header().clone();
     let mut totals = Rewritten::default();
     let observer = resources.observer;
-    let (phase, bytes) = (Phase::Merge, Some(header.disk_len.0));
+    let (phase, bytes) = (form.phase, Some(header.disk_len.0));
     observer.event(Event::PhaseStarted { phase, bytes });
     let planner = Planner {
         table,
@@ -67,11 +91,11 @@ pub fn rewrite<W: Write>(
             let header = &header;
             let mut tools = Tools {
                 reader: FrameReader::new()?,
-                encoder: Encoder::new(compression)?,
+                encoder: Encoder::new(form.compression)?,
                 window: Vec::new(),
                 raw: Vec::new(),
             };
-            Ok(move |job: Job| put_together(header, &job, &mut tools))
+            Ok(move |job: Job| put_together(header, &job, form.frames, &mut tools))
         },
         |output| {
             resources.cancel.check()?;
@@ -176,7 +200,7 @@ struct Tools {
     raw: Vec<u8>,
 }
 
-fn put_together(header: &Header, job: &Job, tools: &mut Tools) -> Result<Output> {
+fn put_together(header: &Header, job: &Job, frames: Frames, tools: &mut Tools) -> Result<Output> {
     let Job { leaf, blocks, .. } = job;
     let first = BlockIndex(blocks.start);
     let of_window = || blocks.clone().filter_map(|b| leaf.block(BlockIndex(b)));
@@ -189,9 +213,17 @@ fn put_together(header: &Header, job: &Job, tools: &mut Tools) -> Result<Output>
             Ok(found) => found,
             Err(error) => return Err(error.clone()),
         };
-        if frame.mask == job.needed && frame.first == first {
-            let copy = tools.reader.copy(image.as_ref(), frame)?;
-            return Ok(Output::Window(window(Some(copy)), true));
+        let whole = frame.mask == job.needed && frame.first == first;
+        let (image, reader) = (image.as_ref(), &mut tools.reader);
+        let copy = match frames {
+            Frames::Copied if whole => Some(reader.copy(image, frame)?),
+            Frames::Checked if whole => {
+                Some(reader.copy_checked(image, frame, leaf, header.block_size)?)
+            }
+            _ => None,
+        };
+        if copy.is_some() {
+            return Ok(Output::Window(window(copy), true));
         }
     }
     let (reader, room) = (&mut tools.reader, std::mem::take(&mut tools.window));
@@ -209,4 +241,111 @@ fn put_together(header: &Header, job: &Job, tools: &mut Tools) -> Result<Output>
     tools.window = content.data;
     let frame = encode_frame(&tools.raw, job.needed, &mut tools.encoder)?;
     Ok(Output::Window(window(Some(frame)), false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Cancel, Digest, ErrorKind, Silent};
+    use crate::chain::ChainView;
+    use crate::image::{Block, BlockState, Info, Summary, testing};
+
+    /// The image of `view`, written once more.
+    fn again(
+        view: &ChainView,
+        frames: Frames,
+        compression: Compression,
+    ) -> Result<(Vec<u8>, Rewritten)> {
+        let image = view.image();
+        let sections = image.sections()?;
+        let header = image.header().clone();
+        let mut writer = ImageWriter::start_rewrite(Vec::new(), "memory", header, &sections)?;
+        let form = Rewriting {
+            frames,
+            compression,
+            phase: Phase::Copy,
+        };
+        let resources = Resources {
+            threads: 2,
+            memory: 1 << 20,
+            cancel: &Cancel::new(),
+            observer: &Silent,
+        };
+        let rewritten = rewrite(view, form, &mut writer, resources)?;
+        Ok((writer.finish_rewrite(&sections)?.0, rewritten))
+    }
+
+    /// A disk of runs of like bytes, with a short last block.
+    fn runs() -> Vec<u8> {
+        let run = |n: u32| u8::try_from(n % 251).unwrap();
+        (0..165).flat_map(|n| vec![run(n); 999]).collect()
+    }
+
+    fn view(bytes: &[u8]) -> ChainView {
+        ChainView::of(Arc::new(testing::open(bytes.to_vec()))).unwrap()
+    }
+
+    #[test]
+    fn frames_that_are_right_are_copied_and_the_file_is_the_same() {
+        let disk = runs();
+        let bytes = testing::image_of(&disk);
+        for frames in [Frames::Copied, Frames::Checked] {
+            let (copy, rewritten) = again(&view(&bytes), frames, Compression::None).unwrap();
+            assert!(copy == bytes, "{frames:?}");
+            assert!(
+                rewritten.copied > 0 && rewritten.encoded == 0,
+                "{rewritten:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_compressed_anew_is_the_same_image() {
+        let disk = runs();
+        let bytes = testing::image_of(&disk);
+        let (raw, rewritten) = again(&view(&bytes), Frames::Anew, Compression::None).unwrap();
+        assert!(
+            rewritten.copied == 0 && rewritten.encoded > 0,
+            "{rewritten:?}"
+        );
+        assert!(raw.len() > disk.len() && bytes.len() < disk.len() / 2);
+        let (old, new) = (view(&bytes), view(&raw));
+        assert_eq!(new.image().root(), old.image().root());
+        let (back, _) = again(&new, Frames::Anew, Compression::Zstd(1)).unwrap();
+        assert!(back == bytes, "there and back");
+    }
+
+    /// A frame whose checksum is right and whose second block is not what the table says.
+    fn with_a_wrong_block() -> Vec<u8> {
+        let sample = view(&testing::image_of(&[7; 4096 * 2]));
+        let header = sample.image().header().clone();
+        let writer = ImageWriter::start(Vec::new(), "memory", header, &Info::default(), &[]);
+        let mut writer = writer.unwrap();
+        let block = |content: u8| Block {
+            digest: Digest::of(&[content; 4096]),
+            ..Block::empty(BlockState::Data, 1)
+        };
+        let raw = [vec![1; 4096], vec![3; 4096]].concat();
+        let mut encoder = Encoder::new(Compression::Zstd(1)).unwrap();
+        let frame = encode_frame(&raw, 0b11, &mut encoder).unwrap();
+        let blocks = vec![block(1), block(2)];
+        let window = EncodedWindow::with_frame(BlockIndex(0), blocks, Some(frame));
+        writer.push_window(&window).unwrap();
+        writer.finish(Summary::default()).unwrap().0
+    }
+
+    #[test]
+    fn a_right_checksum_does_not_hide_a_wrong_block() {
+        let bytes = with_a_wrong_block();
+        let wrong = view(&bytes);
+        for frames in [Frames::Checked, Frames::Anew] {
+            let error = again(&wrong, frames, Compression::Zstd(1))
+                .map(drop)
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged, "{frames:?}: {error}");
+            assert!(error.to_string().contains("digests"), "{error}");
+        }
+        let (copy, _) = again(&wrong, Frames::Copied, Compression::Zstd(1)).unwrap();
+        assert_eq!(copy.len(), bytes.len(), "a merge trusts checksums");
+    }
 }

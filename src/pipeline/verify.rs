@@ -4,10 +4,10 @@ use super::Resources;
 use super::extract::{Extracted, Job, Part, each_part};
 use super::ordered;
 use super::stream::extract_stream;
-use crate::base::{BlockIndex, ByteLen, Digest, Error, Event, Extent, Observer, Phase, Result};
+use crate::base::{BlockIndex, ByteLen, Error, Event, Extent, Observer, Phase, Result};
 use crate::image::{
-    BlockTable, Ending, FilePiece, FrameReader, FrameRef, FrameSource, Header, ImageReader,
-    ImageStream, Leaf, OlderFiles, Window, span_of,
+    BlockTable, Ending, FilePiece, FrameReader, FrameRef, Header, ImageReader, ImageStream, Leaf,
+    OlderFiles, Window, mismatch, span_of,
 };
 use std::io::Read;
 use std::ops::Range;
@@ -246,14 +246,8 @@ fn check_frame(
         Err(error) => frame.blocks().map(|b| (b, error.clone())).collect(),
         Ok(()) if depth == Depth::Quick => return Vec::new(),
         Ok(()) => {
-            let size = image.header().block_size.as_usize();
-            let why = "blocks there do not match their digests";
-            let held = frame.blocks().zip(reader.blocks().chunks(size));
-            held.filter(|(block, bytes)| {
-                leaf.block(*block).map(|b| b.digest) != Some(Digest::of(bytes))
-            })
-            .map(|(block, _)| (block, image.damage(frame, why)))
-            .collect()
+            let wrong = reader.wrong_blocks(frame, leaf, image.header().block_size);
+            wrong.map(|block| (block, mismatch(image, frame))).collect()
         }
     };
     losses(image.header(), lost)

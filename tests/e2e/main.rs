@@ -8,6 +8,7 @@ mod kit;
 mod chains;
 mod codes;
 mod confirm;
+mod copies;
 mod damage;
 mod disks;
 mod dry_run;

@@ -13,7 +13,7 @@ use diskstrata::store::{Call, Fault, FaultStore, Faults, Op, Store, replay};
 use std::sync::Arc;
 use uuid::Uuid;
 
-fn last(last: u32) -> Policy {
+pub(crate) fn last(last: u32) -> Policy {
     Policy {
         last,
         ..Policy::default()

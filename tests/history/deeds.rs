@@ -1,4 +1,4 @@
-//! What is done to a store: backups as the library makes them, prunes, merges, and stopping them.
+//! What is done to a store: backups as the library makes them, prunes, merges, copies, and stopping them.
 
 use crate::disk::{Cell, Disk, block_size};
 use crate::world::{SET, id};
@@ -7,6 +7,7 @@ use diskstrata::chain::retention::Policy;
 use diskstrata::chain::{self, Catalog, ChainView, Choice, Records, Wish};
 use diskstrata::image::{BlockStates, Compression, Header, ImageWriter, Info, Parent, Summary};
 use diskstrata::ops::Context;
+use diskstrata::ops::copy::{self, CopyReport, CopyRequest};
 use diskstrata::ops::merge::{self, MergeRequest};
 use diskstrata::ops::prune::{self, PruneReport, PruneRequest};
 use diskstrata::pipeline::{Resources, write_blocks};
@@ -188,4 +189,22 @@ pub(crate) fn run_merge(
         range: format!("{}..{}", from.map(name).unwrap_or_default(), name(into)),
     };
     merge::run_in(&context(stop), store, &request).map(drop)
+}
+
+/// Copies the images `numbers` into another store, or writes them anew in their own.
+pub(crate) fn run_copy(
+    store: &Arc<dyn Store>,
+    into: Option<&Arc<dyn Store>>,
+    numbers: &[u32],
+    request: CopyRequest,
+    stop: &Stop,
+) -> Result<CopyReport> {
+    let request = CopyRequest {
+        images: numbers
+            .iter()
+            .map(|n| id(*n).simple().to_string())
+            .collect(),
+        ..request
+    };
+    copy::run_in(&context(stop), store, into, &request)
 }

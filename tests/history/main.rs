@@ -9,6 +9,7 @@
 //! | `check` | is it so? |
 //! | `random` | random actions |
 //! | `crash`, `rehearsed` | every operation on a store fails once, and the power fails behind each |
+//! | `copies` | images copied into another store and written anew, disturbed likewise |
 //! | `damage` | flipped bytes and missing files |
 //! | `choice` | on which image a new one builds |
 //! | `room` | the oldest go until enough is free |
@@ -19,6 +20,7 @@
 
 mod check;
 mod choice;
+mod copies;
 mod crash;
 mod damage;
 mod deeds;

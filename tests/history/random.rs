@@ -28,6 +28,11 @@ enum Action {
         image: usize,
         on: bool,
     },
+    Rewrite {
+        image: usize,
+        compression: Compression,
+        full: bool,
+    },
     Verified {
         image: usize,
         ok: bool,
@@ -104,6 +109,10 @@ fn action(blocks: u64) -> impl Strategy<Value = Action> {
             .prop_map(|(from, into)| Action::Merge { from, into }),
         2 => (0usize..20, prop::bool::weighted(0.7))
             .prop_map(|(image, on)| Action::Protect { image, on }),
+        2 => (0usize..20, any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(image, raw, full)| {
+            let compression = if raw { Compression::None } else { Compression::Zstd(1) };
+            Action::Rewrite { image, compression, full }
+        }),
         1 => (0usize..20, any::<bool>()).prop_map(|(image, ok)| Action::Verified { image, ok }),
     ]
 }
@@ -152,6 +161,11 @@ impl Action {
             Action::Prune(policy) => world.prune(*policy),
             Action::Merge { from, into } => world.merge(from.map(pick), pick(*into)),
             Action::Protect { image, on } => world.protect(pick(*image), *on),
+            Action::Rewrite {
+                image,
+                compression,
+                full,
+            } => world.rewrite(pick(*image), *compression, *full),
             Action::Verified { image, ok } => world.note(pick(*image), *ok),
         }
     }

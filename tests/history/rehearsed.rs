@@ -1,6 +1,6 @@
 //! An operation that has gone well once, and is disturbed then wherever it can be.
 
-use crate::deeds::{Stop, Taking, run_merge, run_prune};
+use crate::deeds::{Stop, Taking, run_copy, run_merge, run_prune};
 use crate::disk::{Cell, Edit};
 use crate::world::{World, id, odd_len};
 use crate::{check, long};
@@ -8,6 +8,7 @@ use diskstrata::base::{Digest, Error, ErrorKind, Result};
 use diskstrata::chain::retention::Policy;
 use diskstrata::chain::{self, Catalog, Records, Wish};
 use diskstrata::image::Header;
+use diskstrata::ops::copy::CopyRequest;
 use diskstrata::store::{
     Fault, FaultStore, Faults, MemoryStore, Op, RecordStore, Recorded, Store, replay,
 };
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub(crate) const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
+pub(crate) const ENOSPC: i32 = 28;
 
 /// What is done, and disturbed.
 pub(crate) enum Deed {
@@ -24,6 +25,8 @@ pub(crate) enum Deed {
     Prune(Policy),
     Merge(Option<u32>, u32),
     Protect(u32),
+    /// Images that are written anew in their own store.
+    Rewrite(Vec<u32>, CopyRequest),
 }
 
 impl Deed {
@@ -47,6 +50,9 @@ impl Deed {
             Deed::Merge(from, into) => run_merge(store, *from, *into, stop),
             Deed::Protect(number) => {
                 chain::protect(store.as_ref(), id(*number), Some("stays"), 1).map(drop)
+            }
+            Deed::Rewrite(numbers, request) => {
+                run_copy(store, None, numbers, request.clone(), stop).map(drop)
             }
         }
     }

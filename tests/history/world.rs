@@ -1,12 +1,13 @@
 //! A store and what it must hold, kept up by doing everything twice: with the library, and by the
 //! rules that it promises.
 
-use crate::deeds::{Stop, Taking, run_merge, run_prune};
+use crate::deeds::{Stop, Taking, run_copy, run_merge, run_prune};
 use crate::disk::{BLOCK, Cell, Disk};
 use diskstrata::base::{Digest, ErrorKind};
 use diskstrata::chain::retention::{self, Policy};
 use diskstrata::chain::{self, Catalog, How, VerifiedRecord, Wish};
 use diskstrata::image::{BlockCounts, Compression, Kind};
+use diskstrata::ops::copy::CopyRequest;
 use diskstrata::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -201,6 +202,22 @@ impl World {
                     .collect();
                 self.keep(&left);
             }
+        }
+    }
+
+    /// Writes an image anew in its store; the others do not notice.
+    pub(crate) fn rewrite(&mut self, number: u32, compression: Compression, full: bool) {
+        let request = CopyRequest {
+            recompress: Some(compression),
+            full,
+            ..CopyRequest::default()
+        };
+        let report = run_copy(&self.store, None, &[number], request, &Stop::never()).unwrap();
+        assert_eq!((report.images.len(), report.removed.len()), (1, 1));
+        assert_eq!(report.copied_frames, 0);
+        let point = self.points.get_mut(&number).unwrap();
+        if full {
+            (point.parent, point.kind) = (None, Kind::Full);
         }
     }
 

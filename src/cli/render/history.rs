@@ -11,7 +11,7 @@ use crate::ops::prune::{PrunePlan, PruneReport};
 use comfy_table::Cell;
 
 /// An image in a sentence.
-fn named(image: &ImageRecord) -> String {
+pub(super) fn named(image: &ImageRecord) -> String {
     format!(
         "{} number {} ({})",
         clean(&image.set),

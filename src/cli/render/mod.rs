@@ -1,5 +1,6 @@
 //! Results as text for people and as JSON for programs.
 
+mod copies;
 mod disks;
 mod history;
 mod images;
@@ -15,6 +16,7 @@ mod runs;
 mod screen;
 mod words;
 
+pub(super) use copies::{copied, copy_plan};
 pub(super) use disks::disks;
 pub(super) use history::{diff, merged, protected, prune_plan, pruned};
 pub(super) use images::{listing, shown, verified};
