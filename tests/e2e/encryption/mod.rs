@@ -1,6 +1,7 @@
 //! Encrypted images: made, read with any of their keys and with no other, and nothing told without one.
 
 mod blind;
+mod copies;
 mod images;
 mod keys;
 mod passwords;
