@@ -31,7 +31,7 @@ pub(in crate::cli) fn listing(listing: &Listing, output: OutputArgs) -> String {
             header.insert(6, "PARTS");
         }
         if output.verbose {
-            header.extend(["DISK", "PARENT"]);
+            header.extend(["DISK", "PARENT", "KEY SET"]);
         }
         let mut out = table(&header);
         for listed in &listing.images {
@@ -57,6 +57,9 @@ pub(in crate::cli) fn listing(listing: &Listing, output: OutputArgs) -> String {
             if output.verbose {
                 row.push(right(ByteLen(image.disk_bytes)));
                 row.push(Cell::new(image.parent.as_deref().unwrap_or_default()));
+                row.push(Cell::new(
+                    image.key_set.as_deref().unwrap_or("not encrypted"),
+                ));
             }
             out.add_row(row);
         }
@@ -126,6 +129,13 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
             "{}, number {}, {} ({})",
             image.set, image.sequence, image.kind, shown.reason
         ),
+    );
+    let key_set = image.key_set.as_ref();
+    line(
+        "encrypted",
+        key_set
+            .map(|id| format!("key set {id}"))
+            .unwrap_or_default(),
     );
     line("parent", image.parent.clone().unwrap_or_default());
     if !shown.needs.is_empty() {

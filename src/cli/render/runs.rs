@@ -5,6 +5,7 @@ use super::{clean, ranges};
 use crate::base::ByteLen;
 use crate::cli::args::OutputArgs;
 use crate::ops::backup::{BackupPlan, BackupReport};
+use crate::ops::encryption::KeyRecord;
 use crate::ops::export::ExportReport;
 use crate::ops::restore::{RestorePreview, RestoreReport};
 
@@ -32,6 +33,7 @@ pub(in crate::cli) fn backup_plan(plan: &BackupPlan) -> String {
             ByteLen(len).exactly()
         ));
     }
+    text.push_str(&keys_of(plan.keys.as_deref()));
     text.push_str(&format!(
         "takes {}, of which {} are known to be zero\n",
         ByteLen(plan.take_bytes),
@@ -42,6 +44,19 @@ pub(in crate::cli) fn backup_plan(plan: &BackupPlan) -> String {
         text.push_str(&format!("warning: {}\n", clean(warning)));
     }
     text
+}
+
+/// Who can open it; nothing when anybody can.
+fn keys_of(keys: Option<&[KeyRecord]>) -> String {
+    let names = |keys: &[KeyRecord]| {
+        let names: Vec<String> = keys.iter().map(|k| clean(&k.name)).collect();
+        names.join(", ")
+    };
+    match keys {
+        None => String::new(),
+        Some([]) => "encrypted, with keys that are made when it begins\n".to_owned(),
+        Some(keys) => format!("encrypted, keys: {}\n", names(keys)),
+    }
 }
 
 pub(in crate::cli) fn backup(report: &BackupReport, output: OutputArgs) -> String {
@@ -60,6 +75,7 @@ pub(in crate::cli) fn backup(report: &BackupReport, output: OutputArgs) -> Strin
             ByteLen(len).exactly()
         ));
     }
+    text.push_str(&keys_of(report.keys.as_deref()));
     text.push_str(&format!(
         "{} image, number {} of set {}: {}\n",
         report.image.kind,
