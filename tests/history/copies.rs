@@ -389,6 +389,9 @@ impl Store for Rotting {
     fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
         self.inner.create(name)
     }
+    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.inner.overwrite(name, offset, bytes)
+    }
     fn remove(&self, name: &FileName) -> Result<()> {
         self.inner.remove(name)
     }
