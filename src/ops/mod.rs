@@ -44,6 +44,7 @@ pub mod protect;
 pub mod prune;
 mod removal;
 pub mod restore;
+mod restore_target;
 pub mod secrets;
 pub mod show;
 mod state;
