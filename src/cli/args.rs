@@ -47,6 +47,27 @@ pub(crate) struct KeySourceArgs {
     pub(crate) key_set: Vec<String>,
 }
 
+/// How images of a new set are encrypted.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Encryption")]
+pub(crate) struct EncryptArgs {
+    /// Encrypt a set that is new in the store with a password [default: backup: where one is named; copy: as
+    /// the images are]. A set that is there keeps its keys.
+    #[arg(long)]
+    pub(crate) encrypt: bool,
+    /// Encrypt it for the holder of this public key: age1…, ssh-ed25519 …, ssh-rsa …, or a file with such
+    /// lines. More than one may be named.
+    #[arg(long, value_name = "KEY|FILE")]
+    pub(crate) recipient: Vec<String>,
+    /// Encrypt it for a new private key too, which is written into this new file, for a safe.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_key: Option<PathBuf>,
+    /// Do not encrypt: although a password is named or the store has images that cannot be opened (backup),
+    /// although the images are encrypted (copy).
+    #[arg(long, conflicts_with_all = ["encrypt", "recipient", "recovery_key"])]
+    pub(crate) no_encrypt: bool,
+}
+
 /// Keys to be made or named.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NewKeyArgs {
@@ -205,21 +226,8 @@ pub(crate) struct BackupArgs {
     /// image at a terminal is asked for files that lie on other media.
     #[arg(long, value_name = "SIZE|auto|none")]
     pub(crate) split: Option<String>,
-    /// Encrypt the images of a new set with a password. An existing set stays as it is: its images are
-    /// encrypted if the first one was.
-    #[arg(long)]
-    pub(crate) encrypt: bool,
-    /// Encrypt the images of a new set for the holder of this public key: age1…, ssh-ed25519 …, ssh-rsa …, or
-    /// a file with such lines. More than one may be named.
-    #[arg(long, value_name = "KEY|FILE")]
-    pub(crate) recipient: Vec<String>,
-    /// Encrypt the images of a new set for a new private key too, which is written into this new file, for a
-    /// safe.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) recovery_key: Option<PathBuf>,
-    /// Do not encrypt, although a password is named or the store has images that cannot be opened.
-    #[arg(long, conflicts_with_all = ["encrypt", "recipient", "recovery_key"])]
-    pub(crate) no_encrypt: bool,
+    #[command(flatten)]
+    pub(crate) encrypt: EncryptArgs,
     /// Words to keep in the image.
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
@@ -441,20 +449,8 @@ pub(crate) struct CopyArgs {
     /// takes no long ones (FAT: 4 GiB); none: not [default: as the old file in the same store, else auto].
     #[arg(long, value_name = "SIZE|auto|none")]
     pub(crate) split: Option<String>,
-    /// Encrypt the copies of sets that the other store does not have yet with a password
-    /// (STRATA_NEW_PASSWORD_FILE …, or asked for) [default: as the images are].
-    #[arg(long)]
-    pub(crate) encrypt: bool,
-    /// Encrypt them for the holder of this public key: age1…, ssh-ed25519 …, ssh-rsa …, or a file with such
-    /// lines. More than one may be named.
-    #[arg(long, value_name = "KEY|FILE")]
-    pub(crate) recipient: Vec<String>,
-    /// Encrypt them for a new private key too, which is written into this new file, for a safe.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) recovery_key: Option<PathBuf>,
-    /// Do not encrypt the copies, although the images are.
-    #[arg(long, conflicts_with_all = ["encrypt", "recipient", "recovery_key"])]
-    pub(crate) no_encrypt: bool,
+    #[command(flatten)]
+    pub(crate) encrypt: EncryptArgs,
     /// Make full images, which build on no other.
     #[arg(long)]
     pub(crate) full: bool,

@@ -6,7 +6,6 @@ use super::{pipe, render, values};
 use crate::base::Result;
 use crate::ops::Context;
 use crate::ops::copy::{self, CopyRequest};
-use crate::ops::encryption::NewKeys;
 
 pub(super) fn copy(
     context: &Context<'_>,
@@ -26,12 +25,8 @@ pub(super) fn copy(
             .map(values::compression)
             .transpose()?,
         split: args.split.as_deref().map(values::split).transpose()?,
-        encrypt: NewKeys {
-            password: args.encrypt,
-            recipients: args.recipient,
-            recovery: args.recovery_key,
-        },
-        no_encrypt: args.no_encrypt,
+        no_encrypt: args.encrypt.no_encrypt,
+        encrypt: args.encrypt.into(),
         full: args.full,
         remove_old: args.remove_old,
     };

@@ -1,6 +1,6 @@
 //! Keys: where they come from, and the verb that changes them.
 
-use super::args::{KeyArgs, KeySourceArgs, KeyVerb, NewKeyArgs, OutputArgs};
+use super::args::{EncryptArgs, KeyArgs, KeySourceArgs, KeyVerb, NewKeyArgs, OutputArgs};
 use super::progress::Progress;
 use super::{need_store, render};
 use crate::base::{Cancel, Result};
@@ -34,6 +34,16 @@ fn asking(cancel: &Cancel, progress: &Arc<Progress>) -> Ask {
         let _hidden = progress.hide();
         ops::secrets::ask_at_terminal(question, &cancel)
     })
+}
+
+impl From<EncryptArgs> for NewKeys {
+    fn from(args: EncryptArgs) -> NewKeys {
+        NewKeys {
+            password: args.encrypt,
+            recipients: args.recipient,
+            recovery: args.recovery_key,
+        }
+    }
 }
 
 impl From<NewKeyArgs> for NewKeys {

@@ -144,12 +144,8 @@ fn backup(
         },
         strict: args.strict,
         split: args.split.as_deref().map(values::split).transpose()?,
-        encrypt: ops::encryption::NewKeys {
-            password: args.encrypt,
-            recipients: args.recipient,
-            recovery: args.recovery_key,
-        },
-        no_encrypt: args.no_encrypt,
+        no_encrypt: args.encrypt.no_encrypt,
+        encrypt: args.encrypt.into(),
     };
     if args.dry_run {
         let plan = ops::backup::plan(context, &request)?;

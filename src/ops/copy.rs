@@ -4,7 +4,7 @@
 use super::anew::{NewFile, check, compression_of, opened, publish, write_into};
 use super::backup::{Split, existing_store, in_pipe, settle_if_alone};
 pub use super::copy_plan::{CopyPlan, PlannedCopy};
-use super::copy_plan::{Destination, Step, chosen, found, staying, steps};
+use super::copy_plan::{Destination, chosen, found, staying, steps};
 use super::encryption::{NewKeySet, NewKeys};
 use super::images::{Origin, lock};
 use super::piped::{PIPE, PIPE_NAME, PipeOutput};
@@ -182,18 +182,12 @@ pub fn run_into_pipe(
     let ids = chosen(&source, &request)?;
     let (steps, plan) = steps(&request, &from, &source, &ids, &Destination::Pipe)?;
     let mut report = CopyReport::begun(plan);
-    let mut keys = NewKeySet::new(context, &request.encrypt);
-    for Step {
-        id,
-        new,
-        keys: wanted,
-        ..
-    } in steps
-    {
-        let (image, Some(new)) = (found(&source, id)?, new) else {
+    let mut new_keys = NewKeySet::new(context, &request.encrypt);
+    for step in steps {
+        let keys = step.stored(&mut new_keys)?.keys;
+        let (image, Some(new)) = (found(&source, step.id)?, step.new) else {
             continue;
         };
-        let keys = keys.of(&wanted)?;
         let out = PipeOutput::new(context, &mut *out, keys.as_deref()).map_err(in_pipe)?;
         let view = ChainView::open(Arc::clone(&from), source.lineage(image))?;
         let form = request.form(image);
@@ -315,27 +309,17 @@ fn in_place(
     warn(context, &plan);
     let mut report = CopyReport::begun(plan);
     let mut new_keys = NewKeySet::new(context, &request.encrypt);
-    for Step {
-        id,
-        new,
-        part_len,
-        keys,
-        ..
-    } in &steps
-    {
-        let Some(new) = new else {
+    for step in &steps {
+        let Some(new) = &step.new else {
             continue;
         };
-        let old = found(&catalog, *id)?;
-        begin_replacing(store.as_ref(), *id, &old.file, &new.file)?;
+        let old = found(&catalog, step.id)?;
+        begin_replacing(store.as_ref(), step.id, &old.file, &new.file)?;
         let job = Job {
             form: request.form(old),
             from: (store, &catalog),
             into: (store, &catalog),
-            stored: Form {
-                part_len: *part_len,
-                keys: new_keys.of(keys)?,
-            },
+            stored: step.stored(&mut new_keys)?,
         };
         let (image, rewritten) = match job.run(context, old, new) {
             Ok(copied) => copied,
@@ -348,7 +332,7 @@ fn in_place(
         // Whatever happens now, one of the two files stays.
         store.remove(&old.file)?;
         report.removed.push(old.file.to_string());
-        end_replacing(store.as_ref(), *id)?;
+        end_replacing(store.as_ref(), step.id)?;
         report.add(ImageRecord::of(&image), rewritten);
         catalog = catalog.with(image);
     }
@@ -387,29 +371,19 @@ fn elsewhere(
     let mut report = CopyReport::begun(plan);
     let mut whole = HashSet::new();
     let mut new_keys = NewKeySet::new(context, &request.encrypt);
-    for Step {
-        id,
-        new,
-        part_len,
-        keys,
-        ..
-    } in &steps
-    {
-        let Some(new) = new else {
+    for step in &steps {
+        let Some(new) = &step.new else {
             continue;
         };
-        let old = found(&source, *id)?;
+        let old = found(&source, step.id)?;
         let job = Job {
             form: request.form(old),
             from: (from, &source),
             into: (into, &there),
-            stored: Form {
-                part_len: *part_len,
-                keys: new_keys.of(keys)?,
-            },
+            stored: step.stored(&mut new_keys)?,
         };
         let (image, rewritten) = job.run(context, old, new)?;
-        whole.insert(*id);
+        whole.insert(step.id);
         report.add(ImageRecord::of(&image), rewritten);
         there = there.with(image);
     }

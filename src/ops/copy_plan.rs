@@ -5,12 +5,12 @@ use super::anew::{free_name, header_with, names_in};
 use super::backup::Split;
 use super::backup_plan::longest_part;
 use super::copy::CopyRequest;
-use super::encryption::CopyKeys;
+use super::encryption::{CopyKeys, NewKeySet};
 use super::piped::PIPE;
 use crate::base::{ByteLen, Error, ErrorKind, Result};
 use crate::chain::{Catalog, Image, Records, plan_removal};
 use crate::image::Parent;
-use crate::store::{FileName, Store};
+use crate::store::{FileName, Form, Store};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -76,9 +76,9 @@ pub(super) struct Step {
     /// The image in its new file, as far as that is known before; none when there is nothing to do.
     pub(super) new: Option<Image>,
     /// Bytes of each part of that file.
-    pub(super) part_len: Option<u64>,
+    part_len: Option<u64>,
     /// What it is encrypted with.
-    pub(super) keys: CopyKeys,
+    keys: CopyKeys,
     reason: Option<String>,
     warning: Option<String>,
 }
@@ -346,6 +346,14 @@ fn asked(split: Split) -> Option<u64> {
 }
 
 impl Step {
+    /// The parts and keys of the new file; keys that are `new` are made when they are first needed.
+    pub(super) fn stored(&self, new: &mut NewKeySet<'_>) -> Result<Form> {
+        Ok(Form {
+            part_len: self.part_len,
+            keys: new.of(&self.keys)?,
+        })
+    }
+
     fn skip(image: &Image, why: &str) -> Step {
         Step {
             id: image.header.id,
