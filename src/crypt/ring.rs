@@ -5,7 +5,7 @@ use super::key_set::KeySet;
 use super::recipient::{Identity, unprotect, unwrap};
 use super::secret::{Passphrase, Secret};
 use crate::base::{Error, ErrorKind, KeySetId, Result};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where keys come from: asked when the first file needs one, and never before.
@@ -68,7 +68,6 @@ struct Known {
     opened: HashSet<blake3::Hash>,
     /// What this run has wrapped itself, by what that became.
     made: HashMap<blake3::Hash, (Secret, Secret)>,
-    met: BTreeSet<KeySetId>,
 }
 
 impl KeyRing {
@@ -78,11 +77,6 @@ impl KeyRing {
             source: Box::new(source),
             known: Mutex::default(),
         }
-    }
-
-    /// The key sets of the files that were opened so far.
-    pub fn met(&self) -> BTreeSet<KeySetId> {
-        self.known().met.clone()
     }
 
     /// Fails when only files of certain key sets may be opened: `name` is not encrypted.
@@ -138,7 +132,6 @@ impl KeyRing {
         let key_set =
             KeySet::decrypt_list(secret, &file_key, &slot.salt, &slot.list, &slot.protected)
                 .ok_or_else(damaged)?;
-        known.met.insert(head.key_set());
         Ok(Opened { file_key, key_set })
     }
 

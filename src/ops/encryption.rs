@@ -8,6 +8,7 @@ use crate::base::{Error, ErrorKind, Result};
 use crate::chain::{Catalog, Image};
 use crate::crypt::{Identity, KeyEntry, KeyKind, KeySet, Passphrase, Recipient, protect_identity};
 use crate::store::Store;
+use crate::sys::Folder;
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -366,6 +367,10 @@ pub(super) fn recovery_key(name: &str, path: &Path) -> Result<KeyEntry> {
     ));
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.sync_all().map_err(failed)?;
+    // The image may be the first thing that needs it: the name must last as long as the content.
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let folder = Folder::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+    folder.sync().map_err(failed)?;
     KeyEntry::new(name, KeyKind::Recovery, &public)
 }
 

@@ -97,9 +97,17 @@ impl History {
             return Err(Error::new(ErrorKind::NotFound, "find set", set));
         };
         // A set that somebody planted must not be taken for the one that counts.
-        let trusted = |k: &Keyed| k.keys.id() == newest.id() || newest.succeeds(&k.keys);
-        if !images.iter().all(trusted) {
-            catalog.check_keys_of(&set)?;
+        let trusted = |k: &&Keyed| k.keys.id() == newest.id() || newest.succeeds(&k.keys);
+        if let Some(other) = images.iter().find(|k| !trusted(k)) {
+            let why = format!(
+                "{} is of the key set {}, which does not belong to {}",
+                other.image.file,
+                other.keys.id(),
+                newest.id()
+            );
+            return Err(Error::new(ErrorKind::Refused, "handle the keys of", set)
+                .because(why)
+                .hint("somebody may have put images there: name the key set that is yours with --key-set ID"));
         }
         Ok(History {
             set,
@@ -191,13 +199,12 @@ pub fn change(
         store.change_keys(&keyed.image.file, &wanted)?;
         changed.push(keyed.image.file.to_string());
     }
-    context.observer.event(Event::Warning(match change {
-        KeyChange::Remove(name) => format!(
+    if let KeyChange::Remove(name) = change {
+        context.observer.event(Event::Warning(format!(
             "whoever had {name} and a copy of these images can still read that copy; only images made from \
-             now on are out of reach"
-        ),
-        _ => return Ok(History::find(&store, request)?.report(changed)),
-    }));
+             now on are out of reach. `strata key rotate` keeps them from adding images, too"
+        )));
+    }
     Ok(History::find(&store, request)?.report(changed))
 }
 
