@@ -81,7 +81,7 @@ fn system_disk(dir: &Path) -> PathBuf {
 }
 
 #[test]
-#[ignore = "a long campaign"]
+#[ignore = "needs a whole system as a disk image: `./test --long`"]
 fn comes_back_with_sound_file_systems() {
     if !privileged("a system disk comes back with sound file systems") {
         return;

@@ -84,7 +84,7 @@ fn empty(dir: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-#[ignore = "a long campaign"]
+#[ignore = "8 minutes in a virtual machine: `./test --long`"]
 fn thirty_increments_in_parts_on_fat() {
     if !virtual_machine("thirty increments in parts on FAT") {
         return;

@@ -75,7 +75,7 @@ fn twelve_days_of_ntfs() {
 }
 
 #[test]
-#[ignore = "a long campaign"]
+#[ignore = "200 days take minutes: `./test --long`"]
 fn two_hundred_days_of_ext4() {
     if privileged("200 days of ext4") {
         long(Kind::Ext4);
@@ -83,7 +83,7 @@ fn two_hundred_days_of_ext4() {
 }
 
 #[test]
-#[ignore = "a long campaign"]
+#[ignore = "200 days take minutes: `./test --long`"]
 fn two_hundred_days_of_ntfs() {
     if privileged_with_fs("fuseblk", "200 days of NTFS") {
         long(Kind::Ntfs);
