@@ -149,7 +149,8 @@ impl Head {
     }
 
     /// Length in bytes: where the chunks begin.
-    pub(super) fn len(&self) -> usize {
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
         PRELUDE_LEN + 2 * self.slot_len
     }
 

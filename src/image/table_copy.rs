@@ -128,11 +128,11 @@ impl<W: Write> TableCopyWriter<W> {
         Ok(())
     }
 
-    /// Ends the copy; `root` is the root digest of the image.
+    /// Ends the copy; `root` is the root digest of the image, and `file` what tells its file from every other.
     ///
     /// # Errors
     /// As the sink.
-    pub fn finish(mut self, root: Digest) -> std::io::Result<W> {
+    pub fn finish(mut self, root: Digest, file: Digest) -> std::io::Result<W> {
         if !self.index.is_empty() {
             self.close_piece()?;
         }
@@ -143,14 +143,16 @@ impl<W: Write> TableCopyWriter<W> {
         self.out.write_all(&at.to_le_bytes())?;
         self.out.write_all(&low32(to_u64(self.pieces.len())))?;
         self.out.write_all(&root.0)?;
+        self.out.write_all(&file.0)?;
         self.out.write_all(&MAGIC)?;
         self.out.flush()?;
         Ok(self.out)
     }
 }
 
-/// Behind the pieces of the index: where the list of them is, how many there are, the root digest, magic.
-const TAIL_LEN: usize = 8 + 4 + Digest::LEN + 8;
+/// Behind the pieces of the index: where the list of them is, how many there are, the root digest, that of the
+/// file, magic.
+const TAIL_LEN: usize = 8 + 4 + 2 * Digest::LEN + 8;
 
 fn empty(index: u64) -> Leaf {
     Leaf {
@@ -166,6 +168,7 @@ pub struct TableCopy {
     /// The image that it is of.
     of: Header,
     root: Digest,
+    file: Digest,
     /// As the next image has it, which recorded nothing: what leaves are checked against.
     next: Header,
     pieces_at: u64,
@@ -197,8 +200,8 @@ impl TableCopy {
             .ok_or_else(malformed)?;
         let of = Header::decode(f.bytes(HEADER_LEN).unwrap_or_default(), &name)?;
         let mut f = Fields(&tail);
-        let fields = (f.u64(), f.u32(), f.array(), f.array());
-        let (Some(pieces_at), Some(pieces), Some(root), Some(MAGIC)) = fields else {
+        let fields = (f.u64(), f.u32(), f.array(), f.array(), f.array());
+        let (Some(pieces_at), Some(pieces), Some(root), Some(file), Some(MAGIC)) = fields else {
             return Err(malformed());
         };
         let leaves = of.blocks().div_ceil(LEAF_BLOCKS);
@@ -213,6 +216,7 @@ impl TableCopy {
             input,
             of,
             root,
+            file: Digest(file),
             pieces_at,
             pieces,
         })
@@ -226,6 +230,11 @@ impl TableCopy {
     /// Its root digest.
     pub fn root(&self) -> Digest {
         self.root
+    }
+
+    /// What tells the file of the image from every other.
+    pub fn file(&self) -> Digest {
+        self.file
     }
 
     fn leaf(&self, index: u64) -> Result<Piece> {
@@ -321,7 +330,9 @@ mod tests {
     fn copy_of(header: &Header, fill: impl FnOnce(&mut TableCopyWriter<Vec<u8>>)) -> Vec<u8> {
         let mut writer = TableCopyWriter::start(Vec::new(), header).unwrap();
         fill(&mut writer);
-        writer.finish(Digest::of(b"root")).unwrap()
+        writer
+            .finish(Digest::of(b"root"), Digest::of(b"file"))
+            .unwrap()
     }
 
     #[test]
@@ -338,6 +349,7 @@ mod tests {
         });
         let copy = TableCopy::open(Arc::new(bytes)).unwrap();
         assert_eq!((copy.of(), copy.root()), (&header, Digest::of(b"root")));
+        assert_eq!(copy.file(), Digest::of(b"file"));
         let block = |index: u64| match copy.piece(BlockIndex(index)) {
             Piece::Uniform { state, since, .. } => Block::empty(state, since),
             Piece::Leaf(leaf) => *leaf.block(BlockIndex(index)).unwrap(),

@@ -350,7 +350,7 @@ fn write(
     upload.publish()?;
     context.observer.event(Event::PhaseFinished { phase });
     if let Some(keeper) = made.keeper.take()
-        && let Err(e) = keeper.keep(&made.header, made.finished.root)
+        && let Err(e) = keeper.keep(&made.header, made.finished.root, store.as_ref(), &file)
     {
         let note = format!("the next image will be a full one: {e}");
         context.observer.event(Event::Warning(note.clone()));

@@ -129,8 +129,12 @@ pub(super) fn find(
             Some(set) => file.set == set,
             None => differs(&file.source, disk, false).is_none(),
         };
-        if meant {
-            return kept(&file, local, store).map(Some);
+        if !meant {
+            continue;
+        }
+        // The same disk may have histories in other stores.
+        if let Some(newest) = newest_in(store, &file.set, file.set_id)? {
+            return kept(&file, local, store, &newest).map(Some);
         }
     }
     Ok(None)
@@ -148,7 +152,12 @@ fn read_key_file(local: &LocalStore, name: &FileName) -> Result<KeyFile> {
     serde_json::from_slice(&bytes).map_err(|_| bad())
 }
 
-fn kept(file: &KeyFile, local: LocalStore, store: &dyn Store) -> Result<Kept> {
+fn kept(
+    file: &KeyFile,
+    local: LocalStore,
+    store: &dyn Store,
+    (in_store, newest): &(u32, FileName),
+) -> Result<Kept> {
     let bad =
         || Error::new(ErrorKind::Damaged, "use", "the kept keys").because("they are malformed");
     let keys = KeySet::import(&file.keys).ok_or_else(bad)?;
@@ -158,20 +167,24 @@ fn kept(file: &KeyFile, local: LocalStore, store: &dyn Store) -> Result<Kept> {
         .into_iter()
         .map(|e| e.name)
         .rfind(|n| n.as_str().starts_with(&own) && n.as_str().ends_with(STATE_SUFFIX));
-    let in_store = newest_in(store, &file.set, file.set_id)?;
     let table = newest_state
         .ok_or_else(|| "nothing is known of its newest image here".to_owned())
         .and_then(|name| {
-            let store = opened(local, &file.identity);
-            let input = store.open(&name).and_then(TableCopy::open);
+            let state = opened(local, &file.identity);
+            let input = state.open(&name).and_then(TableCopy::open);
             input.map_err(|e| format!("what is known of its newest image is damaged: {e}"))
         })
         .and_then(|table| match table.of().sequence {
-            known if in_store == Some(known) => Ok(table),
+            known if known == *in_store => Ok(table),
             known => Err(format!(
-                "its newest image is number {known} here, and number {} in the store",
-                in_store.unwrap_or(0)
+                "its newest image is number {known} here, and number {in_store} in the store"
             )),
+        })
+        .and_then(|table| match store.print_of(newest) {
+            Ok(print) if print == table.file() => Ok(table),
+            // It may be the same image, merged, or another one of that number: nobody here can tell.
+            Ok(_) => Err(format!("{newest} is another file than the one made here")),
+            Err(e) => Err(e.to_string()),
         });
     let known = table.as_ref().map_or(0, |t| t.of().sequence);
     Ok(Kept {
@@ -179,19 +192,20 @@ fn kept(file: &KeyFile, local: LocalStore, store: &dyn Store) -> Result<Kept> {
         set_id: file.set_id,
         keys: Arc::new(keys),
         table,
-        sequence: known.max(in_store.unwrap_or(0)).saturating_add(1),
+        sequence: known.max(*in_store).saturating_add(1),
     })
 }
 
-/// The highest number that the name of an image of the history has: the images themselves cannot be read.
-fn newest_in(store: &dyn Store, set: &str, set_id: Uuid) -> Result<Option<u32>> {
+/// The file with the highest number in its name, and that number: the images of the history cannot be read.
+fn newest_in(store: &dyn Store, set: &str, set_id: Uuid) -> Result<Option<(u32, FileName)>> {
     let prefix = format!("{}-", label(set, set_id, true));
     let number = |name: &str| -> Option<u32> {
         let rest = name.strip_suffix(SUFFIX)?.strip_prefix(&prefix)?;
         rest.split('-').next()?.parse().ok()
     };
-    let entries = store.list()?;
-    Ok(entries.iter().filter_map(|e| number(e.name.as_str())).max())
+    let names = store.list()?.into_iter().map(|e| e.name);
+    let numbered = names.filter_map(|name| Some((number(name.as_str())?, name)));
+    Ok(numbered.max())
 }
 
 /// Writes down what the next image has to know of the one that is being made.
@@ -282,12 +296,18 @@ impl Keeper {
         }
     }
 
-    /// Keeps it, now that the image is published with the root digest `root`, and forgets what older ones
-    /// held.
+    /// Keeps it, now that the image is published as `name` in `store` with the root digest `root`, and forgets
+    /// what older ones held.
     ///
     /// # Errors
-    /// `Destination`: the next image will be a full one.
-    pub(super) fn keep(self, header: &Header, root: Digest) -> Result<()> {
+    /// `Destination`, `Damaged`: the next image will be a full one.
+    pub(super) fn keep(
+        self,
+        header: &Header,
+        root: Digest,
+        store: &dyn Store,
+        name: &FileName,
+    ) -> Result<()> {
         let copy = {
             let mut copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *copy, Copying::Done)
@@ -295,7 +315,7 @@ impl Keeper {
         match copy {
             Copying::Open(writer) => {
                 let upload = writer
-                    .finish(root)
+                    .finish(root, store.print_of(name)?)
                     .map_err(|e| write_error("the state", e))?;
                 upload.publish()?;
             }

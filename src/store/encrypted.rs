@@ -1,10 +1,10 @@
 //! A store some of whose files are encrypted: everyone above sees their content.
 
 use super::{
-    Entry, FileName, Form, LockMode, Space, Store, StoreLock, Upload, as_io_error, spoiled,
-    write_error,
+    Entry, FileName, Form, LockMode, Space, Store, StoreLock, Upload, as_io_error, print_from,
+    spoiled, write_error,
 };
-use crate::base::{RangeRead, Result, to_u64};
+use crate::base::{Digest, RangeRead, Result, to_u64};
 use crate::crypt::{EncryptWriter, EncryptedFile, Head, KeyRing, KeySet, Random, rewrap};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -115,6 +115,13 @@ impl Store for EncryptedStore {
             keys: self.keys_of(name)?,
             ..self.inner.form_of(name)?
         })
+    }
+
+    /// Of what lies behind the head.
+    fn print_of(&self, name: &FileName) -> Result<Digest> {
+        let inner = self.inner.open(name)?;
+        let head = Head::read(inner.as_ref())?;
+        print_from(inner.as_ref(), head.map_or(0, |head| to_u64(head.len())))
     }
 
     fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
@@ -309,6 +316,29 @@ mod tests {
         assert_eq!(store.form_of(&name("a")).unwrap(), form);
         store.create(&name("b")).unwrap().publish().unwrap();
         assert_eq!(store.form_of(&name("b")).unwrap(), Form::default());
+    }
+
+    #[test]
+    fn a_print_survives_other_keys_and_no_other_content() {
+        let (keys, secret) = key_set();
+        let (other, other_secret) = key_set();
+        let ring = Arc::new(with_identity(&format!("{secret}\n{other_secret}")));
+        let store = EncryptedStore::new(Arc::new(MemoryStore::new("m")), ring, random);
+        let form = Form {
+            keys: Some(Arc::new(keys.clone())),
+            ..Form::default()
+        };
+        for file in ["a", "b"] {
+            let mut upload = store.create_as(&name(file), &form).unwrap();
+            upload.write_all(b"the same content").unwrap();
+            upload.publish().unwrap();
+        }
+        let print = |file: &str| store.print_of(&name(file)).unwrap();
+        assert_ne!(print("a"), print("b"), "each file has a key of its own");
+        let before = print("a");
+        let changed = keys.with_keys(other.keys().to_vec()).unwrap();
+        store.change_keys(&name("a"), &changed).unwrap();
+        assert_eq!(print("a"), before);
     }
 
     /// Whatever fails while keys are changed, the file is opened by the old or the new ones, and doing it

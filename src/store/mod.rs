@@ -28,7 +28,7 @@ pub use record::{Op, RecordStore, Recorded, replay};
 pub use reopened::ReopenedStore;
 pub use split::{Brought, MIN_PART_LEN, PartBringer, SplitStore, WantedPart};
 
-use crate::base::{Error, ErrorKind, RangeRead, Result};
+use crate::base::{Digest, Error, ErrorKind, RangeRead, Result, to_usize};
 use crate::crypt::KeySet;
 use std::io;
 use std::path::PathBuf;
@@ -166,6 +166,15 @@ pub trait Store: Send + Sync {
         })
     }
 
+    /// What tells a published file from every other, whoever can read it: the same as long as only its keys
+    /// change.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    fn print_of(&self, name: &FileName) -> Result<Digest> {
+        print_from(self.open(name)?.as_ref(), 0)
+    }
+
     /// Writes `bytes` over those of a published file from `offset` on; its length stays. Durable once `Ok` is
     /// returned. After a crash or a failure, each of these bytes is the old or the new one, and no other
     /// has changed.
@@ -281,6 +290,19 @@ fn name_taken(what: &str, store: &str, name: &FileName) -> Error {
         .because("a file of that name exists already")
         .hint("nothing was replaced; choose another name or remove that file first")
 }
+
+/// The print of a file whose content begins at byte `from`: its length, and its first kilobytes, which no two
+/// images share.
+fn print_from(file: &dyn RangeRead, from: u64) -> Result<Digest> {
+    let len = file.len().saturating_sub(from);
+    let mut start = vec![0; to_usize(len.min(PRINTED))];
+    file.read_at(from, &mut start)?;
+    let context = "diskstrata print of a file 1";
+    Ok(Digest::derive(context, &[&len.to_le_bytes(), &start]))
+}
+
+/// How much of a file its print is made of, in bytes.
+const PRINTED: u64 = 16 << 10;
 
 /// The error of a range that passes the end of `name`.
 fn past_end_of(store: &str, name: &FileName, offset: u64, bytes: &[u8], len: u64) -> Option<Error> {

@@ -160,13 +160,34 @@ fn a_full_image_is_made_where_the_state_is_no_help() {
         .run()
         .expect(2);
     machine.check_latest(&machine.disk);
-    // Merged elsewhere, the newest image is still the one that is known here.
+    // Merged elsewhere, or another one of the same number, the newest image is not known here any more.
     bytes::write_random(&machine.disk, 2 << 20, 100_000, 9);
     assert_eq!(machine.made(&[])["image"]["kind"], "incremental");
     machine.with_key("merge").arg("..latest").run().expect(0);
     bytes::write_random(&machine.disk, 3 << 20, 100_000, 10);
-    assert_eq!(machine.made(&[])["image"]["kind"], "incremental");
+    let merged = machine.made(&[]);
+    assert_eq!(merged["image"]["kind"], "full", "{merged}");
+    let lost = machine.made(&[]);
+    assert_eq!(lost["image"]["kind"], "incremental");
+    std::fs::remove_file(machine.store.file_of(&lost["image"])).unwrap();
+    bytes::write_random(&machine.disk, 4 << 20, 100_000, 11);
+    let other = machine
+        .with_key("backup")
+        .arg(&machine.disk)
+        .arg("--json")
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(other["image"]["sequence"], lost["image"]["sequence"]);
+    assert_eq!(machine.made(&[])["image"]["kind"], "full");
     machine.check_latest(&machine.disk);
+    machine.with_key("verify").run().expect(0);
+    // A change of keys leaves it the same.
+    let add = machine.with_key("key").args(["add", "--recovery-key"]);
+    add.arg(machine.dir.path().join("second.txt"))
+        .run()
+        .expect(0);
+    assert_eq!(machine.made(&[])["image"]["kind"], "incremental");
     // Without the machine's key file, what is in the store is somebody else's.
     std::fs::remove_file(find(".key")).unwrap();
     machine.blind(&[]).run().expect(8);
