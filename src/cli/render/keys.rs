@@ -1,8 +1,9 @@
 //! Keys of a history.
 
-use super::{clean, lines_of, table};
+use super::clean;
+use crate::ops::encryption::KeyRecord;
 use crate::ops::keys::KeyReport;
-use comfy_table::Cell;
+use unicode_width::UnicodeWidthStr;
 
 /// All that is known of the keys; `checked`: whether that they open the images was the question.
 pub(in crate::cli) fn keys(report: &KeyReport, checked: bool) -> String {
@@ -17,15 +18,18 @@ pub(in crate::cli) fn keys(report: &KeyReport, checked: bool) -> String {
             report.images
         ));
     }
-    let mut out = table(&["KEY", "KIND", "PUBLIC HALF"]);
+    // Not in a table, which would break the public halves at the end of the line: they are there to be copied.
+    let width = |key: &KeyRecord| clean(&key.name).width();
+    let widest = report.keys.iter().map(width).max().unwrap_or(0);
     for key in &report.keys {
-        out.add_row([
-            Cell::new(clean(&key.name)),
-            Cell::new(key.kind),
-            Cell::new(clean(&key.recipient)),
-        ]);
+        let pad = " ".repeat(widest - width(key));
+        text.push_str(&format!(
+            "{}{pad}  {:8}  {}\n",
+            clean(&key.name),
+            key.kind,
+            clean(&key.recipient)
+        ));
     }
-    text.push_str(&lines_of(&out));
     for file in &report.stale {
         text.push_str(&format!(
             "{} has other keys: a change was interrupted, do it again\n",
