@@ -6,10 +6,12 @@
 //! noise and zeros. Limits and operations run in turn, several times; the table shows medians and
 //! ratios, which are what can be compared: absolute figures belong to one machine and one hour. What is
 //! encrypted is compared with the same that is not.
-//! Everything is measured with a warm page cache. Rivals that are not installed are left out.
+//! Everything is measured with a warm page cache; what reads an image also with that image out of it, which
+//! is how a person finds it. Rivals that are not installed are left out.
 //!
 //! `STRATA_BENCH_ROUNDS` (3) and `STRATA_BENCH_DIR` (the temporary directory) change the rest.
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
@@ -25,6 +27,7 @@ const FRAME: usize = 1 << 20;
 const BLOCK: usize = 64 << 10;
 const LEVEL: i32 = 3;
 const ENCRYPTED: &str = ", encrypted";
+const FROM_DISK: &str = ", image not cached";
 
 type Any<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -166,14 +169,19 @@ impl Bench {
         self.keep_frames()?;
         time(table, "limit: unzstd + BLAKE3", &mut || self.unzstd())?;
         time(table, "limit: write", &mut || self.write(&out))?;
-        self.readers(table, &time, "", &[])?;
-        self.encrypted(table, &time)?;
+        let encrypted = self.encrypted(table, &time)?;
+        self.readers(table, &time, &[(store, vec![]), encrypted])?;
         self.rivals(table, &time)
     }
 
-    /// What reads the image in the store, called with `more` and reported with `label` behind its name.
-    fn readers(&self, table: &mut Table, time: &Time<'_>, label: &str, more: &[&str]) -> Any<()> {
-        let store = self.work.join("store").display().to_string();
+    /// What reads the image in each store, with the words that open it; in turn, so that a slow minute of
+    /// the machine meets them all.
+    fn readers(
+        &self,
+        table: &mut Table,
+        time: &Time<'_>,
+        stores: &[(PathBuf, Vec<String>); 2],
+    ) -> Any<()> {
         let out = self.work.join("restored.img");
         let to = out.display().to_string();
         let verbs: &[(&str, &[&str])] = &[
@@ -186,18 +194,32 @@ impl Bench {
             ("restore", &["restore", "latest", &to]),
         ];
         for (name, words) in verbs {
-            let _ = fs::remove_file(&out);
-            time(table, &format!("{name}{label}"), &mut || {
-                strata(&[words, &["--store", &store][..], more].concat())
-            })?;
+            for cache in ["", FROM_DISK] {
+                for ((store, keys), label) in stores.iter().zip(["", ENCRYPTED]) {
+                    let _ = fs::remove_file(&out);
+                    // What others wrote is not to be waited for in here.
+                    nix::unistd::sync();
+                    let image = first_image(store)?;
+                    if cache == FROM_DISK {
+                        evict(&image)?;
+                    } else {
+                        self.read(&image)?;
+                    }
+                    let store = store.display().to_string();
+                    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                    time(table, &format!("{name}{cache}{label}"), &mut || {
+                        strata(&[words, &["--store", &store][..], &keys].concat())
+                    })?;
+                }
+            }
         }
         let _ = fs::remove_file(&out);
         Ok(())
     }
 
-    /// The same with an image that is encrypted for an age key.
-    fn encrypted(&self, table: &mut Table, time: &Time<'_>) -> Any<()> {
-        let store = self.work.join("store");
+    /// Backs up to a store whose image is encrypted for an age key, and says what opens it.
+    fn encrypted(&self, table: &mut Table, time: &Time<'_>) -> Any<(PathBuf, Vec<String>)> {
+        let store = self.work.join("encrypted");
         let key = self.work.join("key.txt");
         let (disk, key_text) = (self.disk.display().to_string(), key.display().to_string());
         let state = self.work.join("state");
@@ -213,8 +235,7 @@ impl Bench {
             ended_well(backup.env("STRATA_STATE", &state))?;
             folder_len(&store)
         })?;
-        self.read(&first_image(&store)?)?;
-        self.readers(table, time, ENCRYPTED, &["--identity", &key_text])
+        Ok((store, vec!["--identity".to_owned(), key_text]))
     }
 
     fn rivals(&self, table: &mut Table, time: &Time<'_>) -> Any<()> {
@@ -424,6 +445,18 @@ fn first_image(store: &Path) -> Any<PathBuf> {
     files
         .find(|p| p.extension().is_some_and(|e| e == "strata"))
         .ok_or_else(|| "no image".into())
+}
+
+/// Lets go of the page cache of `file`.
+fn evict(file: &Path) -> Any<()> {
+    let file = File::open(file)?;
+    file.sync_all()?;
+    Ok(posix_fadvise(
+        &file,
+        0,
+        0,
+        PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+    )?)
 }
 
 fn folder_len(folder: &Path) -> Any<u64> {

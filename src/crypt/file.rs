@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 /// Chunks that are read and decrypted at a time.
-const BATCH: u64 = 64;
+const BATCH: u64 = 8;
 
 thread_local! {
     /// Ciphertext on its way: one buffer for each thread that reads.

@@ -116,6 +116,20 @@ impl History {
         })
     }
 
+    /// Whether every image has such a key.
+    fn is_everywhere(&self, wanted: impl Fn(&KeyEntry) -> bool) -> bool {
+        self.images
+            .iter()
+            .all(|i| i.keys.keys().iter().any(&wanted))
+    }
+
+    /// Whether an image has such a key.
+    fn is_anywhere(&self, wanted: impl Fn(&KeyEntry) -> bool) -> bool {
+        self.images
+            .iter()
+            .any(|i| i.keys.keys().iter().any(&wanted))
+    }
+
     fn report(&self, changed: Vec<String>) -> KeyReport {
         let stale =
             |k: &&Keyed| *k.keys != *self.newest && !changed.contains(&k.image.file.to_string());
@@ -169,8 +183,15 @@ fn set_of(catalog: &Catalog, request: &KeyRequest) -> Result<String> {
 /// # Errors
 /// `WrongKey`, `NotFound`, `Usage`, `Damaged`.
 pub fn list(context: &Context<'_>, request: &KeyRequest) -> Result<KeyReport> {
-    let store = stores::open_encrypted(context, &request.store)?;
-    Ok(History::find(&store, request)?.report(Vec::new()))
+    list_in(&stores::open_encrypted(context, &request.store)?, request)
+}
+
+/// [`list`], in a store that is open.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_in(store: &EncryptedStore, request: &KeyRequest) -> Result<KeyReport> {
+    Ok(History::find(store, request)?.report(Vec::new()))
 }
 
 /// Changes the keys of a history. Only the heads of its files are written.
@@ -184,28 +205,46 @@ pub fn change(
     change: &KeyChange,
 ) -> Result<KeyReport> {
     let store = stores::open_encrypted(context, &request.store)?;
-    let _lock = lock(&store, LockMode::Exclusive, "changing keys")?;
-    let history = History::find(&store, request)?;
+    change_in(context, &store, request, change)
+}
+
+/// [`change`], in a store that is open.
+///
+/// # Errors
+/// As [`change`].
+pub fn change_in(
+    context: &Context<'_>,
+    store: &EncryptedStore,
+    request: &KeyRequest,
+    change: &KeyChange,
+) -> Result<KeyReport> {
+    let _lock = lock(store, LockMode::Exclusive, "changing keys")?;
+    let history = History::find(store, request)?;
+    let give_all = |keys: &KeySet| {
+        history.images.iter().try_for_each(|keyed| {
+            context.cancel.check()?;
+            store.change_keys(&keyed.image.file, keys)
+        })
+    };
+    // What was begun is finished first, also when what is wanted now turns out to be done already.
+    give_all(&history.newest)?;
     let wanted = match change {
-        // What was begun is finished with the secret that it made.
+        // The half-done rotation is the one that is wanted.
         KeyChange::Rotate if is_half_rotated(&history) => KeySet::clone(&history.newest),
         KeyChange::Rotate => history.newest.rotated(random)?,
-        KeyChange::Add { keys, name } => added(context, &history.newest, keys, name.as_deref())?,
-        KeyChange::Remove(name) => removed(&history.newest, name)?,
+        KeyChange::Add { keys, name } => added(context, &history, keys, name.as_deref())?,
+        KeyChange::Remove(name) => removed(&history, name)?,
     };
-    let mut changed = Vec::new();
-    for keyed in &history.images {
-        context.cancel.check()?;
-        store.change_keys(&keyed.image.file, &wanted)?;
-        changed.push(keyed.image.file.to_string());
-    }
+    give_all(&wanted)?;
+    let files = history.images.iter().map(|k| k.image.file.to_string());
+    let changed = files.collect();
     if let KeyChange::Remove(name) = change {
         context.observer.event(Event::Warning(format!(
             "whoever had {name} and a copy of these images can still read that copy; only images made from \
              now on are out of reach. `strata key rotate` keeps them from adding images, too"
         )));
     }
-    Ok(History::find(&store, request)?.report(changed))
+    Ok(History::find(store, request)?.report(changed))
 }
 
 /// Whether some images have the newest secret and some another.
@@ -214,12 +253,16 @@ fn is_half_rotated(history: &History) -> bool {
     history.images.iter().any(|k| k.keys.id() != newest)
 }
 
+/// The newest list with the keys that are wanted. One that is in it already and not yet on every image is
+/// what an interrupted run added.
 fn added(
     context: &Context<'_>,
-    keys: &KeySet,
+    history: &History,
     wanted: &NewKeys,
     name: Option<&str>,
 ) -> Result<KeySet> {
+    let keys = &history.newest;
+    let mut unfinished = false;
     let mut all: Vec<KeyEntry> = keys.keys().to_vec();
     let before = all.len();
     if wanted.password {
@@ -233,6 +276,10 @@ fn added(
     for recipient in recipients(&wanted.recipients)? {
         let text = recipient.to_string();
         if let Some(same) = all.iter().find(|k| k.recipient == text) {
+            if !history.is_everywhere(|k| k.recipient == text) {
+                unfinished = true;
+                continue;
+            }
             return Err(Error::new(ErrorKind::Usage, "add", text)
                 .because(format!("it is the key {:?} already", same.name)));
         }
@@ -242,13 +289,19 @@ fn added(
         all.push(recovery_key(name.unwrap_or("recovery"), file)?);
     }
     if all.len() == before {
+        if unfinished {
+            return Ok(KeySet::clone(keys));
+        }
         return Err(Error::new(ErrorKind::Usage, "add", "no key")
             .hint("say which: --password, --recipient KEY or --recovery-key FILE"));
     }
     keys.with_keys(all)
 }
 
-fn removed(keys: &KeySet, name: &str) -> Result<KeySet> {
+/// The newest list without the key `name`. One that is not in it, but still on some image, is what an
+/// interrupted run removed.
+fn removed(history: &History, name: &str) -> Result<KeySet> {
+    let keys = &history.newest;
     let rest: Vec<KeyEntry> = keys
         .keys()
         .iter()
@@ -256,6 +309,9 @@ fn removed(keys: &KeySet, name: &str) -> Result<KeySet> {
         .cloned()
         .collect();
     if rest.len() == keys.keys().len() {
+        if history.is_anywhere(|k| k.name == name) {
+            return Ok(KeySet::clone(keys));
+        }
         let names: Vec<&str> = keys.keys().iter().map(|k| k.name.as_str()).collect();
         return Err(
             Error::new(ErrorKind::NotFound, "find the key", format!("{name:?}"))

@@ -11,6 +11,7 @@
 //! | `crash`, `rehearsed` | every operation on a store fails once, and the power fails behind each |
 //! | `copies` | images copied into another store and written anew, disturbed likewise |
 //! | `damage` | flipped bytes and missing files |
+//! | `keys` | keys that are changed, with the power cut in the middle of a write |
 //! | `choice` | on which image a new one builds |
 //! | `room` | the oldest go until enough is free |
 //!
@@ -25,6 +26,7 @@ mod crash;
 mod damage;
 mod deeds;
 mod disk;
+mod keys;
 mod random;
 mod rehearsed;
 mod room;
