@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 const SECTOR: usize = 512;
 
-const RANDOM: Random = |out| {
+pub(crate) const RANDOM: Random = |out| {
     for part in out.chunks_mut(16) {
         part.copy_from_slice(&Uuid::new_v4().as_bytes()[..part.len()]);
     }
@@ -33,7 +33,7 @@ const RANDOM: Random = |out| {
 
 /// Private keys, as in the files that a person names.
 #[derive(Clone)]
-struct Pocket(Vec<String>);
+pub(crate) struct Pocket(pub(crate) Vec<String>);
 
 impl KeySource for Pocket {
     fn identities(&self) -> Result<Vec<Identity>> {
@@ -134,7 +134,7 @@ fn names(report: &KeyReport) -> BTreeSet<String> {
     report.keys.iter().map(|k| k.name.clone()).collect()
 }
 
-fn request() -> KeyRequest {
+pub(crate) fn request() -> KeyRequest {
     KeyRequest {
         store: PathBuf::from("/nowhere"),
         set: Some(SET.to_owned()),

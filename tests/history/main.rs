@@ -12,6 +12,7 @@
 //! | `copies` | images copied into another store and written anew, disturbed likewise |
 //! | `damage` | flipped bytes and missing files |
 //! | `keys` | keys that are changed, with the power cut in the middle of a write |
+//! | `nonces` | no key and nonce encrypt twice, whatever is done |
 //! | `choice` | on which image a new one builds |
 //! | `room` | the oldest go until enough is free |
 //!
@@ -27,6 +28,7 @@ mod damage;
 mod deeds;
 mod disk;
 mod keys;
+mod nonces;
 mod random;
 mod rehearsed;
 mod room;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Something that happens to a store. Images are counted from the oldest, round and round.
 #[derive(Debug, Clone)]
-enum Action {
+pub(crate) enum Action {
     Backup {
         edits: Vec<Edit>,
         wish: Wish,
@@ -118,7 +118,7 @@ fn action(blocks: u64) -> impl Strategy<Value = Action> {
 }
 
 /// A disk of `blocks` blocks and what happens to its images. Most of it is free at first.
-fn history(blocks: u64, actions: usize) -> impl Strategy<Value = Vec<Action>> {
+pub(crate) fn history(blocks: u64, actions: usize) -> impl Strategy<Value = Vec<Action>> {
     let start = (places(blocks), 30u64..200, 0u32..3000).prop_map(|(at, count, seed)| {
         vec![
             Edit::Allocate { at, count },
@@ -143,7 +143,7 @@ fn history(blocks: u64, actions: usize) -> impl Strategy<Value = Vec<Action>> {
 }
 
 impl Action {
-    fn run(&self, world: &mut World) {
+    pub(crate) fn run(&self, world: &mut World) {
         let numbers: Vec<u32> = world.points.keys().copied().collect();
         let pick = |n: usize| numbers[n % numbers.len()];
         match self {
@@ -183,7 +183,7 @@ fn check_history(blocks: u64, window_log2: u8, actions: &[Action]) {
     check::world(&world, &mut Vec::new());
 }
 
-fn config(usual: u32) -> ProptestConfig {
+pub(crate) fn config(usual: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|n| n.parse().ok());
