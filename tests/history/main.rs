@@ -9,6 +9,7 @@
 //! | `check` | is it so? |
 //! | `random` | random actions |
 //! | `crash`, `rehearsed` | every operation on a store fails once, and the power fails behind each |
+//! | `power` | the power fails behind every call of the file system, and what was not synced is lost or torn |
 //! | `copies` | images copied into another store and written anew, disturbed likewise |
 //! | `damage` | flipped bytes and missing files |
 //! | `keys` | keys that are changed, with the power cut in the middle of a write |
@@ -20,6 +21,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../kit/mod.rs"]
+mod kit;
+
 mod check;
 mod choice;
 mod copies;
@@ -29,6 +33,7 @@ mod deeds;
 mod disk;
 mod keys;
 mod nonces;
+mod power;
 mod random;
 mod rehearsed;
 mod room;

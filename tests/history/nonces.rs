@@ -31,10 +31,8 @@ struct Sealed {
 impl Sealed {
     /// The keys that the images there have now.
     fn keys(&self) -> Result<Arc<KeySet>> {
-        let files = self.inner.list()?.into_iter().map(|e| e.name);
-        let image = files
-            .filter(|n| n.as_str().ends_with(".strata"))
-            .next_back();
+        let mut files = self.inner.list()?.into_iter().map(|e| e.name);
+        let image = files.rfind(|n| n.as_str().ends_with(".strata"));
         let keys = image
             .map(|name| self.inner.keys_of(&name))
             .transpose()?

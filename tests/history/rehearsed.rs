@@ -79,17 +79,30 @@ impl Held {
     }
 }
 
-/// A deed that has gone well once.
-pub(crate) struct Rehearsed {
+/// What a store holds before a deed and behind it.
+pub(crate) struct Expected {
     pub(crate) deed: Deed,
-    /// All that was asked of the store, from the first image on.
-    pub(crate) ops: Vec<Op>,
-    /// How many of these came before the deed.
-    pub(crate) start: usize,
     /// The disk of every image that there ever was.
     cells: BTreeMap<Uuid, Arc<Vec<Cell>>>,
     pub(crate) before: Held,
     pub(crate) after: Held,
+}
+
+/// A deed that has gone well once.
+pub(crate) struct Rehearsed {
+    pub(crate) expected: Expected,
+    /// All that was asked of the store, from the first image on.
+    pub(crate) ops: Vec<Op>,
+    /// How many of these came before the deed.
+    pub(crate) start: usize,
+}
+
+impl std::ops::Deref for Rehearsed {
+    type Target = Expected;
+
+    fn deref(&self) -> &Expected {
+        &self.expected
+    }
 }
 
 /// A history of full and incremental images, `kinds` from the second on, and a deed on top of it.
@@ -101,7 +114,19 @@ pub(crate) fn rehearse(
     let log = Recorded::default();
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new("memory"));
     let store: Arc<dyn Store> = Arc::new(RecordStore::new(memory, log.clone()));
-    let mut world = World::new(Arc::clone(&store), odd_len(299), 5);
+    let mut world = history(store, kinds);
+    prepare(&mut world);
+    let (expected, start) = expect(world, deed, || log.ops().len());
+    Rehearsed {
+        expected,
+        start,
+        ops: log.ops(),
+    }
+}
+
+/// A full image and `kinds` on top of it.
+pub(crate) fn history(store: Arc<dyn Store>, kinds: &[Wish]) -> World {
+    let mut world = World::new(store, odd_len(299), 5);
     world.disk.edit(&Edit::Free { at: 60, count: 210 });
     world.disk.edit(&Edit::Write {
         at: 5,
@@ -113,8 +138,17 @@ pub(crate) fn rehearse(
         change(&mut world, n);
         world.backup(*wish);
     }
-    prepare(&mut world);
+    world
+}
+
+/// Does a deed in the store of `world`, and says what that changed, and what `about_to` answered right before.
+pub(crate) fn expect<T>(
+    mut world: World,
+    deed: impl Fn(&World) -> Deed,
+    about_to: impl FnOnce() -> T,
+) -> (Expected, T) {
     change(&mut world, 77);
+    let store = Arc::clone(&world.store);
     let deed = deed(&world);
     let mut cells: BTreeMap<Uuid, Arc<Vec<Cell>>> = world
         .points
@@ -124,19 +158,17 @@ pub(crate) fn rehearse(
     if let Deed::Backup(taking) = &deed {
         cells.insert(id(taking.number), Arc::new(taking.cells()));
     }
-    let (before, start) = (Held::of(&store), log.ops().len());
+    let before = Held::of(&store);
+    let start = about_to();
     deed.run(&store, &Stop::never()).unwrap();
-    let ops = log.ops();
-    let rehearsed = Rehearsed {
+    let expected = Expected {
         deed,
-        start,
-        ops,
         cells,
         before,
         after: Held::of(&store),
     };
-    rehearsed.ended(&store, "undisturbed");
-    rehearsed
+    expected.ended(&store, "undisturbed");
+    (expected, start)
 }
 
 /// Some blocks of the first leaf and one of the second.
@@ -162,12 +194,7 @@ fn change(world: &mut World, n: u32) {
     });
 }
 
-impl Rehearsed {
-    /// The store as it was before the deed.
-    pub(crate) fn fresh(&self) -> Arc<MemoryStore> {
-        Arc::new(replay(&self.ops[..self.start]))
-    }
-
+impl Expected {
     /// All that stays is there and whole, and nothing else than what was there or comes.
     fn nothing_is_lost(&self, store: &Arc<dyn Store>, when: &str) {
         let held = Held::of(store);
@@ -234,6 +261,13 @@ impl Rehearsed {
         } else {
             self.ended_somehow(store, when);
         }
+    }
+}
+
+impl Rehearsed {
+    /// The store as it was before the deed.
+    pub(crate) fn fresh(&self) -> Arc<MemoryStore> {
+        Arc::new(replay(&self.ops[..self.start]))
     }
 
     /// The power fails behind every operation.

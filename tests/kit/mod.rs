@@ -10,7 +10,9 @@
 pub(crate) mod bytes;
 pub(crate) mod disk;
 pub(crate) mod gpt;
+pub(crate) mod power;
 pub(crate) mod privileged;
+pub(crate) mod recorded;
 pub(crate) mod run;
 pub(crate) mod store;
 pub(crate) mod tools;

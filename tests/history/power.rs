@@ -1,0 +1,266 @@
+//! The power fails behind every call of the file system, and of what was not synced anything may be lost, torn
+//! or there: nothing that was there is lost, nothing half-made is listed, what was said to be done is done, and
+//! doing it again ends where an undisturbed run ends.
+
+use crate::crash::last;
+use crate::disk::Edit;
+use crate::kit::power::{Cut, cuts};
+use crate::kit::recorded::RecordedFolder;
+use crate::long;
+use crate::rehearsed::{Deed, Expected, Held, expect, history};
+use crate::world::{World, odd_len};
+use diskstrata::base::{Digest, RangeRead, Result};
+use diskstrata::chain::Wish;
+use diskstrata::image::Compression;
+use diskstrata::ops::copy::CopyRequest;
+use diskstrata::store::{
+    Entry, FileName, Form, LocalStore, LockMode, MIN_PART_LEN, Space, SplitStore, Store, StoreLock,
+    Upload,
+};
+use std::path::Path;
+use std::sync::Arc;
+use uuid::Uuid;
+
+const CHAIN: [Wish; 2] = [Wish::Incremental; 2];
+
+/// How the images lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lying {
+    Whole,
+    InParts,
+}
+
+fn open(path: &Path, lying: Lying) -> Arc<dyn Store> {
+    let local = Arc::new(LocalStore::open(path).unwrap());
+    let split = SplitStore::new(local, Uuid::new_v4);
+    match lying {
+        Lying::Whole => Arc::new(split),
+        Lying::InParts => Arc::new(Parted(split)),
+    }
+}
+
+/// A store whose new images lie in parts.
+struct Parted(SplitStore);
+
+impl Store for Parted {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn list(&self) -> Result<Vec<Entry>> {
+        self.0.list()
+    }
+    fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
+        self.0.open(name)
+    }
+    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
+        let parts = name.as_str().ends_with(".strata").then_some(MIN_PART_LEN);
+        self.0.create_in_parts(name, parts)
+    }
+    fn create_as(&self, name: &FileName, form: &Form) -> Result<Box<dyn Upload>> {
+        self.0.create_as(name, form)
+    }
+    fn form_of(&self, name: &FileName) -> Result<Form> {
+        self.0.form_of(name)
+    }
+    fn print_of(&self, name: &FileName) -> Result<Digest> {
+        self.0.print_of(name)
+    }
+    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.0.overwrite(name, offset, bytes)
+    }
+    fn remove(&self, name: &FileName) -> Result<()> {
+        self.0.remove(name)
+    }
+    fn space(&self) -> Result<Option<Space>> {
+        self.0.space()
+    }
+    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
+        self.0.lock(mode, holder)
+    }
+    fn clean_up(&self) -> Result<Vec<String>> {
+        self.0.clean_up()
+    }
+}
+
+/// A folder for the states, in memory where the system has such a place: nobody waits for a disk.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    }
+}
+
+fn lay_out(folder: &Path, cut: &Cut) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    for (name, content) in &cut.left {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
+}
+
+fn check_cut(expected: &Expected, store: &Arc<dyn Store>, done: bool, when: &str) {
+    if done {
+        // It was said to be done: that stands, whatever was not synced.
+        assert_eq!(Held::of(store), expected.after, "{when}");
+    }
+    expected.again(store, true, when);
+}
+
+/// Does a deed in a recorded folder and looks at every state that a power cut may leave. Each cut that is told
+/// from the others by what was not synced counts once.
+fn disturb(
+    what: &str,
+    lying: Lying,
+    kinds: &[Wish],
+    prepare: impl Fn(&mut World),
+    deed: impl Fn(&World) -> Deed,
+) {
+    let Some(folder) = RecordedFolder::mount(what) else {
+        return;
+    };
+    let mut world = match lying {
+        Lying::Whole => history(open(folder.path(), lying), kinds),
+        Lying::InParts => long_history(open(folder.path(), lying), kinds),
+    };
+    prepare(&mut world);
+    let about_to = || {
+        folder.take_log();
+        folder.files()
+    };
+    let (expected, before) = expect(world, deed, about_to);
+    let changes = folder.take_log();
+    // What looking at it does behind its end changes nothing that counts.
+    let room = scratch();
+    let store = open(room.path(), lying);
+    // What lies in parts takes longer, and has far more places to be cut at.
+    let seeds = match lying {
+        Lying::Whole => 100,
+        Lying::InParts => 4,
+    };
+    let seeds = if long() { seeds * 10 } else { seeds };
+    let mut shown = 0;
+    let count = cuts(&before, &changes, seeds, |cut| {
+        let when = format!(
+            "{what}: behind {} of {} changes, kept: {:?}",
+            cut.behind,
+            changes.len(),
+            cut.kept
+        );
+        lay_out(room.path(), &cut);
+        check_cut(&expected, &store, cut.behind == changes.len(), &when);
+        shown += 1;
+    });
+    assert_eq!(shown, count);
+    assert!(
+        count > changes.len(),
+        "{count} states of {} changes",
+        changes.len()
+    );
+    eprintln!("{what}: {count} states behind {} changes", changes.len());
+}
+
+/// Images that take several parts.
+fn long_history(store: Arc<dyn Store>, kinds: &[Wish]) -> World {
+    let mut world = World::new(store, odd_len(999), 5);
+    for (n, wish) in (0u32..).zip(std::iter::once(&Wish::Full).chain(kinds)) {
+        let (at, count) = (u64::from(n) * 40, if n == 0 { 60 } else { 20 });
+        for run in 0..12 {
+            // Every third seed is noise.
+            let (at, seed) = (
+                at + run * 70,
+                3 * (100 * n + u32::try_from(run).unwrap()) + 1,
+            );
+            world.disk.edit(&Edit::Write { at, count, seed });
+        }
+        let mut taking = world.taking(*wish);
+        taking.compression = Compression::None;
+        world.take(&taking);
+    }
+    world
+}
+
+#[test]
+fn the_first_image_comes_whole_or_not_at_all() {
+    let full = |world: &World| Deed::Backup(Box::new(world.taking(Wish::Full)));
+    disturb("a full image", Lying::Whole, &[], |_| {}, full);
+}
+
+#[test]
+fn an_increment_comes_whole_or_not_at_all() {
+    for (what, wish) in [
+        ("an increment", Wish::Incremental),
+        ("a differential image", Wish::Differential),
+    ] {
+        let deed = |world: &World| Deed::Backup(Box::new(world.taking(wish)));
+        disturb(what, Lying::Whole, &CHAIN, |_| {}, deed);
+    }
+}
+
+#[test]
+fn pruning_loses_nothing_that_stays() {
+    let protect = |world: &mut World| world.protect(3, true);
+    disturb("a prune", Lying::Whole, &CHAIN, protect, |_| {
+        Deed::Prune(last(1))
+    });
+}
+
+#[test]
+fn merging_loses_nothing_that_stays() {
+    disturb(
+        "a merge",
+        Lying::Whole,
+        &CHAIN,
+        |_| {},
+        |_| Deed::Merge(Some(2), 3),
+    );
+}
+
+#[test]
+fn a_protection_is_there_or_not() {
+    disturb(
+        "a protection",
+        Lying::Whole,
+        &CHAIN,
+        |_| {},
+        |_| Deed::Protect(2),
+    );
+}
+
+#[test]
+fn an_image_is_written_anew_or_stays() {
+    let request = CopyRequest {
+        recompress: Some(Compression::None),
+        ..CopyRequest::default()
+    };
+    let deed = |_: &World| Deed::Rewrite(vec![2], request.clone());
+    disturb("a copy in place", Lying::Whole, &CHAIN, |_| {}, deed);
+}
+
+#[test]
+fn an_image_in_parts_comes_whole_or_not_at_all() {
+    let deed = |world: &World| {
+        let mut taking = world.taking(Wish::Incremental);
+        taking.compression = Compression::None;
+        Deed::Backup(Box::new(taking))
+    };
+    disturb(
+        "an increment in parts",
+        Lying::InParts,
+        &CHAIN[..1],
+        |_| {},
+        deed,
+    );
+}
+
+#[test]
+fn merging_parts_loses_nothing_that_stays() {
+    disturb(
+        "a merge in parts",
+        Lying::InParts,
+        &CHAIN[..1],
+        |_| {},
+        |_| Deed::Prune(last(1)),
+    );
+}
