@@ -138,13 +138,12 @@ fn read_full(
     read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
 ) -> io::Result<()> {
     while !buf.is_empty() {
-        match read(buf, offset) {
+        match sys::persist(|| read(buf, offset)) {
             Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
             Ok(n) => {
                 buf = &mut buf[n..];
                 offset += to_u64(n);
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
@@ -155,10 +154,9 @@ fn read_full(
 fn read_at_least(buf: &mut [u8], needed: usize, offset: u64, file: &File) -> io::Result<()> {
     let mut done = 0;
     while done < needed {
-        match file.read_at(&mut buf[done..], offset + to_u64(done)) {
+        match sys::persist(|| file.read_at(&mut buf[done..], offset + to_u64(done))) {
             Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
             Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
@@ -327,9 +325,7 @@ impl BlockTarget for FileTarget {
             .direct
             .as_ref()
             .filter(|_| disk.is_device && is_aligned(data, offset.0, disk.alignment));
-        direct
-            .unwrap_or(&disk.cached)
-            .write_all_at(data, offset.0)
+        sys::write_all_at(direct.unwrap_or(&disk.cached), data, offset.0)
             .map_err(|e| self.fail("write", offset.0, e))
     }
 
@@ -378,7 +374,7 @@ impl BlockTarget for FileTarget {
 
     fn flush(&self) -> Result<()> {
         let name = &self.disk.name;
-        self.disk.cached.sync_all().map_err(|e| {
+        sys::sync(&self.disk.cached).map_err(|e| {
             Error::new(ErrorKind::Destination, "flush", name.clone())
                 .caused_by(e)
                 .hint("what was written may be lost; check the medium and restore again")

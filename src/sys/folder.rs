@@ -4,7 +4,7 @@
 //! folder, or a folder above it, for another one between two calls; and no call follows a symbolic
 //! link that stands in a file's place. Interruptions are survived ([`persist`]).
 
-use super::persist::persist;
+use super::persist::{facts_of, persist, sync};
 use super::space::{Space, space_of};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
@@ -70,9 +70,13 @@ impl Folder {
     /// # Errors
     /// As getdents(2); `InvalidData` when there are more than `limit`.
     pub fn names(&self, limit: usize) -> io::Result<Vec<OsString>> {
+        persist(|| self.names_now(limit))
+    }
+
+    fn names_now(&self, limit: usize) -> io::Result<Vec<OsString>> {
         // A handle of its own: the position in a folder belongs to the open file.
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = persist(|| Ok(Dir::openat(&self.handle, ".", flags, Mode::empty())?))?;
+        let dir = Dir::openat(&self.handle, ".", flags, Mode::empty())?;
         let mut names = Vec::new();
         for entry in dir {
             let entry = entry?;
@@ -95,7 +99,7 @@ impl Folder {
     /// As open(2) and fstat(2).
     pub fn facts(&self, name: &OsStr) -> io::Result<Metadata> {
         // O_PATH opens nothing of the file, so that neither its mode nor its type matters.
-        self.openat(name, OFlag::O_PATH, Mode::empty())?.metadata()
+        facts_of(&self.openat(name, OFlag::O_PATH, Mode::empty())?)
     }
 
     /// Whether `name` is the very file that is open as `file`.
@@ -103,7 +107,7 @@ impl Folder {
     /// # Errors
     /// As [`Folder::facts`], except that a missing file is simply not it.
     pub fn is_file(&self, name: &OsStr, file: &File) -> io::Result<bool> {
-        let mine = file.metadata()?;
+        let mine = facts_of(file)?;
         match self.facts(name) {
             Ok(found) => Ok((found.dev(), found.ino()) == (mine.dev(), mine.ino())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -209,7 +213,7 @@ impl Folder {
     /// # Errors
     /// As fsync(2).
     pub fn sync(&self) -> io::Result<()> {
-        match self.handle.sync_all() {
+        match sync(&self.handle) {
             Err(e) if is_refusal(&e) => Ok(()),
             other => other,
         }
@@ -220,7 +224,8 @@ impl Folder {
     /// # Errors
     /// As fstatvfs(3).
     pub fn space(&self) -> io::Result<Space> {
-        Ok(space_of(&nix::sys::statvfs::fstatvfs(&self.handle)?))
+        let stat = persist(|| Ok(nix::sys::statvfs::fstatvfs(&self.handle)?))?;
+        Ok(space_of(&stat))
     }
 
     fn openat(&self, name: &OsStr, flags: OFlag, mode: Mode) -> io::Result<File> {

@@ -27,7 +27,7 @@ pub use ioctl::{
 };
 pub use lock::{Lock, cannot_lock, lock_exclusive, lock_shared};
 pub use open::{Access, open_direct, open_disk, open_no_follow};
-pub use persist::persist;
+pub use persist::{facts_of, persist, sync, write_all_at};
 pub use process::{
     effective_uid, hostname, is_readable, is_terminal_device, keep_memory_private, kernel_release,
     peak_memory, survive_file_size_limit, sync_all,

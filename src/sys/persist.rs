@@ -1,6 +1,8 @@
 //! Calls that failed for no lasting reason.
 
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 /// With [`PAUSE`] between them this bounds the wait to about a second.
@@ -21,6 +23,41 @@ pub fn persist<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         }
     }
     call()
+}
+
+/// What the kernel says of an open file.
+///
+/// # Errors
+/// As fstat(2).
+pub fn facts_of(file: &File) -> io::Result<Metadata> {
+    persist(|| file.metadata())
+}
+
+/// Makes all of a file durable. An interruption is no failure of a write and is not remembered by the kernel as
+/// one, so asking again asks the same; every other failure is final.
+///
+/// # Errors
+/// As fsync(2).
+pub fn sync(file: &File) -> io::Result<()> {
+    persist(|| file.sync_all())
+}
+
+/// Writes all of `bytes` at `offset`.
+///
+/// # Errors
+/// As pwrite(2).
+pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let (mut rest, mut at) = (bytes, offset);
+    while !rest.is_empty() {
+        match persist(|| file.write_at(rest, at))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => {
+                rest = rest.get(count..).unwrap_or_default();
+                at = at.saturating_add(crate::base::to_u64(count));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! | `random` | random actions |
 //! | `crash`, `rehearsed` | every operation on a store fails once, and the power fails behind each |
 //! | `power` | the power fails behind every call of the file system, and what was not synced is lost or torn |
+//! | `calls` | every call of the file system fails, and it is full at every step |
 //! | `copies` | images copied into another store and written anew, disturbed likewise |
 //! | `damage` | flipped bytes and missing files |
 //! | `keys` | keys that are changed, with the power cut in the middle of a write |
@@ -24,6 +25,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod calls;
 mod check;
 mod choice;
 mod copies;

@@ -21,16 +21,16 @@ use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
-const CHAIN: [Wish; 2] = [Wish::Incremental; 2];
+pub(crate) const CHAIN: [Wish; 2] = [Wish::Incremental; 2];
 
 /// How the images lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Lying {
+pub(crate) enum Lying {
     Whole,
     InParts,
 }
 
-fn open(path: &Path, lying: Lying) -> Arc<dyn Store> {
+pub(crate) fn open(path: &Path, lying: Lying) -> Arc<dyn Store> {
     let local = Arc::new(LocalStore::open(path).unwrap());
     let split = SplitStore::new(local, Uuid::new_v4);
     match lying {
@@ -162,7 +162,7 @@ fn disturb(
 }
 
 /// Images that take several parts.
-fn long_history(store: Arc<dyn Store>, kinds: &[Wish]) -> World {
+pub(crate) fn long_history(store: Arc<dyn Store>, kinds: &[Wish]) -> World {
     let mut world = World::new(store, odd_len(999), 5);
     for (n, wish) in (0u32..).zip(std::iter::once(&Wish::Full).chain(kinds)) {
         let (at, count) = (u64::from(n) * 40, if n == 0 { 60 } else { 20 });

@@ -1,5 +1,5 @@
 //! A folder in memory that is mounted: every change that a program makes in it is written down, in the
-//! order in which the kernel hands them on.
+//! order in which the kernel hands them on, and calls can be made to fail.
 
 use super::privileged::available;
 use fuser::{
@@ -34,8 +34,24 @@ pub(crate) enum Change {
     SyncFolder,
 }
 
+/// A call that fails.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Break {
+    /// The so many-th from now, from 1, of those that may fail.
+    pub(crate) nth: u64,
+    pub(crate) errno: i32,
+    /// Whether all that follow fail too.
+    pub(crate) lasting: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
+    broken: Option<Break>,
+    /// Calls since then.
+    calls: u64,
+    /// Bytes that fit in; as many as one likes when absent.
+    room: Option<u64>,
+    newest: u64,
     names: BTreeMap<OsString, u64>,
     /// Also files without a name, which somebody may have open.
     files: BTreeMap<u64, Vec<u8>>,
@@ -83,6 +99,38 @@ impl RecordedFolder {
         state.names.iter().map(file).collect()
     }
 
+    /// Has a call fail from now on, and no other.
+    pub(crate) fn break_call(&self, broken: Break) {
+        let mut state = locked(&self.state);
+        (state.broken, state.calls) = (Some(broken), 0);
+    }
+
+    /// No call fails any more. Says whether one did.
+    pub(crate) fn mend(&self) -> bool {
+        let mut state = locked(&self.state);
+        let broken = state.broken.take();
+        broken.is_some_and(|broken| state.calls >= broken.nth)
+    }
+
+    /// From now on so many bytes fit in, with what is there.
+    pub(crate) fn set_room(&self, bytes: Option<u64>) {
+        locked(&self.state).room = bytes;
+    }
+
+    /// Puts files in place of all that is there.
+    pub(crate) fn reset(&self, files: &Files) {
+        let mut state = locked(&self.state);
+        state.names.clear();
+        for (name, (id, bytes)) in files {
+            state.names.insert(name.clone(), *id);
+            state.files.insert(*id, bytes.clone());
+        }
+        let named: std::collections::BTreeSet<u64> = state.names.values().copied().collect();
+        // Whoever has one of the others open is gone.
+        state.files.retain(|id, _| named.contains(id));
+        state.log.clear();
+    }
+
     /// The changes since the last call.
     pub(crate) fn take_log(&self) -> Vec<Change> {
         std::mem::take(&mut locked(&self.state).log)
@@ -98,6 +146,29 @@ struct Recorder(Arc<Mutex<State>>);
 type Answer<T> = Result<T, Errno>;
 
 impl State {
+    /// Counts a call that may fail.
+    fn call(&mut self) -> Answer<()> {
+        self.calls += 1;
+        match self.broken {
+            Some(broken)
+                if self.calls == broken.nth || broken.lasting && self.calls > broken.nth =>
+            {
+                Err(Errno::from_i32(broken.errno))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether so many bytes more fit in.
+    fn fits(&self, more: usize) -> Answer<()> {
+        let used: usize = self.names.values().map(|id| self.files[id].len()).sum();
+        let wanted = u64::try_from(used + more).unwrap();
+        match self.room {
+            Some(room) if wanted > room => Err(Errno::ENOSPC),
+            _ => Ok(()),
+        }
+    }
+
     fn id(&self, name: &OsStr) -> Answer<u64> {
         self.names.get(name).copied().ok_or(Errno::ENOENT)
     }
@@ -146,8 +217,11 @@ impl State {
         if self.names.contains_key(name) {
             return Err(Errno::EEXIST);
         }
+        self.call()?;
+        self.fits(1)?;
+        self.newest += 1;
         // 1 is the folder.
-        let file = self.files.keys().next_back().map_or(2, |id| id + 1);
+        let file = self.newest + 1;
         self.files.insert(file, Vec::new());
         self.names.insert(name.to_owned(), file);
         let name = name.to_owned();
@@ -156,9 +230,12 @@ impl State {
     }
 
     fn write(&mut self, ino: INodeNo, at: u64, bytes: &[u8]) -> Answer<u32> {
+        self.call()?;
         let start = usize::try_from(at).unwrap();
-        let file = self.file(ino)?;
         let end = start + bytes.len();
+        let more = end.saturating_sub(self.file(ino)?.len());
+        self.fits(more)?;
+        let file = self.file(ino)?;
         if file.len() < end {
             file.resize(end, 0);
         }
@@ -172,12 +249,14 @@ impl State {
     }
 
     fn set_len(&mut self, ino: INodeNo, len: u64) -> Answer<()> {
+        self.call()?;
         self.file(ino)?.resize(usize::try_from(len).unwrap(), 0);
         self.log.push(Change::SetLen { file: ino.0, len });
         Ok(())
     }
 
     fn rename(&mut self, from: &OsStr, to: &OsStr, flags: RenameFlags) -> Answer<()> {
+        self.call()?;
         let file = self.id(from)?;
         if flags.contains(RenameFlags::RENAME_NOREPLACE) && self.names.contains_key(to) {
             return Err(Errno::EEXIST);
@@ -190,6 +269,7 @@ impl State {
     }
 
     fn link(&mut self, ino: INodeNo, name: &OsStr) -> Answer<FileAttr> {
+        self.call()?;
         self.file(ino)?;
         if self.names.contains_key(name) {
             return Err(Errno::EEXIST);
@@ -201,6 +281,7 @@ impl State {
     }
 
     fn remove(&mut self, name: &OsStr) -> Answer<()> {
+        self.call()?;
         self.id(name)?;
         self.names.remove(name);
         let name = name.to_owned();
@@ -231,8 +312,9 @@ fn entry(reply: ReplyEntry, found: Answer<FileAttr>) {
 
 impl Filesystem for Recorder {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let state = self.state();
-        entry(reply, state.id(name).and_then(|id| state.attr(INodeNo(id))));
+        let mut state = self.state();
+        let found = state.call().and_then(|()| state.id(name));
+        entry(reply, found.and_then(|id| state.attr(INodeNo(id))));
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -293,7 +375,10 @@ impl Filesystem for Recorder {
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::empty());
+        match self.state().call() {
+            Ok(()) => reply.opened(FileHandle(0), FopenFlags::empty()),
+            Err(e) => reply.error(e),
+        }
     }
 
     fn read(
@@ -307,7 +392,9 @@ impl Filesystem for Recorder {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.state().file(ino) {
+        let mut state = self.state();
+        let bytes = state.call().and_then(|()| state.file(ino));
+        match bytes {
             Ok(bytes) => {
                 let start = usize::try_from(offset).unwrap().min(bytes.len());
                 let end = bytes.len().min(start + usize::try_from(size).unwrap());
@@ -340,13 +427,21 @@ impl Filesystem for Recorder {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.state().log.push(Change::Sync { file: ino.0 });
-        reply.ok();
+        let mut state = self.state();
+        let done = state.call();
+        if done.is_ok() {
+            state.log.push(Change::Sync { file: ino.0 });
+        }
+        answer(reply, done);
     }
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.state().log.push(Change::SyncFolder);
-        reply.ok();
+        let mut state = self.state();
+        let done = state.call();
+        if done.is_ok() {
+            state.log.push(Change::SyncFolder);
+        }
+        answer(reply, done);
     }
 
     fn readdir(
@@ -357,7 +452,10 @@ impl Filesystem for Recorder {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let state = self.state();
+        let mut state = self.state();
+        if let Err(e) = state.call() {
+            return reply.error(e);
+        }
         let skipped = usize::try_from(offset).unwrap();
         for (next, (name, id)) in (1..).zip(&state.names).skip(skipped) {
             if reply.add(INodeNo(*id), next, FileType::RegularFile, name) {
@@ -389,6 +487,13 @@ impl Filesystem for Recorder {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        reply.statfs(BLOCKS, BLOCKS, BLOCKS, BLOCKS, BLOCKS, BLOCK, 255, BLOCK);
+        let mut state = self.state();
+        if let Err(e) = state.call() {
+            return reply.error(e);
+        }
+        let used: usize = state.names.values().map(|id| state.files[id].len()).sum();
+        let all = state.room.map_or(BLOCKS, |room| room / u64::from(BLOCK));
+        let free = all.saturating_sub(u64::try_from(used).unwrap().div_ceil(u64::from(BLOCK)));
+        reply.statfs(all, free, free, BLOCKS, BLOCKS, BLOCK, 255, BLOCK);
     }
 }

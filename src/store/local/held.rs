@@ -136,7 +136,7 @@ fn open_plain(folder: &Folder, name: &str) -> io::Result<Option<File>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
-    Ok(file.metadata()?.is_file().then_some(file))
+    Ok(sys::facts_of(&file)?.is_file().then_some(file))
 }
 
 /// What the living holders among the files that begin with `prefix` have written into them: at

@@ -12,7 +12,7 @@ use crate::store::{LockMode, StoreLock, held_by};
 use crate::sys::{self, Folder, Lock};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 
 /// In front of the names of files in which lock holders say who they are.
@@ -100,7 +100,7 @@ fn ask(folder: &Folder, name: &str, mode: LockMode) -> io::Result<Asked> {
         let Some(file) = open(folder, name, mode)? else {
             return Ok(Asked::Needless);
         };
-        if !file.metadata()?.is_file() {
+        if !sys::facts_of(&file)?.is_file() {
             let text = format!("{text} is no plain file");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
@@ -152,8 +152,8 @@ fn say(folder: &Arc<Folder>, holder: &str) -> io::Result<Held> {
     let _ = held::remove_dead(folder, &[HOLDER]);
     let text = crate::base::printable(holder);
     let held = Held::create(folder, HOLDER, "run")?;
-    held.file()
-        .write_all(held::shortened(&text, MAX_TEXT).as_bytes())?;
-    held.file().sync_data()?;
+    let bytes = held::shortened(&text, MAX_TEXT).as_bytes();
+    sys::write_all_at(held.file(), bytes, 0)?;
+    sys::sync(held.file())?;
     Ok(held)
 }

@@ -15,7 +15,7 @@ use super::{
     Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found, past_end_of,
 };
 use crate::base::{Error, ErrorKind, RangeRead, Result};
-use crate::sys::Folder;
+use crate::sys::{self, Folder};
 use held::Held;
 use read::LocalFile;
 use std::io;
@@ -157,12 +157,12 @@ impl Store for LocalStore {
         let file = self.folder.open_to_write(name.as_ref());
         let file =
             file.map_err(|e| self.file_error("overwrite", ErrorKind::Destination, name, e))?;
-        let len = file.metadata().map_err(failed)?.len();
+        let len = sys::facts_of(&file).map_err(failed)?.len();
         if let Some(error) = past_end_of(&self.name, name, offset, bytes, len) {
             return Err(error);
         }
-        std::os::unix::fs::FileExt::write_all_at(&file, bytes, offset).map_err(failed)?;
-        file.sync_all().map_err(failed)
+        sys::write_all_at(&file, bytes, offset).map_err(failed)?;
+        sys::sync(&file).map_err(failed)
     }
 
     fn remove(&self, name: &FileName) -> Result<()> {

@@ -23,7 +23,7 @@ impl LocalFile {
     /// # Errors
     /// `NotFound` when it is no plain file, `Damaged` when its length cannot be told.
     pub(super) fn new(name: String, file: File) -> Result<LocalFile> {
-        match file.metadata() {
+        match sys::facts_of(&file) {
             Ok(facts) if facts.is_file() => Ok(LocalFile {
                 name,
                 file,

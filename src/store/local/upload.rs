@@ -137,8 +137,7 @@ impl Upload for LocalUpload {
             return Err(spoiled("publish", &self.path_text()));
         }
         let file = self.held.file();
-        file.sync_all()
-            .map_err(|e| fail("sync", &self.path_text(), e))?;
+        sys::sync(file).map_err(|e| fail("sync", &self.path_text(), e))?;
         sys::drop_cached(file, 0, self.written);
         let gone = || {
             Error::new(ErrorKind::Destination, "publish", self.path_text())
