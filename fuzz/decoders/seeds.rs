@@ -248,7 +248,7 @@ pub(crate) fn images() -> Vec<Vec<u8>> {
     let parts = [
         Part::Run(Zero, 1, 256 * 128),
         window(&[1]),
-        Part::Run(Unused, 1, 299),
+        Part::Run(Unused, 1, 298),
         window(&[2]),
     ];
     all.push(image(&three, none, &parts));
