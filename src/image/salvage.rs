@@ -448,3 +448,23 @@ impl<W: Write> Rebuild<'_, W> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::header::tests::sample;
+    use super::super::limits::MAX_DISK_LEN;
+    use super::*;
+
+    /// A damaged header may say anything of the disk.
+    #[test]
+    fn a_long_disk_of_which_nothing_is_known_is_no_work() {
+        let header = sample(MAX_DISK_LEN);
+        let fill = |_: &mut [u8], _| unreachable!("nothing has content");
+        let id = Uuid::from_u128(3);
+        let none = Compression::None;
+        let made = salvage(&header.encode(), Vec::new(), "new", id, none, &fill);
+        let (file, salvaged) = made.unwrap();
+        assert_eq!(salvaged.lost, [Extent::whole(header.disk_len)]);
+        assert!(file.len() < 4096);
+    }
+}
