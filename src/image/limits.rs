@@ -21,7 +21,7 @@ pub const MAX_SECTION_LEN: u32 = 16 << 20;
 pub const MAX_INFO_VALUES: usize = 1 << 18;
 
 /// The most values in the summary section: more than 16 MiB have room for when all are unreadable ranges.
-pub const MAX_SUMMARY_VALUES: usize = 1 << 21;
+pub const MAX_SUMMARY_VALUES: usize = 5 << 19;
 
 /// How much longer a stored payload may be than its decoded form.
 pub const MAX_STORED_EXCESS: u32 = 64 << 10;
