@@ -6,6 +6,7 @@
 
 mod block_map;
 mod cancel;
+mod checksum;
 mod digest;
 mod error;
 mod event;
@@ -17,6 +18,7 @@ mod units;
 
 pub use block_map::BlockMap;
 pub use cancel::Cancel;
+pub use checksum::checksum_matches;
 pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Observer, Phase, Silent};

@@ -298,7 +298,7 @@ impl BlockTable for ChainView {
     fn page(&self, level: u8, index: u64, child: &Child) -> Result<Page> {
         let link = self.holder(child.since)?;
         let page = self.page_in(link, level, index)?;
-        if page.content == child.content {
+        if page.content.matches(child.content) {
             return Ok(page);
         }
         Err(self.files.misfit(link, level, index))

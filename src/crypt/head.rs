@@ -3,7 +3,9 @@
 use super::key_set::{KeySet, MAX_KEYS, id_of};
 use super::recipient;
 use super::secret::{Random, Secret};
-use crate::base::{Error, ErrorKind, KeySetId, RangeRead, Result, to_u64, to_usize};
+use crate::base::{
+    Error, ErrorKind, KeySetId, RangeRead, Result, checksum_matches, to_u64, to_usize,
+};
 use std::io::{self, Read};
 
 const MAGIC: [u8; 8] = *b"\x89STCRYP\n";
@@ -100,7 +102,8 @@ impl Slot {
         let len = to_usize(u64::from(u32::from_le_bytes(array(&mut at)?)));
         let mut body = take(&mut at, len)?;
         let crc = u32::from_le_bytes(array(&mut at)?);
-        let right = generation > 0 && crc32fast::hash(bytes.get(..12 + len)?) == crc;
+        let right =
+            generation > 0 && checksum_matches(crc32fast::hash(bytes.get(..12 + len)?), crc);
         right.then_some(())?;
         let key_set = KeySetId(array(&mut body)?);
         let count = usize::from(u16::from_le_bytes(array(&mut body)?));
@@ -319,7 +322,9 @@ fn decode_prelude(bytes: &[u8], name: &str) -> Result<(usize, u8)> {
         let [chunk_log2] = array(&mut at)?;
         let rest: [u8; 35] = array(&mut at)?;
         let crc = u32::from_le_bytes(array(&mut at)?);
-        let right = crc32fast::hash(bytes.get(..60)?) == crc && magic == MAGIC && reserved == 0;
+        let right = checksum_matches(crc32fast::hash(bytes.get(..60)?), crc)
+            && magic == MAGIC
+            && reserved == 0;
         let odd = u32::from(rest.iter().any(|b| *b != 0));
         right.then_some([
             u32::from(major),

@@ -1,5 +1,7 @@
 //! Taking little-endian fields from the front of a slice, and putting them at the end of a vector.
 
+use crate::base::checksum_matches;
+
 /// A slice being read. Every `take` answers `None` when the bytes run out.
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
@@ -45,7 +47,7 @@ impl<'a> Fields<'a> {
 /// Splits off the crc32 in the last four bytes and checks it over the rest.
 pub(super) fn checked_body(bytes: &[u8]) -> Option<&[u8]> {
     let (body, crc) = bytes.split_last_chunk::<4>()?;
-    (crc32fast::hash(body) == u32::from_le_bytes(*crc)).then_some(body)
+    checksum_matches(crc32fast::hash(body), u32::from_le_bytes(*crc)).then_some(body)
 }
 
 /// Appends the crc32 of all that is in `out`.

@@ -4,7 +4,7 @@
 //! one checks it first; texts are shown only after control characters have been taken out.
 
 use super::bytes::Fields;
-use super::limits::MAX_RAW_REGIONS;
+use super::limits::{MAX_INFO_VALUES, MAX_RAW_REGIONS, MAX_SUMMARY_VALUES};
 use super::state::BlockState;
 use crate::base::{ByteLen, ByteOffset, Extent, Geometry, SectorSize, to_u64, to_usize};
 use serde::{Deserialize, Serialize};
@@ -247,9 +247,62 @@ pub(super) fn decode_tables(bytes: &[u8]) -> Option<Vec<RawTable>> {
     f.is_empty().then_some(out)
 }
 
+/// Reads the payload of the info section; `None` when it is malformed or holds too many values.
+pub(super) fn decode_info(bytes: &[u8]) -> Option<Info> {
+    has_at_most(MAX_INFO_VALUES, bytes).then_some(())?;
+    serde_json::from_slice(bytes).ok()
+}
+
+/// Reads the payload of the summary section; `None` when it is malformed or holds too many values.
+pub(super) fn decode_summary(bytes: &[u8]) -> Option<Summary> {
+    has_at_most(MAX_SUMMARY_VALUES, bytes).then_some(())?;
+    serde_json::from_slice(bytes).ok()
+}
+
+/// Whether `json` holds no more than `most` values. Commas in texts count too, which is too many at worst.
+pub(super) fn has_at_most(most: usize, json: &[u8]) -> bool {
+    let begins = |byte: &&u8| matches!(byte, b',' | b'[' | b'{');
+    json.iter().filter(begins).count() <= most
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_section_does_not_fill_memory() {
+        let zeros = |count: usize| vec!["0"; count].join(",");
+        let info = |count| format!("{{\"layout\":[{}]}}", zeros(count)).into_bytes();
+        assert!(decode_info(&info(1000)).is_some());
+        assert_eq!(decode_info(&info(MAX_INFO_VALUES)), None);
+        let texts = vec!["\"\""; MAX_SUMMARY_VALUES].join(",");
+        let summary = format!("{{\"warnings\":[{texts}]}}");
+        assert_eq!(decode_summary(summary.as_bytes()), None);
+    }
+
+    #[test]
+    fn the_most_partitions_and_ranges_fit() {
+        let partition = PartitionInfo {
+            label: Some("a, b, c".into()),
+            reason: "one, two, three".into(),
+            ..PartitionInfo::default()
+        };
+        let partitions = vec![partition; 4096];
+        let layout = serde_json::to_value(&partitions).unwrap();
+        let info = Info {
+            layout,
+            partitions,
+            ..Info::default()
+        };
+        let bytes = serde_json::to_vec(&info).unwrap();
+        assert_eq!(decode_info(&bytes), Some(info));
+        let range = ByteRange {
+            start: 0,
+            length: 0,
+        };
+        let shortest = serde_json::to_vec(&vec![range; 1000]).unwrap().len() / 1000;
+        assert!((16 << 20) / shortest * 3 < MAX_SUMMARY_VALUES);
+    }
 
     #[test]
     fn tables_round_trip() {

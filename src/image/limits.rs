@@ -16,6 +16,13 @@ pub const MAX_PAGE_LEN: u32 = 16 << 10;
 /// The longest decoded section: generous for text, harmless for memory.
 pub const MAX_SECTION_LEN: u32 = 16 << 20;
 
+/// The most values in the info section: four times what 4096 partitions need. A value takes up to 40 times
+/// the memory of its text, and the text of a few KiB decompresses to 16 MiB.
+pub const MAX_INFO_VALUES: usize = 1 << 18;
+
+/// The most values in the summary section: more than 16 MiB have room for when all are unreadable ranges.
+pub const MAX_SUMMARY_VALUES: usize = 5 << 19;
+
 /// How much longer a stored payload may be than its decoded form.
 pub const MAX_STORED_EXCESS: u32 = 64 << 10;
 

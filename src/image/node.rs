@@ -6,7 +6,7 @@ use super::limits::NODE_CHILDREN;
 use super::page::Content;
 use super::state::BlockState;
 use super::trailer::RecordRef;
-use super::tree::{pages_at, span_of};
+use super::tree::{pages_at, span_of, top_level};
 use crate::base::{Digest, to_u64};
 
 /// Where a page lies.
@@ -129,6 +129,8 @@ impl Node {
         level: u8,
         index: u64,
     ) -> Option<(Node, Digest, Content)> {
+        // Nothing stands above the top page; a forged one would say what no page may.
+        (level <= top_level(header.blocks())).then_some(())?;
         let below = pages_at(header.blocks(), level.checked_sub(1)?);
         let expected = below
             .checked_sub(index.checked_mul(NODE_CHILDREN)?)?
@@ -259,6 +261,18 @@ mod tests {
             None,
             "a full image has nothing in older files"
         );
+    }
+
+    #[test]
+    fn nothing_stands_above_the_top_page() {
+        let header = child_of(&sample(4096 * (2 * LEAF_BLOCKS + 8)), 4, 7);
+        let above = Node {
+            level: 2,
+            index: 0,
+            children: vec![node().children[2]],
+        };
+        let (bytes, ..) = above.encode();
+        assert_eq!(Node::decode(&bytes, &header, 2, 0), None);
     }
 
     #[test]

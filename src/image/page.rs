@@ -4,7 +4,7 @@ use super::header::Header;
 use super::leaf::Leaf;
 use super::node::Node;
 use super::state::BlockState;
-use crate::base::Digest;
+use crate::base::{Digest, checksum_matches};
 use std::sync::Arc;
 
 /// What a page stands for, whoever recorded it: equal content is equal here, in whichever image.
@@ -14,6 +14,18 @@ pub enum Content {
     Uniform(BlockState),
     /// The page digest.
     Mixed(Digest),
+}
+
+impl Content {
+    /// Whether a page with this content is the one of which another page says `stored`.
+    pub fn matches(self, stored: Content) -> bool {
+        match (self, stored) {
+            (Content::Mixed(computed), Content::Mixed(stored)) => {
+                checksum_matches(computed, stored)
+            }
+            _ => self == stored,
+        }
+    }
 }
 
 /// A page that was read and whose digest was computed.

@@ -2,14 +2,17 @@
 
 use super::codec::decode_once;
 use super::header::{HEADER_LEN, Header};
-use super::info::{Info, RawTable, Summary, decode_tables};
+use super::info::{Info, RawTable, Summary, decode_info, decode_summary, decode_tables};
 use super::leaf::{FrameRef, Leaf};
+use super::limits::{MAX_PAGE_LEN, MAX_SECTION_LEN, MAX_STORED_EXCESS};
 use super::page::{Content, Page};
 use super::record::{Place, RECORD_HEADER_LEN, RecordHeader, Section, frame_len};
 use super::trailer::{RecordRef, TRAILER_LEN, Trailer};
 use super::tree::top_level;
 use super::writer::{Sections, root_digest};
-use crate::base::{Digest, Error, ErrorKind, KeySetId, RangeRead, Result, to_u64, to_usize};
+use crate::base::{
+    Digest, Error, ErrorKind, KeySetId, RangeRead, Result, checksum_matches, to_u64, to_usize,
+};
 use std::sync::Arc;
 
 /// One image file, open. Any number of threads may read it.
@@ -83,7 +86,7 @@ impl ImageReader {
             Digest::of(&tables),
             Digest::of(&summary),
         ];
-        if root_digest(&trailer.header, digests) != trailer.root {
+        if !checksum_matches(root_digest(&trailer.header, digests), trailer.root) {
             return Err(self.damaged("open", "its parts do not match its root digest"));
         }
         let broken = |section: Section| {
@@ -92,9 +95,9 @@ impl ImageReader {
                 "it is malformed",
             )
         };
-        let info = serde_json::from_slice(&info).map_err(|_| broken(Section::Info))?;
+        let info = decode_info(&info).ok_or_else(|| broken(Section::Info))?;
         let tables = decode_tables(&tables).ok_or_else(|| broken(Section::Tables))?;
-        let summary = serde_json::from_slice(&summary).map_err(|_| broken(Section::Summary))?;
+        let summary = decode_summary(&summary).ok_or_else(|| broken(Section::Summary))?;
         (self.info, self.tables, self.summary) = (info, tables, summary);
         Ok(())
     }
@@ -174,7 +177,7 @@ impl ImageReader {
     pub fn top(&self) -> Result<Page> {
         let at = self.trailer.top;
         let page = self.decoded_page(self.top_level(), 0, at)?;
-        if page.digest == self.trailer.top_digest {
+        if checksum_matches(page.digest, self.trailer.top_digest) {
             return Ok(page);
         }
         Err(self.damaged_at("read", at.offset, "its digest is wrong"))
@@ -186,7 +189,7 @@ impl ImageReader {
     /// `Damaged`, also when it stands for something else.
     pub fn page(&self, level: u8, index: u64, at: RecordRef, content: Content) -> Result<Page> {
         let page = self.decoded_page(level, index, at)?;
-        if page.content == content {
+        if page.content.matches(content) {
             return Ok(page);
         }
         Err(self.damaged_at("read", at.offset, "its digest is wrong"))
@@ -236,13 +239,16 @@ impl ImageReader {
         {
             return Err(bad("a record is said to pass the end of the file"));
         }
-        if let Place::Frame { first, mask } = place {
-            let limit = frame_len(self.header(), first, mask).unwrap_or(0);
-            if at.stored_len > limit.saturating_add(super::limits::MAX_STORED_EXCESS) {
-                return Err(bad("a frame is longer than its blocks"));
-            }
-        } else if at.stored_len > super::limits::MAX_SECTION_LEN {
-            return Err(bad("a record is longer than any may be"));
+        let (limit, why) = match place {
+            Place::Frame { first, mask } => (
+                frame_len(self.header(), first, mask).unwrap_or(0),
+                "a frame is longer than its blocks",
+            ),
+            Place::Page { .. } => (MAX_PAGE_LEN, "a table page is longer than any may be"),
+            Place::Section(_) => (MAX_SECTION_LEN, "a section is longer than any may be"),
+        };
+        if at.stored_len > limit.saturating_add(MAX_STORED_EXCESS) {
+            return Err(bad(why));
         }
         let len = to_usize(len);
         if stored.len() < len {
@@ -254,7 +260,7 @@ impl ImageReader {
         if record.place != place || record.stored_len != at.stored_len {
             return Err(bad("another record stands there than the table says"));
         }
-        if crc32fast::hash(record.payload(stored)) != record.payload_crc {
+        if !checksum_matches(crc32fast::hash(record.payload(stored)), record.payload_crc) {
             return Err(bad("the checksum is wrong"));
         }
         Ok(record)
@@ -267,5 +273,26 @@ impl ImageReader {
     pub(super) fn damaged_at(&self, operation: &str, offset: u64, why: &str) -> Error {
         let subject = format!("{} at byte {offset}", self.name());
         Error::new(ErrorKind::Damaged, operation, subject).because(why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{image_of, open};
+    use super::*;
+
+    #[test]
+    fn a_record_is_no_longer_than_its_kind_may_be() {
+        let noise: Vec<u8> = (0..4096u32 * 40)
+            .flat_map(|i| i.wrapping_mul(0x9E37_79B9).to_le_bytes())
+            .collect();
+        let image = open(image_of(&noise));
+        let at = RecordRef {
+            offset: 128,
+            stored_len: MAX_PAGE_LEN + MAX_STORED_EXCESS + 1,
+        };
+        let content = Content::Mixed(Digest::default());
+        let error = image.page(0, 0, at, content).unwrap_err().to_string();
+        assert!(error.contains("longer than any may be"), "{error}");
     }
 }

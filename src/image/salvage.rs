@@ -2,7 +2,7 @@
 
 use super::codec::{Compression, Encoder, decode_once};
 use super::header::{HEADER_LEN, Header};
-use super::info::{ByteRange, Info, RawTable, Summary, decode_tables};
+use super::info::{ByteRange, Info, RawTable, Summary, decode_info, decode_summary, decode_tables};
 use super::leaf::Leaf;
 use super::limits::LEAF_BLOCKS;
 use super::node::{Child, Node, PagePlace};
@@ -14,7 +14,8 @@ use super::tree::leaf_len;
 use super::window::{EncodedWindow, encode_frame};
 use super::writer::{Finished, ImageWriter};
 use crate::base::{
-    BlockIndex, ByteLen, ByteOffset, Digest, Extent, RangeRead, Result, normalize, to_u64, to_usize,
+    BlockIndex, ByteLen, ByteOffset, Digest, Extent, RangeRead, Result, checksum_matches,
+    normalize, to_u64, to_usize,
 };
 use std::io::Write;
 use std::ops::Range;
@@ -132,7 +133,7 @@ impl FoundRecord {
     fn payload(&self, input: &dyn RangeRead) -> Result<Option<Vec<u8>>> {
         let mut stored = vec![0; to_usize(u64::from(self.record.stored_len))];
         let read = input.read_at(self.offset + to_u64(RECORD_HEADER_LEN), &mut stored);
-        if read.is_err() || crc32fast::hash(&stored) != self.record.payload_crc {
+        if read.is_err() || !checksum_matches(crc32fast::hash(&stored), self.record.payload_crc) {
             return Ok(None);
         }
         decode_once(self.record.codec, &stored, self.record.raw_len)
@@ -241,13 +242,13 @@ impl Found {
     fn take(&mut self, header: &Header, place: Place, payload: &[u8]) {
         match place {
             Place::Section(code) if code == Section::Info.code() => {
-                self.info = serde_json::from_slice(payload).unwrap_or_default();
+                self.info = decode_info(payload).unwrap_or_default();
             }
             Place::Section(code) if code == Section::Tables.code() => {
                 self.tables = decode_tables(payload).unwrap_or_default();
             }
             Place::Section(code) if code == Section::Summary.code() => {
-                self.summary = serde_json::from_slice(payload).unwrap_or_default();
+                self.summary = decode_summary(payload).unwrap_or_default();
             }
             Place::Page { level, index } if level > 0 => {
                 if let Some((node, ..)) = Node::decode(payload, header, level, index) {
@@ -334,7 +335,8 @@ impl<W: Write> Rebuild<'_, W> {
     fn write_gap(&mut self, end: u64) -> Result<()> {
         while self.writer.next().0 < end {
             let at = self.writer.next().0;
-            let next = self.known.iter().find(|(range, _)| range.end > at);
+            let next = self.known.partition_point(|(range, _)| range.end <= at);
+            let next = self.known.get(next);
             match next {
                 Some((range, Known::Uniform(state, since))) if range.start <= at => {
                     let count = range.end.min(end) - at;
@@ -444,5 +446,25 @@ impl<W: Write> Rebuild<'_, W> {
             start,
             len: ByteLen(end.0 - start.0),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::header::tests::sample;
+    use super::super::limits::MAX_DISK_LEN;
+    use super::*;
+
+    /// A damaged header may say anything of the disk.
+    #[test]
+    fn a_long_disk_of_which_nothing_is_known_is_no_work() {
+        let header = sample(MAX_DISK_LEN);
+        let fill = |_: &mut [u8], _| unreachable!("nothing has content");
+        let id = Uuid::from_u128(3);
+        let none = Compression::None;
+        let made = salvage(&header.encode(), Vec::new(), "new", id, none, &fill);
+        let (file, salvaged) = made.unwrap();
+        assert_eq!(salvaged.lost, [Extent::whole(header.disk_len)]);
+        assert!(file.len() < 4096);
     }
 }

@@ -3,9 +3,9 @@
 use super::codec::decode_once;
 use super::frame_reader::FrameSource;
 use super::header::{HEADER_LEN, Header};
-use super::info::{Info, RawTable, Summary, decode_tables};
+use super::info::{Info, RawTable, Summary, decode_info, decode_summary, decode_tables};
 use super::leaf::{FrameRef, Leaf};
-use super::limits::LEAF_BLOCKS;
+use super::limits::{LEAF_BLOCKS, NODE_CHILDREN};
 use super::node::{Node, PagePlace};
 use super::page::{Body, Content, Page};
 use super::record::{Place, RECORD_HEADER_LEN, RecordHeader, Section};
@@ -14,7 +14,7 @@ use super::state::BlockState;
 use super::trailer::{MAGIC as TRAILER_MAGIC, RecordRef, TRAILER_LEN, Trailer};
 use super::tree::top_level;
 use super::writer::root_digest;
-use crate::base::{Digest, Error, ErrorKind, Result, to_u64, to_usize};
+use crate::base::{Digest, Error, ErrorKind, Result, checksum_matches, to_u64, to_usize};
 use std::io::{ErrorKind as IoKind, Read};
 use std::ops::Range;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl FrameSource for StreamLeaf {
         let Some((record, payload)) = at.and_then(|at| self.records.get(at)) else {
             return Err(self.damage(frame, "it is not there"));
         };
-        if crc32fast::hash(payload) != record.payload_crc {
+        if !checksum_matches(crc32fast::hash(payload), record.payload_crc) {
             return Err(self.damage(frame, "the checksum is wrong"));
         }
         // Where a file has its header, nothing is looked at.
@@ -182,7 +182,7 @@ impl<R: Read> Raw<R> {
         let mut payload = vec![0; to_usize(u64::from(record.stored_len))];
         self.fill(&mut payload)?;
         let is_frame = matches!(record.place, Place::Frame { .. });
-        if !is_frame && crc32fast::hash(&payload) != record.payload_crc {
+        if !is_frame && !checksum_matches(crc32fast::hash(&payload), record.payload_crc) {
             return Err(self.damaged("read", at.offset, "the checksum is wrong"));
         }
         Ok(payload)
@@ -253,7 +253,7 @@ impl<R: Read> ImageStream<R> {
             let why = format!("the {} there is malformed", section.name());
             raw.damaged("decode", at.offset, &why)
         };
-        let info = serde_json::from_slice(&info).map_err(|_| malformed(info_at, Section::Info))?;
+        let info = decode_info(&info).ok_or_else(|| malformed(info_at, Section::Info))?;
         let tables = decode_tables(&tables);
         let tables = tables.ok_or_else(|| malformed(tables_at, Section::Tables))?;
         Ok(ImageStream {
@@ -353,7 +353,10 @@ impl<R: Read> ImageStream<R> {
     ) -> Result<Option<Arc<StreamLeaf>>> {
         let payload = self.raw.decoded(at, record)?;
         let header = &self.beginning.header;
-        if level > top_level(header.blocks()) {
+        let top = top_level(header.blocks());
+        // What no node names piles up only in a forged image: each level has one open node.
+        let most = to_usize(NODE_CHILDREN) * (usize::from(top) + 1);
+        if level > top || self.seen.len() >= most {
             return Err(self.misplaced(at, "a table page does not belong"));
         }
         let page = Page::decode(&payload, header, level, index)
@@ -415,7 +418,9 @@ impl<R: Read> ImageStream<R> {
             match (child.place, child.content) {
                 (PagePlace::Here(place), content) => {
                     let same = children.next().is_some_and(|s| {
-                        s.index == node.child_index(i) && s.at == place && s.content == content
+                        s.index == node.child_index(i)
+                            && s.at == place
+                            && s.content.matches(content)
                     });
                     if !same {
                         return Err(self.misplaced(at, wrong));
@@ -437,8 +442,8 @@ impl<R: Read> ImageStream<R> {
 
     fn take_summary(&mut self, at: RecordRef, record: &RecordHeader) -> Result<()> {
         let bytes = self.raw.decoded(at, record)?;
-        let summary = serde_json::from_slice(&bytes)
-            .map_err(|_| self.misplaced(at, "a malformed summary section stands"))?;
+        let summary = decode_summary(&bytes)
+            .ok_or_else(|| self.misplaced(at, "a malformed summary section stands"))?;
         self.summary = Some((at, Digest::of(&bytes), summary));
         Ok(())
     }
@@ -464,12 +469,12 @@ impl<R: Read> ImageStream<R> {
             && trailer.summary == summary_at
             && trailer.frames == self.frames
             && trailer.top == top.at
-            && trailer.top_digest == top.digest;
+            && checksum_matches(top.digest, trailer.top_digest);
         if !same {
             return Err(wrong("the end does not fit what came before it"));
         }
         let digests = [top.digest, self.info.1, self.tables.1, summary_digest];
-        if root_digest(header, digests) != trailer.root {
+        if !checksum_matches(root_digest(header, digests), trailer.root) {
             return Err(wrong("its parts do not match its root digest"));
         }
         if !self.raw.at_end()? {
@@ -482,5 +487,52 @@ impl<R: Read> ImageStream<R> {
             root: trailer.root,
             len: self.raw.at,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::header::tests::sample;
+    use super::super::info::encode_tables;
+    use super::super::record::Codec;
+    use super::super::state::Block;
+    use super::*;
+    use crate::base::BlockIndex;
+
+    fn record(header: &Header, place: Place, payload: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(payload.len()).unwrap();
+        let record = RecordHeader {
+            place,
+            codec: Codec::Raw,
+            stored_len: len,
+            raw_len: len,
+            payload_crc: crc32fast::hash(payload),
+        };
+        [record.encode(header.tag()), payload.to_vec()].concat()
+    }
+
+    #[test]
+    fn pages_that_no_node_names_do_not_pile_up() {
+        let header = sample(4096 * 600);
+        let info = serde_json::to_vec(&Info::default()).unwrap();
+        let mut bytes = header.encode();
+        bytes.extend(record(&header, Place::Section(1), &info));
+        bytes.extend(record(&header, Place::Section(2), &encode_tables(&[])));
+        let mut blocks = vec![Block::empty(BlockState::Zero, 1); 256];
+        blocks[7] = Block::empty(BlockState::Unused, 1);
+        let leaf = Leaf {
+            first: BlockIndex(0),
+            blocks,
+            frames: Vec::new(),
+        };
+        let page = record(
+            &header,
+            Place::Page { level: 0, index: 0 },
+            &leaf.encode().0,
+        );
+        bytes.extend(page.repeat(1000));
+        let mut stream = ImageStream::open(bytes.as_slice(), "pipe").unwrap();
+        let pieces = std::iter::from_fn(|| stream.next_piece().ok()).count();
+        assert_eq!(pieces, 2 * 128);
     }
 }

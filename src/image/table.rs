@@ -89,14 +89,12 @@ impl TableBuilder {
         self.count(state, since, count);
         let mut left = count;
         while left > 0 {
-            let whole = leaf_len(&self.header, self.next / LEAF_BLOCKS);
-            if self.leaf.blocks.is_empty() && left >= whole && self.top_level > 0 {
-                self.next += whole;
+            if let Some((level, whole)) = self.whole_page(left) {
                 left -= whole;
-                self.leaf = empty_leaf(self.leaf.index() + 1);
-                self.add_child(1, nowhere(state, since), write)?;
+                self.add_subtree(level, whole, nowhere(state, since), write)?;
                 continue;
             }
+            let whole = leaf_len(&self.header, self.next / LEAF_BLOCKS);
             let now = left.min(whole - to_u64(self.leaf.blocks.len()));
             let len = self.leaf.blocks.len() + to_usize(now);
             self.leaf.blocks.resize(len, Block::empty(state, since));
@@ -150,6 +148,30 @@ impl TableBuilder {
             return Err(self.misuse("a subtree does not fit there"));
         }
         self.check_since(child.since)?;
+        self.add_subtree(level, count, child, write)
+    }
+
+    /// The highest page below the top whose blocks begin with the next one and are no more than `most`: its
+    /// level, and how many these are. A run takes a few of them, however long the disk says it is.
+    fn whole_page(&self, most: u64) -> Option<(u8, u64)> {
+        let left = self.header.blocks() - self.next;
+        let levels = (0..self.top_level)
+            .rev()
+            .filter(|_| self.leaf.blocks.is_empty());
+        let mut spans = levels.map(|level| (level, span_of(level)));
+        let (level, span) =
+            spans.find(|(_, span)| self.next.is_multiple_of(*span) && left.min(*span) <= most)?;
+        Some((level, left.min(span)))
+    }
+
+    /// Has `child` stand for the next `count` blocks, which are those of a page of `level`.
+    fn add_subtree(
+        &mut self,
+        level: u8,
+        count: u64,
+        child: Child,
+        write: &mut WritePage<'_>,
+    ) -> Result<()> {
         self.next += count;
         self.leaf = empty_leaf(self.next.div_ceil(LEAF_BLOCKS));
         for node in self.nodes.iter_mut().take(usize::from(level)) {
@@ -282,5 +304,36 @@ fn empty_leaf(index: u64) -> Leaf {
         first: BlockIndex(index * LEAF_BLOCKS),
         blocks: vec![],
         frames: vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::header::tests::sample;
+    use super::super::limits::MAX_DISK_LEN;
+    use super::*;
+
+    #[test]
+    fn a_run_takes_no_longer_because_the_disk_says_it_is_long() {
+        let header = sample(MAX_DISK_LEN);
+        let mut table = TableBuilder::new(&header);
+        let mut pages = Vec::new();
+        let mut write = |page: &FinishedPage| {
+            pages.push((page.level, page.index));
+            Ok(RecordRef::default())
+        };
+        let blocks = header.blocks();
+        table.push_run(BlockState::Zero, 1, 1, &mut write).unwrap();
+        let most = blocks - 2;
+        table
+            .push_run(BlockState::Unused, 1, most, &mut write)
+            .unwrap();
+        table.push_run(BlockState::Zero, 1, 1, &mut write).unwrap();
+        table.finish().unwrap();
+        // Both ends have a leaf, and the nodes above it.
+        let last = |level| (level, (blocks - 1) / span_of(level));
+        let first = (0..6).map(|level| (level, 0));
+        let expected: Vec<_> = first.chain((0..7).map(last)).collect();
+        assert_eq!(pages, expected);
     }
 }

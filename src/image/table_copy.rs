@@ -275,7 +275,9 @@ impl TableCopy {
                 self.input.read_at(at, &mut payload)?;
                 let leaf = Leaf::decode(&payload, &self.next, index);
                 let (leaf, ..) = leaf.ok_or_else(bad)?;
-                Ok(Piece::Leaf(Arc::new(leaf)))
+                // The image that it would stand in recorded nothing.
+                let old = leaf.since() <= self.of.sequence && leaf.frames.is_empty();
+                old.then(|| Piece::Leaf(Arc::new(leaf))).ok_or_else(bad)
             }
             _ => Err(bad()),
         }
@@ -369,6 +371,21 @@ mod tests {
         ] {
             assert_eq!(block(index), expected, "block {index}");
         }
+    }
+
+    #[test]
+    fn nothing_is_younger_than_the_image() {
+        let header = sample(4096 * 300);
+        // The writer believes whoever uses it; a reader must not.
+        let bytes = copy_of(&header, |copy| {
+            copy.push_blocks(&[data(1, 1)]).unwrap();
+            copy.push_run(Zero, header.sequence + 1, 255).unwrap();
+            copy.push_run(Zero, header.sequence, 44).unwrap();
+        });
+        let copy = TableCopy::open(Arc::new(bytes)).unwrap();
+        let piece = |index| copy.piece(BlockIndex(index));
+        assert!(matches!(piece(0), Piece::Lost { .. }));
+        assert!(matches!(piece(256), Piece::Uniform { since: 1, .. }));
     }
 
     #[test]

@@ -49,6 +49,7 @@ impl ImageReader {
             image: self,
             visit,
             cursor: end_of(self.trailer.tables),
+            frames: Some(0),
         };
         walk.expect("the info section", 128, self.trailer.info.offset)?;
         walk.expect(
@@ -61,6 +62,7 @@ impl ImageReader {
             Ok(page) => walk.page(&page, place)?,
             Err(error) => walk.lost(level, 0, place, error)?,
         }
+        walk.count_frames()?;
         let at = walk.cursor;
         walk.expect("the summary section", at, self.trailer.summary.offset)?;
         walk.expect(
@@ -84,6 +86,8 @@ struct Walk<'a> {
     visit: &'a mut dyn FnMut(FilePiece) -> Result<()>,
     /// Where the next record must stand.
     cursor: u64,
+    /// Frames so far; `None` behind a lost page, whose frames nobody knows.
+    frames: Option<u64>,
 }
 
 impl Walk<'_> {
@@ -93,6 +97,18 @@ impl Walk<'_> {
         }
         let why = format!("{what} stands at byte {found}, not at {expected} where it belongs");
         (self.visit)(FilePiece::Misplaced(self.image.damaged("walk", &why)))
+    }
+
+    /// The trailer says how many frames there are, and a pipe is refused when it is wrong.
+    fn count_frames(&mut self) -> Result<()> {
+        let said = self.image.trailer.frames;
+        match self.frames {
+            Some(found) if found != said => {
+                let why = format!("it has {found} frames, and its end says {said}");
+                (self.visit)(FilePiece::Misplaced(self.image.damaged("walk", &why)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn page(&mut self, page: &Page, place: RecordRef) -> Result<()> {
@@ -110,6 +126,8 @@ impl Walk<'_> {
             self.expect("a frame", self.cursor, first.offset)?;
             self.cursor = last.offset.saturating_add(last.record_len());
         }
+        let count = to_u64(leaf.frames.len());
+        self.frames = self.frames.map(|frames| frames.saturating_add(count));
         (self.visit)(FilePiece::Leaf(Arc::clone(leaf)))
     }
 
@@ -140,6 +158,7 @@ impl Walk<'_> {
     /// Reports a lost page and continues behind it.
     fn lost(&mut self, level: u8, index: u64, place: RecordRef, error: Error) -> Result<()> {
         self.cursor = end_of(place);
+        self.frames = None;
         let first = index.saturating_mul(span_of(level));
         let blocks = self.image.header().blocks();
         (self.visit)(FilePiece::Lost {
@@ -147,5 +166,41 @@ impl Walk<'_> {
             count: span_of(level).min(blocks.saturating_sub(first)),
             error,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{image_of, open};
+    use super::super::trailer::{TRAILER_LEN, Trailer};
+    use super::*;
+
+    #[test]
+    fn the_end_says_how_many_frames_there_are() {
+        let good = image_of(&[7; 4096 * 9]);
+        let found = |bytes: Vec<u8>| {
+            let mut found = Vec::new();
+            let walked = open(bytes).walk(&mut |piece| {
+                if let FilePiece::Misplaced(error) = piece {
+                    found.push(error.to_string());
+                }
+                Ok(())
+            });
+            walked.map(|()| found).unwrap()
+        };
+        assert_eq!(found(good.clone()), Vec::<String>::new());
+        let at = good.len() - TRAILER_LEN;
+        let trailer = Trailer::decode(&good[at..], to_u64(at), "x").unwrap();
+        let wrong = Trailer {
+            frames: trailer.frames + 1,
+            ..trailer
+        };
+        let mut bad = good;
+        bad.splice(at.., wrong.encode());
+        let found = found(bad);
+        assert!(
+            found.len() == 1 && found[0].contains("3 frames"),
+            "{found:?}"
+        );
     }
 }

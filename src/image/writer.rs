@@ -2,9 +2,9 @@
 
 use super::codec::{Compression, Encoder};
 use super::header::Header;
-use super::info::{BlockCounts, Info, RawTable, Summary, encode_tables};
+use super::info::{BlockCounts, Info, RawTable, Summary, encode_tables, has_at_most};
 use super::leaf::FrameRef;
-use super::limits::MAX_SECTION_LEN;
+use super::limits::{MAX_INFO_VALUES, MAX_SECTION_LEN};
 use super::node::Child;
 use super::record::{Codec, Place, RecordHeader, Section};
 use super::state::{Block, BlockState};
@@ -72,7 +72,12 @@ impl<W: Write> ImageWriter<W> {
         info: &Info,
         tables: &[RawTable],
     ) -> Result<ImageWriter<W>> {
-        ImageWriter::start_with(sink, name, header, &to_json(info)?, &encode_tables(tables))
+        let info = to_json(info)?;
+        if !has_at_most(MAX_INFO_VALUES, &info) {
+            return Err(Error::new(ErrorKind::Internal, "write", "info section")
+                .because("it holds more values than a reader accepts"));
+        }
+        ImageWriter::start_with(sink, name, header, &info, &encode_tables(tables))
     }
 
     /// Begins an image that says the same of itself as the one that `sections` are of.

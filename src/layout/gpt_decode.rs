@@ -2,7 +2,7 @@
 //! Disk Layout"; the checks are those of the kernel, `block/partitions/efi.c` (`is_gpt_valid`).
 
 use super::disk::{MAX_STRUCTURE, field, le32, le64};
-use crate::base::{to_u64, to_usize};
+use crate::base::{checksum_matches, to_u64, to_usize};
 use std::ops::Range;
 use uuid::Uuid;
 
@@ -59,7 +59,7 @@ impl Header {
         }
         let bad = |what: &str| HeaderFault::Damaged(what.to_owned());
         let covered = covered(sector).ok_or_else(|| bad("its length is impossible"))?;
-        if checksum(covered) != le32(sector, AT_HEADER_CRC) {
+        if !checksum_matches(checksum(covered), le32(sector, AT_HEADER_CRC)) {
             return Err(bad("checksum"));
         }
         let header = Header {

@@ -6,7 +6,7 @@ use super::model::{CopyState, GptCopy, GptPlaces, Layout, Table};
 use super::partition::{Partition, PartitionKind};
 use super::type_names::is_ldm;
 use super::validate;
-use crate::base::{Result, SectorSize};
+use crate::base::{Result, SectorSize, checksum_matches};
 use std::collections::HashSet;
 
 /// The LBA of the primary header: fixed by the specification.
@@ -83,7 +83,7 @@ fn read_array(disk: Disk<'_>, sector: SectorSize, header: Header) -> Result<Copy
         None => Got::Outside,
     };
     let (state, array, why) = match got {
-        Got::Bytes(array) if crc32fast::hash(&array) == header.entries_crc => {
+        Got::Bytes(array) if checksum_matches(crc32fast::hash(&array), header.entries_crc) => {
             (CopyState::Good, array, String::new())
         }
         Got::Bytes(_) => {
@@ -230,7 +230,8 @@ fn lost_array(
         return Ok(None);
     };
     let array = disk.read(at.0, good.array_bytes())?.bytes();
-    let fits = array.is_some_and(|bytes| crc32fast::hash(&bytes) == good.entries_crc);
+    let fits =
+        array.is_some_and(|bytes| checksum_matches(crc32fast::hash(&bytes), good.entries_crc));
     Ok(expected.filter(|_| fits))
 }
 

@@ -1,6 +1,7 @@
 //! What stands around the bytes of one part. Section 13 of `docs/format.md`.
 
 use super::MIN_PART_LEN;
+use crate::base::checksum_matches;
 use crate::store::FileName;
 use uuid::Uuid;
 
@@ -102,7 +103,7 @@ fn seal(bytes: &mut [u8]) {
 
 fn is_sealed(bytes: &[u8]) -> bool {
     let parts = bytes.split_last_chunk::<4>();
-    parts.is_some_and(|(body, crc)| crc32fast::hash(body).to_le_bytes() == *crc)
+    parts.is_some_and(|(body, crc)| checksum_matches(crc32fast::hash(body).to_le_bytes(), *crc))
 }
 
 /// The file and the number of the part that is called `name`, if that is how parts are called.
