@@ -80,6 +80,7 @@ impl Disk {
 
     /// What the file system says lies at `offset`; a block device does not say.
     fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
+        let _pending = sys::pending("looking for holes in", &self.name);
         let rest = rest_of(&self.name, self.geometry.len, offset)?;
         if self.is_device {
             return Ok(Mapping::Data(rest));
@@ -177,6 +178,7 @@ impl FileSource {
     /// `NotFound` when there is nothing, `Source` for every other failure.
     pub fn open(path: &Path, name: impl Into<String>, policy: CachePolicy) -> Result<FileSource> {
         let name = name.into();
+        let _pending = sys::pending("opening", &name);
         let cached = sys::open_disk(path, sys::Access::Read).map_err(|e| open_error(&name, e))?;
         let is_device = cached
             .metadata()
@@ -222,6 +224,7 @@ impl BlockSource for FileSource {
     fn read_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<()> {
         let disk = &self.disk;
         check_range(&disk.name, "read", disk.geometry.len, offset, buf.len())?;
+        let _pending = sys::pending("reading", &disk.name);
         let result = match &disk.direct {
             Some(direct) => disk.read_direct(direct, offset.0, buf),
             None => read_full(buf, offset.0, |b, o| {
@@ -321,6 +324,7 @@ impl BlockTarget for FileTarget {
     fn write_at(&self, offset: ByteOffset, data: &[u8]) -> Result<()> {
         let disk = &self.disk;
         check_range(&disk.name, "write", disk.geometry.len, offset, data.len())?;
+        let _pending = sys::pending("writing", &disk.name);
         let direct = disk
             .direct
             .as_ref()
@@ -335,6 +339,7 @@ impl BlockTarget for FileTarget {
         if extent.is_empty() {
             return Ok(Zeroing::Native);
         }
+        let _pending = sys::pending("zeroing", &disk.name);
         let (start, len) = (extent.start.0, extent.len.0);
         let aligned = start.is_multiple_of(disk.alignment) && len.is_multiple_of(disk.alignment);
         let native = if !disk.is_device {
@@ -360,6 +365,7 @@ impl BlockTarget for FileTarget {
         if start >= end {
             return Ok(false);
         }
+        let _pending = sys::pending("discarding on", &disk.name);
         let result = if disk.is_device {
             sys::discard(&disk.cached, start, end - start)
         } else {
@@ -374,6 +380,7 @@ impl BlockTarget for FileTarget {
 
     fn flush(&self) -> Result<()> {
         let name = &self.disk.name;
+        let _pending = sys::pending("syncing", name);
         sys::sync(&self.disk.cached).map_err(|e| {
             Error::new(ErrorKind::Destination, "flush", name.clone())
                 .caused_by(e)
@@ -390,6 +397,7 @@ impl BlockTarget for FileTarget {
             offset,
             buf.len(),
         )?;
+        let _pending = sys::pending("reading back", &disk.name);
         if let Some(direct) = &disk.direct {
             match disk.read_direct(direct, offset.0, buf) {
                 Err(e) if e.raw_os_error() == Some(errno::EINVAL) => {}

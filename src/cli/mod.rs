@@ -12,6 +12,7 @@ mod pipe;
 mod progress;
 mod render;
 mod values;
+mod waiting;
 
 use crate::base::{Cancel, Error, ErrorKind, Result};
 use crate::ops::{self, Context, Depth};
@@ -43,7 +44,9 @@ pub fn main() -> ExitCode {
     let person = Person::of(&cli, &cancel, &progress);
     let mut context = Context::new(&cancel, progress.as_ref());
     context.bringer = person.clone().map(|person| person as _);
-    let result = listen_for_signals(&cancel).and_then(|()| run(cli, context, &cancel, &progress));
+    let result = listen_for_signals(&cancel).and_then(|()| {
+        waiting::attend(&progress, &cancel, || run(cli, context, &cancel, &progress))
+    });
     progress.finish();
     // A run that a person gave up ended as an interrupted one; why, the person's words say.
     let given_up = person.and_then(|person| person.given_up());

@@ -1,7 +1,9 @@
-//! Progress on standard error: phase, share, rate and time left; nothing where that is no terminal.
+//! Progress on standard error: phase, share, rate, time left, and what does not answer; where that is no
+//! terminal, only the last.
 
 use super::args::OutputArgs;
 use super::render::clean;
+use super::waiting::Waiting;
 use crate::base::{Event, Observer, Phase};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -24,6 +26,10 @@ struct State {
     /// Whether the line is for something else.
     hidden: bool,
     warned: Vec<String>,
+    /// What the line calls its phase while it waits for nothing.
+    phase: &'static str,
+    /// What is waited for, as far as somebody was told.
+    waiting: Option<Waiting>,
 }
 
 impl Progress {
@@ -58,6 +64,49 @@ impl Progress {
                 // What was drawn stays where it is unless it is taken away.
                 let _ = std::io::stderr().write_all(b"\r\x1b[2K");
             }
+        }
+    }
+
+    /// Shows that a call takes long, or that none does any more.
+    pub(super) fn wait_for(&self, waiting: Option<&Waiting>) {
+        let mut state = self.lock();
+        let told = std::mem::replace(&mut state.waiting, waiting.cloned());
+        let text = |w: &Waiting| format!("{} {}", w.call.what, clean(&w.call.subject));
+        if let Some(bar) = &state.bar {
+            let message = waiting.map(|w| {
+                let seconds = w.since.as_secs();
+                format!("{}: waiting {seconds} s for {}", state.phase, text(w))
+            });
+            match message {
+                Some(message) => bar.set_message(message),
+                None if told.is_some() => bar.set_message(state.phase),
+                None => {}
+            }
+            return;
+        }
+        drop(state);
+        let same =
+            |a: Option<&Waiting>, b: &Waiting| a.is_some_and(|a| a.call.number == b.call.number);
+        if let Some(old) = told.as_ref().filter(|old| !same(waiting, old)) {
+            self.say(&format!(
+                "{}: answered after {} s",
+                text(old),
+                old.since.as_secs()
+            ));
+        }
+        if let Some(new) = waiting.filter(|new| !same(told.as_ref(), new)) {
+            self.say(&format!(
+                "waiting for {}, {} s so far",
+                text(new),
+                new.since.as_secs()
+            ));
+        }
+    }
+
+    /// Prints a line that is no warning, unless nobody wants to be told.
+    pub(super) fn say(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr(), "strata: {text}");
         }
     }
 
@@ -108,6 +157,7 @@ impl Progress {
             bar.set_style(style);
         }
         bar.set_message(phase.name());
+        state.phase = phase.name();
         bar.enable_steady_tick(TICK);
         if let Some(old) = state.bar.replace(bar) {
             old.finish_and_clear();

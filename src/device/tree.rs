@@ -1,6 +1,7 @@
 //! The files of a machine, below `/` or below the folder of a recorded one.
 
 use super::text::{clean, clean_bytes};
+use crate::sys;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -46,7 +47,9 @@ impl Tree {
     /// `path` without symbolic links, as a path of the machine. `None` when it is not there or
     /// leads out of a recording.
     pub(super) fn canonical(&self, path: impl AsRef<Path>) -> Option<PathBuf> {
-        let real = self.at(path).canonicalize().ok()?;
+        let path = self.at(path);
+        let _pending = looking_at(&path);
+        let real = path.canonicalize().ok()?;
         let inside = real.strip_prefix(&self.root).ok()?;
         Some(Path::new("/").join(inside))
     }
@@ -56,7 +59,9 @@ impl Tree {
     /// # Errors
     /// As stat(2).
     pub(super) fn metadata(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
-        fs::metadata(self.at(path))
+        let path = self.at(path);
+        let _pending = looking_at(&path);
+        fs::metadata(path)
     }
 
     /// Whether there is anything at `path`.
@@ -148,4 +153,9 @@ impl Tree {
         let link = self.link(path)?;
         Some(clean(&link.file_name()?.to_string_lossy()))
     }
+}
+
+/// A share that is gone holds even a look.
+fn looking_at(path: &Path) -> sys::Pending {
+    sys::pending("looking at", &path.display().to_string())
 }

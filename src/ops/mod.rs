@@ -56,6 +56,7 @@ pub use crate::fs::ContentKind;
 pub use crate::image::{BlockCounts, ByteRange, Compression};
 pub use crate::pipeline::Depth;
 pub use crate::store::{Brought, PartBringer, WantedPart};
+pub use crate::sys::{PendingCall, pending_calls};
 pub use images::{Found, ImageRecord, Library};
 
 use crate::base::{Cancel, Error, ErrorKind, Observer, Result};

@@ -11,6 +11,7 @@ mod folder;
 mod ioctl;
 mod lock;
 mod open;
+mod pending;
 mod persist;
 mod process;
 mod space;
@@ -27,6 +28,7 @@ pub use ioctl::{
 };
 pub use lock::{Lock, cannot_lock, lock_exclusive, lock_shared};
 pub use open::{Access, open_direct, open_disk, open_no_follow};
+pub use pending::{Pending, PendingCall, pending, pending_calls};
 pub use persist::{facts_of, persist, sync, write_all_at};
 pub use process::{
     effective_uid, hostname, is_readable, is_terminal_device, keep_memory_private, kernel_release,

@@ -26,5 +26,6 @@ mod resize;
 mod round_trip;
 mod space;
 mod split;
+mod stalls;
 mod take;
 mod unreadable;

@@ -1,5 +1,5 @@
 //! A folder in memory that is mounted: every change that a program makes in it is written down, in the
-//! order in which the kernel hands them on, and calls can be made to fail.
+//! order in which the kernel hands them on, and calls can be made to fail, or not to be answered.
 
 use super::privileged::available;
 use fuser::{
@@ -11,7 +11,7 @@ use fuser::{
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
@@ -44,6 +44,16 @@ pub(crate) struct Break {
     pub(crate) lasting: bool,
 }
 
+/// Who asks for this file is not answered, and neither is anybody behind them.
+const HANG: &str = ".hang";
+
+/// What a question that is not answered waits for.
+#[derive(Debug, Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    changed: Condvar,
+}
+
 #[derive(Debug, Default)]
 struct State {
     broken: Option<Break>,
@@ -64,6 +74,7 @@ pub(crate) type Files = BTreeMap<OsString, (u64, Vec<u8>)>;
 /// The folder, mounted until this is dropped.
 pub(crate) struct RecordedFolder {
     state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
     // In this order: the mount goes before the folder that it covers.
     _session: BackgroundSession,
     dir: TempDir,
@@ -80,9 +91,15 @@ impl RecordedFolder {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("strata-test".to_owned())];
-        let session = fuser::spawn_mount(Recorder(Arc::clone(&state)), dir.path(), &config);
+        let gate = Arc::new(Gate::default());
+        let recorder = Recorder {
+            state: Arc::clone(&state),
+            gate: Arc::clone(&gate),
+        };
+        let session = fuser::spawn_mount(recorder, dir.path(), &config);
         Some(RecordedFolder {
             state,
+            gate,
             _session: session.unwrap(),
             dir,
         })
@@ -112,6 +129,38 @@ impl RecordedFolder {
         broken.is_some_and(|broken| state.calls >= broken.nth)
     }
 
+    /// Puts a file there that the kernel has not seen yet.
+    pub(crate) fn put(&self, name: &str, bytes: Vec<u8>) {
+        let mut state = locked(&self.state);
+        state.newest += 1;
+        let file = state.newest + 1;
+        state.files.insert(file, bytes);
+        state.names.insert(name.into(), file);
+    }
+
+    /// Answers nothing from now on. The kernel keeps what is asked, and lets whoever asked be killed: what
+    /// holds up the others is a question of the test's own.
+    pub(crate) fn hang(&self) {
+        *self.gate.closed.lock().unwrap() = true;
+        let path = self.path().join(HANG);
+        std::thread::spawn(move || std::fs::metadata(path));
+    }
+
+    /// Answers again.
+    pub(crate) fn release(&self) {
+        *self.gate.closed.lock().unwrap() = false;
+        self.gate.changed.notify_all();
+    }
+
+    /// Whether there is a file whose name has `part` in it.
+    pub(crate) fn has(&self, part: &str) -> bool {
+        let state = locked(&self.state);
+        state
+            .names
+            .keys()
+            .any(|name| name.to_string_lossy().contains(part))
+    }
+
     /// From now on so many bytes fit in, with what is there.
     pub(crate) fn set_room(&self, bytes: Option<u64>) {
         locked(&self.state).room = bytes;
@@ -137,11 +186,21 @@ impl RecordedFolder {
     }
 }
 
+impl Drop for RecordedFolder {
+    fn drop(&mut self) {
+        // A mount that does not answer cannot be taken away.
+        self.release();
+    }
+}
+
 fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Recorder(Arc<Mutex<State>>);
+struct Recorder {
+    state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
+}
 
 type Answer<T> = Result<T, Errno>;
 
@@ -292,7 +351,7 @@ impl State {
 
 impl Recorder {
     fn state(&self) -> MutexGuard<'_, State> {
-        locked(&self.0)
+        locked(&self.state)
     }
 }
 
@@ -310,8 +369,19 @@ fn entry(reply: ReplyEntry, found: Answer<FileAttr>) {
     }
 }
 
+/// Without `flush`: the kernel then asks for it once and never again. It would not let a process go that has a
+/// file open where nobody answers.
 impl Filesystem for Recorder {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if name == HANG {
+            let closed = self.gate.closed.lock().unwrap();
+            drop(
+                self.gate
+                    .changed
+                    .wait_while(closed, |closed| *closed)
+                    .unwrap(),
+            );
+        }
         let mut state = self.state();
         let found = state.call().and_then(|()| state.id(name));
         entry(reply, found.and_then(|id| state.attr(INodeNo(id))));
@@ -420,10 +490,6 @@ impl Filesystem for Recorder {
             Ok(count) => reply.written(count),
             Err(e) => reply.error(e),
         }
-    }
-
-    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {

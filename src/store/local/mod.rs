@@ -58,6 +58,7 @@ impl LocalStore {
 
     fn new(what: &str, path: &Path, make: fn(&Path) -> io::Result<Folder>) -> Result<LocalStore> {
         let name = path.display().to_string();
+        let _pending = sys::pending("opening", &name);
         match make(path) {
             Ok(folder) => {
                 let (path, folder) = (path.to_owned(), Arc::new(folder));
@@ -102,6 +103,7 @@ impl Store for LocalStore {
     }
 
     fn list(&self) -> Result<Vec<Entry>> {
+        let _pending = sys::pending("listing", &self.name);
         let names = self
             .folder
             .names(MAX_FILES)
@@ -132,6 +134,7 @@ impl Store for LocalStore {
     }
 
     fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
+        let _pending = sys::pending("opening a file in", &self.name);
         self.check_plain("open", ErrorKind::Damaged, name)?;
         let file = self
             .folder
@@ -141,6 +144,7 @@ impl Store for LocalStore {
     }
 
     fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
+        let _pending = sys::pending("creating a file in", &self.name);
         match self.folder.facts(name.as_ref()) {
             Ok(_) => return Err(name_taken("create", &self.name, name)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -152,6 +156,7 @@ impl Store for LocalStore {
     }
 
     fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
+        let _pending = sys::pending("writing to", &self.name);
         self.check_plain("overwrite", ErrorKind::Destination, name)?;
         let failed = |e| fail("overwrite", &self.path_text(name), e);
         let file = self.folder.open_to_write(name.as_ref());
@@ -166,6 +171,7 @@ impl Store for LocalStore {
     }
 
     fn remove(&self, name: &FileName) -> Result<()> {
+        let _pending = sys::pending("removing a file from", &self.name);
         self.check_plain("remove", ErrorKind::Destination, name)?;
         self.folder
             .remove(name.as_ref())
@@ -174,6 +180,7 @@ impl Store for LocalStore {
     }
 
     fn space(&self) -> Result<Option<Space>> {
+        let _pending = sys::pending("asking the free space of", &self.name);
         let space = self.folder.space();
         space
             .map(Some)
@@ -181,10 +188,12 @@ impl Store for LocalStore {
     }
 
     fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
+        let _pending = sys::pending("locking", &self.name);
         lock::lock(&self.folder, &self.name, mode, holder)
     }
 
     fn clean_up(&self) -> Result<Vec<String>> {
+        let _pending = sys::pending("cleaning up", &self.name);
         held::remove_dead(&self.folder, &[UNFINISHED, lock::HOLDER])
             .map_err(|e| fail("clean up", &self.name, e))
     }

@@ -62,6 +62,7 @@ impl RangeRead for LocalFile {
         if end.is_none_or(|end| end > self.len) {
             return Err(past_end(&self.name, offset, buf.len(), self.len));
         }
+        let _pending = sys::pending("reading", &self.name);
         let mut done = 0;
         while done < buf.len() {
             let at = offset + to_u64(done);

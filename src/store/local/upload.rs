@@ -103,6 +103,7 @@ impl Write for LocalUpload {
         if self.spoiled {
             return Err(as_io_error(spoiled("write", &self.path_text())));
         }
+        let _pending = sys::pending("writing to", &self.store.name);
         let count = match persist(|| self.held.file().write(buf)) {
             Ok(0) if !buf.is_empty() => Err(io::ErrorKind::WriteZero.into()),
             other => other,
@@ -136,6 +137,7 @@ impl Upload for LocalUpload {
         if self.spoiled {
             return Err(spoiled("publish", &self.path_text()));
         }
+        let _pending = sys::pending("syncing", &self.path_text());
         let file = self.held.file();
         sys::sync(file).map_err(|e| fail("sync", &self.path_text(), e))?;
         sys::drop_cached(file, 0, self.written);
