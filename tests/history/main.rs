@@ -11,6 +11,7 @@
 //! | `crash`, `rehearsed` | every operation on a store fails once, and the power fails behind each |
 //! | `power` | the power fails behind every call of the file system, and what was not synced is lost or torn |
 //! | `calls` | every call of the file system fails, and it is full at every step |
+//! | `shaped` | a store that cuts or encrypts its images |
 //! | `copies` | images copied into another store and written anew, disturbed likewise |
 //! | `damage` | flipped bytes and missing files |
 //! | `keys` | keys that are changed, with the power cut in the middle of a write |
@@ -39,6 +40,7 @@ mod power;
 mod random;
 mod rehearsed;
 mod room;
+mod shaped;
 mod world;
 
 /// Whether the long campaigns are wanted.

@@ -7,84 +7,26 @@ use crate::check;
 use crate::deeds::{Stop, context};
 use crate::keys::{Pocket, RANDOM, request};
 use crate::random::{Action, config, history};
+use crate::shaped::Shaped;
 use crate::world::{World, odd_len};
 use age::secrecy::ExposeSecret;
-use diskstrata::base::{Digest, RangeRead, Result};
+use diskstrata::base::Result;
 use diskstrata::crypt::{Identity, KeyEntry, KeyKind, KeyRing, KeySet};
 use diskstrata::ops::keys::{KeyChange, change_in};
 use diskstrata::store::{
-    EncryptedStore, Entry, FileName, Form, LockMode, MemoryStore, Op, RecordStore, Recorded, Space,
-    Store, StoreLock, Upload,
+    EncryptedStore, FileName, Form, MemoryStore, Op, RecordStore, Recorded, Store,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// A store in which every image is encrypted.
-struct Sealed {
-    inner: Arc<EncryptedStore>,
-    /// The keys of the first one.
-    keys: Arc<KeySet>,
-}
-
-impl Sealed {
-    /// The keys that the images there have now.
-    fn keys(&self) -> Result<Arc<KeySet>> {
-        let mut files = self.inner.list()?.into_iter().map(|e| e.name);
-        let image = files.rfind(|n| n.as_str().ends_with(".strata"));
-        let keys = image
-            .map(|name| self.inner.keys_of(&name))
-            .transpose()?
-            .flatten();
-        Ok(keys.unwrap_or_else(|| Arc::clone(&self.keys)))
-    }
-}
-
-impl Store for Sealed {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-    fn list(&self) -> Result<Vec<Entry>> {
-        self.inner.list()
-    }
-    fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
-        self.inner.open(name)
-    }
-    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
-        if name.as_str().ends_with(".json") {
-            return self.inner.create(name);
-        }
-        let form = Form {
-            part_len: None,
-            keys: Some(self.keys()?),
-        };
-        self.inner.create_as(name, &form)
-    }
-    fn create_as(&self, name: &FileName, form: &Form) -> Result<Box<dyn Upload>> {
-        self.inner.create_as(name, form)
-    }
-    fn form_of(&self, name: &FileName) -> Result<Form> {
-        self.inner.form_of(name)
-    }
-    fn print_of(&self, name: &FileName) -> Result<Digest> {
-        self.inner.print_of(name)
-    }
-    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.inner.overwrite(name, offset, bytes)
-    }
-    fn remove(&self, name: &FileName) -> Result<()> {
-        self.inner.remove(name)
-    }
-    fn space(&self) -> Result<Option<Space>> {
-        self.inner.space()
-    }
-    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
-        self.inner.lock(mode, holder)
-    }
-    fn clean_up(&self) -> Result<Vec<String>> {
-        self.inner.clean_up()
-    }
+/// The keys that the images of a store have now; `first` where there is none yet.
+fn keys_of_images(store: &EncryptedStore, first: &Arc<KeySet>) -> Result<Arc<KeySet>> {
+    let mut files = store.list()?.into_iter().map(|e| e.name);
+    let image = files.rfind(|n| n.as_str().ends_with(".strata"));
+    let keys = image.map(|name| store.keys_of(&name)).transpose()?;
+    Ok(keys.flatten().unwrap_or_else(|| Arc::clone(first)))
 }
 
 fn number(bytes: &[u8]) -> usize {
@@ -190,9 +132,15 @@ fn check_history(actions: &[(Action, bool)]) {
         Arc::new(ring),
         RANDOM,
     ));
-    let store = Arc::new(Sealed {
-        inner: Arc::clone(&inner),
-        keys,
+    let sealing = Arc::clone(&inner);
+    let store = Arc::new(Shaped {
+        inner: Arc::clone(&inner) as _,
+        form: Box::new(move || {
+            Ok(Form {
+                part_len: None,
+                keys: Some(keys_of_images(&sealing, &keys)?),
+            })
+        }),
     });
     let mut world = World::new(store, odd_len(399), 4);
     for (action, rotate) in actions {

@@ -8,15 +8,12 @@ use crate::kit::power::{Cut, cuts};
 use crate::kit::recorded::RecordedFolder;
 use crate::long;
 use crate::rehearsed::{Deed, Expected, Held, expect, history};
+use crate::shaped::Shaped;
 use crate::world::{World, odd_len};
-use diskstrata::base::{Digest, RangeRead, Result};
 use diskstrata::chain::Wish;
 use diskstrata::image::Compression;
 use diskstrata::ops::copy::CopyRequest;
-use diskstrata::store::{
-    Entry, FileName, Form, LocalStore, LockMode, MIN_PART_LEN, Space, SplitStore, Store, StoreLock,
-    Upload,
-};
+use diskstrata::store::{Form, LocalStore, MIN_PART_LEN, SplitStore, Store};
 use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -35,50 +32,15 @@ pub(crate) fn open(path: &Path, lying: Lying) -> Arc<dyn Store> {
     let split = SplitStore::new(local, Uuid::new_v4);
     match lying {
         Lying::Whole => Arc::new(split),
-        Lying::InParts => Arc::new(Parted(split)),
-    }
-}
-
-/// A store whose new images lie in parts.
-struct Parted(SplitStore);
-
-impl Store for Parted {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-    fn list(&self) -> Result<Vec<Entry>> {
-        self.0.list()
-    }
-    fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
-        self.0.open(name)
-    }
-    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
-        let parts = name.as_str().ends_with(".strata").then_some(MIN_PART_LEN);
-        self.0.create_in_parts(name, parts)
-    }
-    fn create_as(&self, name: &FileName, form: &Form) -> Result<Box<dyn Upload>> {
-        self.0.create_as(name, form)
-    }
-    fn form_of(&self, name: &FileName) -> Result<Form> {
-        self.0.form_of(name)
-    }
-    fn print_of(&self, name: &FileName) -> Result<Digest> {
-        self.0.print_of(name)
-    }
-    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.0.overwrite(name, offset, bytes)
-    }
-    fn remove(&self, name: &FileName) -> Result<()> {
-        self.0.remove(name)
-    }
-    fn space(&self) -> Result<Option<Space>> {
-        self.0.space()
-    }
-    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
-        self.0.lock(mode, holder)
-    }
-    fn clean_up(&self) -> Result<Vec<String>> {
-        self.0.clean_up()
+        Lying::InParts => Arc::new(Shaped {
+            inner: Arc::new(split),
+            form: Box::new(|| {
+                Ok(Form {
+                    part_len: Some(MIN_PART_LEN),
+                    keys: None,
+                })
+            }),
+        }),
     }
 }
 
