@@ -109,7 +109,7 @@ fn leave(progress: &Progress, waiting: Option<&Waiting>, cancel: &Cancel) -> ! {
         format!("{} {} does not return; ", w.call.what, w.call.subject)
     });
     progress.say(&format!(
-        "{held}stopped all the same. The next run removes what is unfinished in the store"
+        "{held}stopped all the same. What is unfinished in a store is removed by the next run there"
     ));
     let code = cancel.check().err().map_or(1, |e| e.kind().exit_code());
     std::process::exit(i32::from(code))
