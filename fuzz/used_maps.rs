@@ -45,7 +45,10 @@ fn bases() -> &'static [Capsule] {
         let decoder = std::env::var("STRATA_FUZZ").expect("STRATA_FUZZ names a decoder");
         let fixtures = capsules::of_decoder(&decoder);
         assert!(!fixtures.is_empty(), "no capsule {decoder}-*");
-        fixtures.into_iter().map(|fixture| fixture.capsule).collect()
+        fixtures
+            .into_iter()
+            .map(|fixture| fixture.capsule)
+            .collect()
     })
 }
 

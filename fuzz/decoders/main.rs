@@ -15,6 +15,7 @@
 mod encrypted;
 mod image;
 mod layout;
+mod mapfile;
 mod notes;
 mod seeds;
 mod stream;
@@ -35,11 +36,12 @@ struct Target {
     run: fn(&[u8]),
 }
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 7] = [
     image::TARGET,
     stream::TARGET,
     encrypted::TARGET,
     layout::TARGET,
+    mapfile::TARGET,
     notes::TARGET,
     table_copy::TARGET,
 ];

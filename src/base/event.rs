@@ -9,6 +9,8 @@ pub enum Phase {
     Scan,
     /// Source to image.
     Backup,
+    /// Bad spots of the source once more.
+    Retry,
     /// Checking an image.
     Verify,
     /// Comparing an image with a disk.
@@ -33,6 +35,7 @@ impl Phase {
         match self {
             Phase::Scan => "scan",
             Phase::Backup => "backup",
+            Phase::Retry => "retry",
             Phase::Verify => "verify",
             Phase::Compare => "compare",
             Phase::Restore => "restore",

@@ -93,6 +93,17 @@ pub fn outside(whole: Extent, holes: &[Extent]) -> Vec<Extent> {
     out
 }
 
+/// What of `extents` lies outside `holes`; both are ascending and apart, and so is the answer.
+pub fn subtract(extents: &[Extent], holes: &[Extent]) -> Vec<Extent> {
+    let mut out = Vec::new();
+    for extent in extents {
+        let first = holes.partition_point(|h| h.end() <= extent.start);
+        let last = holes.partition_point(|h| h.start < extent.end());
+        out.extend(outside(*extent, holes.get(first..last).unwrap_or_default()));
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,5 +144,15 @@ mod tests {
         assert_eq!(left, vec![extent(3, 2), extent(10, 8)]);
         assert_eq!(outside(extent(6, 2), &holes), vec![]);
         assert_eq!(outside(extent(12, 2), &holes), vec![extent(12, 2)]);
+    }
+
+    #[test]
+    fn subtract_takes_away_every_hole() {
+        let extents = [extent(0, 10), extent(20, 10), extent(40, 5)];
+        let holes = [extent(5, 20), extent(28, 1), extent(40, 5), extent(90, 1)];
+        let left = vec![extent(0, 5), extent(25, 3), extent(29, 1)];
+        assert_eq!(subtract(&extents, &holes), left);
+        assert_eq!(subtract(&extents, &[]), extents);
+        assert_eq!(subtract(&[], &holes), []);
     }
 }

@@ -22,7 +22,7 @@ pub use checksum::checksum_matches;
 pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Observer, Phase, Silent};
-pub use extent::{Extent, normalize, outside};
+pub use extent::{Extent, normalize, outside, subtract};
 pub use key_set_id::KeySetId;
 pub use range_read::{RangeRead, past_end};
 pub use text::{is_unprintable, printable};

@@ -1,5 +1,6 @@
 //! What may be typed. The help texts, completions and manual pages all come from here.
 
+use crate::ops::backup::DEFAULT_RETRIES;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -228,6 +229,15 @@ pub(crate) struct BackupArgs {
     pub(crate) split: Option<String>,
     #[command(flatten)]
     pub(crate) encrypt: EncryptArgs,
+    /// Read bad sectors up to N times more, once all good areas are safe in the image. What that yields makes
+    /// an image that builds on it.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_RETRIES)]
+    pub(crate) retries: u32,
+    /// Keep a map of what could not be read in FILE, in the format of GNU ddrescue. If there is one of the
+    /// newest image already, only what is missing there is read. What another program's map calls bad is
+    /// read last, and that map is kept as FILE.bak.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rescue_map: Option<PathBuf>,
     /// Words to keep in the image.
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,

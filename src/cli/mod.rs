@@ -149,6 +149,10 @@ fn backup(
         split: args.split.as_deref().map(values::split).transpose()?,
         no_encrypt: args.encrypt.no_encrypt,
         encrypt: args.encrypt.into(),
+        rescue: ops::backup::RescueOptions {
+            retries: args.retries,
+            map: args.rescue_map,
+        },
     };
     if args.dry_run {
         let plan = ops::backup::plan(context, &request)?;

@@ -160,6 +160,8 @@ pub struct Summary {
     pub changed: BlockCounts,
     /// Bytes of the disk that could not be read.
     pub unreadable: Vec<ByteRange>,
+    /// Of these, what was passed over among bad spots and not tried sector by sector.
+    pub untried: Vec<ByteRange>,
     /// What a person was told.
     pub warnings: Vec<String>,
 }
@@ -205,6 +207,33 @@ pub struct ByteRange {
     pub start: u64,
     /// Number of bytes.
     pub length: u64,
+}
+
+impl ByteRange {
+    /// `ranges`, ascending and apart, as no more than `most` of them: what lies between close ones is
+    /// counted in.
+    pub fn at_most(most: usize, mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
+        let mut gap = 4096u64;
+        while ranges.len() > most.max(1) {
+            let mut joined: Vec<ByteRange> = Vec::new();
+            for range in ranges {
+                match joined.last_mut() {
+                    Some(last) if range.start.saturating_sub(last.end()) <= gap => {
+                        last.length = range.end().saturating_sub(last.start);
+                    }
+                    _ => joined.push(range),
+                }
+            }
+            ranges = joined;
+            gap = gap.saturating_mul(4);
+        }
+        ranges
+    }
+
+    /// The first byte behind it.
+    pub fn end(self) -> u64 {
+        self.start.saturating_add(self.length)
+    }
 }
 
 impl From<Extent> for ByteRange {
@@ -302,6 +331,21 @@ mod tests {
         };
         let shortest = serde_json::to_vec(&vec![range; 1000]).unwrap().len() / 1000;
         assert!((16 << 20) / shortest * 3 < MAX_SUMMARY_VALUES);
+    }
+
+    #[test]
+    fn many_ranges_become_fewer_and_cover_the_same() {
+        let range = |start, length| ByteRange { start, length };
+        let ranges = vec![
+            range(0, 512),
+            range(1024, 512),
+            range(1 << 20, 1),
+            range(1 << 30, 7),
+        ];
+        assert_eq!(ByteRange::at_most(4, ranges.clone()), ranges);
+        let three = vec![range(0, 1536), range(1 << 20, 1), range(1 << 30, 7)];
+        assert_eq!(ByteRange::at_most(3, ranges.clone()), three);
+        assert_eq!(ByteRange::at_most(0, ranges), [range(0, (1 << 30) + 7)]);
     }
 
     #[test]

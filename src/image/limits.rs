@@ -20,6 +20,9 @@ pub const MAX_SECTION_LEN: u32 = 16 << 20;
 /// the memory of its text, and the text of a few KiB decompresses to 16 MiB.
 pub const MAX_INFO_VALUES: usize = 1 << 18;
 
+/// The most ranges in each list of the summary that is written: two full lists take some 10 MiB as text.
+pub const MAX_LISTED_RANGES: usize = 1 << 17;
+
 /// The most values in the summary section: more than 16 MiB have room for when all are unreadable ranges.
 pub const MAX_SUMMARY_VALUES: usize = 5 << 19;
 

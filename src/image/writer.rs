@@ -2,9 +2,9 @@
 
 use super::codec::{Compression, Encoder};
 use super::header::Header;
-use super::info::{BlockCounts, Info, RawTable, Summary, encode_tables, has_at_most};
+use super::info::{BlockCounts, ByteRange, Info, RawTable, Summary, encode_tables, has_at_most};
 use super::leaf::FrameRef;
-use super::limits::{MAX_INFO_VALUES, MAX_SECTION_LEN};
+use super::limits::{MAX_INFO_VALUES, MAX_LISTED_RANGES, MAX_SECTION_LEN};
 use super::node::Child;
 use super::record::{Codec, Place, RecordHeader, Section};
 use super::state::{Block, BlockState};
@@ -216,6 +216,9 @@ impl<W: Write> ImageWriter<W> {
     /// # Errors
     /// `Destination` when the sink fails, `Internal` when blocks are missing.
     pub fn finish(self, mut summary: Summary) -> Result<(W, Finished)> {
+        for ranges in [&mut summary.unreadable, &mut summary.untried] {
+            *ranges = ByteRange::at_most(MAX_LISTED_RANGES, std::mem::take(ranges));
+        }
         summary.blocks = self.table.counts();
         summary.changed = self.table.changed();
         let summary = to_json(&summary)?;

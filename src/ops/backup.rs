@@ -6,20 +6,24 @@ use super::encryption::{KeyRecord, NewKeys};
 use super::images::lock;
 use super::piped::{PIPE, PIPE_NAME, PipeOutput};
 use super::removal::settle;
+pub use super::rescue::{DEFAULT_RETRIES, RescueOptions, RescuePass};
+use super::rescue::{Rescuer, Stopwatch, first_effort, goes_on_from, missing_in_words, report_of};
+use super::rescue_map::MapFile;
 use super::state::Keeper;
 use super::stores;
 use super::take::{Fallback, TakeOptions};
 use super::{Context, ImageRecord};
-use crate::base::{BlockSize, ByteLen, Error, ErrorKind, Event, Phase, Result};
+use crate::base::{BlockSize, ByteLen, Digest, Error, ErrorKind, Event, Extent, Phase, Result};
+use crate::block::Missing;
 use crate::chain::Image;
 pub use crate::chain::Wish;
 use crate::device::Consistency;
 pub use crate::image::PartitionInfo;
 use crate::image::{
-    BlockCounts, ByteRange, Compression, Finished, Header, ImageReader, ImageWriter, Info,
+    BlockCounts, ByteRange, Compression, Finished, Header, ImageReader, ImageWriter, Info, Kind,
     SourceInfo, Summary,
 };
-use crate::pipeline::write_blocks;
+use crate::pipeline::{Input, write_blocks};
 pub use crate::store::MIN_PART_LEN;
 use crate::store::{FileName, Form, LockMode, Store};
 use crate::sys;
@@ -27,6 +31,7 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// zstd level unless asked otherwise.
 pub const DEFAULT_LEVEL: i32 = 3;
@@ -60,6 +65,8 @@ pub struct BackupRequest {
     pub encrypt: NewKeys,
     /// Whether it is meant that anybody can read the image.
     pub no_encrypt: bool,
+    /// What is done about bad sectors.
+    pub rescue: RescueOptions,
 }
 
 /// How an image file is cut.
@@ -103,6 +110,10 @@ pub struct BackupReport {
     pub keys: Option<Vec<KeyRecord>>,
     /// What could not be read.
     pub unreadable: Vec<ByteRange>,
+    /// Of this, what was passed over among bad sectors and not tried one by one.
+    pub untried: Vec<ByteRange>,
+    /// What was done about it once the rest was safe. `image` is the last one that was made.
+    pub rescue: Vec<RescuePass>,
     /// What each partition holds and how much of it was taken.
     pub partitions: Vec<PartitionInfo>,
     /// What was taken whole because its used map is not known.
@@ -120,7 +131,29 @@ pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan
         true => None,
         false => existing_store(context, &request.store)?,
     };
-    prepare(context, request, store.as_ref()).map(|prepared| prepared.plan)
+    let map = map_file(request)?;
+    let goes_on = store
+        .as_ref()
+        .map(|s| goes_on_from(s.as_ref(), map.as_ref()))
+        .transpose()?
+        .flatten();
+    let mut plan = prepare(context, request, store.as_ref())?.plan;
+    if let Some((image, missing)) = goes_on {
+        plan.kind = Kind::Incremental.name();
+        plan.parent = Some(image.header.id.to_string());
+        plan.reason = format!(
+            "reads again what number {} could not",
+            image.header.sequence
+        );
+        (plan.take_bytes, plan.hole_bytes) = (missing.bytes(), 0);
+    }
+    Ok(plan)
+}
+
+/// The map that was asked for.
+fn map_file(request: &BackupRequest) -> Result<Option<MapFile>> {
+    let path = request.rescue.map.as_deref();
+    path.map(MapFile::open).transpose()
 }
 
 /// Makes the image.
@@ -132,6 +165,17 @@ pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupRepor
     let store = stores::create(context, &request.store)?;
     settle_if_alone(context, &store, "backup")?;
     let _lock = lock(store.as_ref(), LockMode::Adding, "backup")?;
+    let map = map_file(request)?;
+    let rescuer = |map| Rescuer {
+        context,
+        request,
+        store: &store,
+        map,
+    };
+    if let Some((image, missing)) = goes_on_from(store.as_ref(), map.as_ref())? {
+        let report = report_of(&store, &image)?;
+        return rescuer(map).run(image.header.id, missing, report);
+    }
     let prepared = prepare(context, request, Some(&store))?;
     if let Some(free) = prepared
         .plan
@@ -148,7 +192,19 @@ pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupRepor
                 .hint("free some space or choose another store"),
         );
     }
-    write(context, &store, prepared, request.compression)
+    let avoid = match &map {
+        Some(map) => {
+            map.decode(ByteLen(prepared.plan.source.bytes))?
+                .unwrap_or_default()
+                .failed
+        }
+        None => Vec::new(),
+    };
+    let made = write(context, &store, prepared, request, avoid)?;
+    match made.later {
+        true => rescuer(map).run(made.id, made.missing, made.report),
+        false => Ok(made.report.lacking(&made.missing)),
+    }
 }
 
 /// Makes a full image in `out`, which is read by somebody else: a pipe.
@@ -168,10 +224,17 @@ pub fn run_into_pipe(
                 .hint("leave out --incremental and --differential, or name a folder with --store"),
         );
     }
+    if request.rescue.map.is_some() {
+        return Err(
+            Error::new(ErrorKind::Usage, "keep a rescue map", "of a pipe")
+                .because("what went through it cannot be gone on from")
+                .hint("leave out --rescue-map, or name a folder with --store"),
+        );
+    }
     let mut prepared = prepare(context, request, None)?;
     let keys = prepared.take_keys(context)?;
     let out = PipeOutput::new(context, out, keys.as_deref()).map_err(in_pipe)?;
-    let made = make(context, out, PIPE_NAME, prepared, request.compression);
+    let made = make(context, (out, PIPE_NAME), prepared, request, Attempt::Only);
     let (out, made) = made.map_err(in_pipe)?;
     out.finish().map_err(in_pipe)?;
     let image = ImageRecord {
@@ -182,7 +245,8 @@ pub fn run_into_pipe(
     };
     let blocks = made.finished.blocks;
     // Of a full image, every block is new.
-    Ok(made.report(image, blocks, blocks))
+    let missing = made.missing.clone();
+    Ok(made.report(image, blocks, blocks).lacking(&missing))
 }
 
 /// `e`, with a hint where the reader of the pipe has gone.
@@ -224,9 +288,17 @@ struct Made {
     plan: BackupPlan,
     finished: Finished,
     read: u64,
-    unreadable: Vec<ByteRange>,
+    missing: Missing,
     warnings: Vec<String>,
     keeper: Option<Keeper>,
+}
+
+/// Whether what cannot be read is tried again later.
+enum Attempt {
+    /// It is not.
+    Only,
+    /// It is. These bytes are left for then.
+    First(Vec<Extent>),
 }
 
 impl Made {
@@ -241,7 +313,9 @@ impl Made {
             stored_bytes: self.finished.len,
             part_bytes: self.plan.part_bytes,
             keys: self.plan.keys,
-            unreadable: self.unreadable,
+            unreadable: Vec::new(),
+            untried: Vec::new(),
+            rescue: Vec::new(),
             partitions: self.plan.partitions,
             fallbacks: self.plan.fallbacks,
             warnings: self.warnings,
@@ -249,13 +323,23 @@ impl Made {
     }
 }
 
-/// Writes the image into `sink`, which is called `name` in messages.
+impl BackupReport {
+    /// The report of an image that lacks what is `missing`.
+    fn lacking(mut self, missing: &Missing) -> BackupReport {
+        self.unreadable = missing.all().into_iter().map(Into::into).collect();
+        self.untried = missing.untried.iter().map(|e| (*e).into()).collect();
+        self.warnings.extend(missing_in_words(missing));
+        self
+    }
+}
+
+/// Writes the image into the first of `sink`, which is called by the second in messages.
 fn make<W: Write>(
     context: &Context<'_>,
-    sink: W,
-    name: &str,
+    sink: (W, &str),
     prepared: Prepared,
-    compression: Compression,
+    request: &BackupRequest,
+    attempt: Attempt,
 ) -> Result<(W, Made)> {
     let Prepared {
         claim,
@@ -275,28 +359,30 @@ fn make<W: Write>(
     plan.warnings
         .iter()
         .for_each(|w| context.observer.event(Event::Warning(w.clone())));
-    let mut writer = ImageWriter::start(sink, name, header.clone(), &info, &tables)?;
+    let mut writer = ImageWriter::start(sink.0, sink.1, header.clone(), &info, &tables)?;
     if let Some(keeper) = &keeper {
         writer.tell(keeper.listener());
     }
     let source = claim.source();
-    let resources = context.resources();
+    let watch = Stopwatch::new();
+    let clock = || watch.elapsed();
+    let (later, avoid) = match attempt {
+        Attempt::Only => (false, Vec::new()),
+        Attempt::First(avoid) => (true, avoid),
+    };
+    let input = Input {
+        effort: first_effort(&request.rescue, later, avoid, &clock),
+        ..Input::new(source.as_ref(), &selection)
+    };
     let totals = write_blocks(
-        source.as_ref(),
-        &selection,
+        &input,
         parent.as_ref().map(ParentTable::states),
-        compression,
+        request.compression,
         &mut writer,
-        resources,
+        context.resources(),
     )?;
+    let missing = totals.missing;
     let mut warnings = plan.warnings.clone();
-    if !totals.unreadable.is_empty() {
-        let lost: u64 = totals.unreadable.iter().map(|e| e.len.0).sum();
-        warnings.push(format!(
-            "{lost} bytes in {} places could not be read; the image lists them",
-            totals.unreadable.len()
-        ));
-    }
     if totals.parent_lost > 0 {
         warnings.push(format!(
             "the table of the image that this one builds on is damaged: {} blocks were stored again; \
@@ -304,11 +390,12 @@ fn make<W: Write>(
             totals.parent_lost
         ));
     }
-    let unreadable: Vec<ByteRange> = totals.unreadable.iter().map(|e| (*e).into()).collect();
+    let in_image = warnings.iter().cloned().chain(missing_in_words(&missing));
     let summary = Summary {
         finished: super::now(),
-        unreadable: unreadable.clone(),
-        warnings: warnings.clone(),
+        unreadable: missing.all().into_iter().map(Into::into).collect(),
+        untried: missing.untried.iter().map(|e| (*e).into()).collect(),
+        warnings: in_image.collect(),
         ..Summary::default()
     };
     let (sink, finished) = writer.finish(summary)?;
@@ -319,19 +406,30 @@ fn make<W: Write>(
         plan,
         finished,
         read: totals.read,
-        unreadable,
+        missing,
         warnings,
         keeper,
     };
     Ok((sink, made))
 }
 
+/// An image in a store.
+struct Written {
+    id: Uuid,
+    report: BackupReport,
+    missing: Missing,
+    /// Whether what is missing can be tried again.
+    later: bool,
+}
+
+/// Writes the image into `store`. The bytes `avoid` are left for later, if there can be a later.
 fn write(
     context: &Context<'_>,
     store: &Arc<dyn Store>,
     mut prepared: Prepared,
-    compression: Compression,
-) -> Result<BackupReport> {
+    request: &BackupRequest,
+    avoid: Vec<Extent>,
+) -> Result<Written> {
     let file = FileName::new(prepared.plan.file.clone())?;
     let blind = prepared.protection.is_blind(context);
     let form = Form {
@@ -342,7 +440,12 @@ fn write(
         prepared.keep(keys)?;
     }
     let upload = store.create_as(&file, &form)?;
-    let (upload, mut made) = make(context, upload, file.as_str(), prepared, compression)?;
+    // An image that cannot be read here is nothing that another could be made from.
+    let attempt = match blind {
+        true => Attempt::Only,
+        false => Attempt::First(avoid),
+    };
+    let (upload, mut made) = make(context, (upload, file.as_str()), prepared, request, attempt)?;
     let phase = Phase::Sync;
     context
         .observer
@@ -356,18 +459,35 @@ fn write(
         context.observer.event(Event::Warning(note.clone()));
         made.warnings.push(note);
     }
-    // Opened again: what is reported is what a reader will find.
-    let reader = ImageReader::open(store.open(&file)?)?;
-    if reader.root() != made.finished.root {
-        return Err(Error::new(
-            ErrorKind::Destination,
-            "trust",
-            format!("{}/{file}", store.name()),
-        )
-        .because("it does not read back as it was written")
-        .hint("the store's medium may be failing; remove that file and use another store"));
-    }
+    let reader = reopened(store, &file, made.finished.root)?;
     let (blocks, changed) = (reader.summary().blocks, reader.summary().changed);
     let record = ImageRecord::of(&Image::of(file, &reader));
-    Ok(made.report(record, blocks, changed))
+    Ok(Written {
+        id: made.header.id,
+        missing: made.missing.clone(),
+        later: !blind,
+        report: made.report(record, blocks, changed),
+    })
+}
+
+/// The image in `file`, opened again: what is reported is what a reader will find.
+///
+/// # Errors
+/// `Destination` when its root digest is not `root`.
+pub(super) fn reopened(
+    store: &Arc<dyn Store>,
+    file: &FileName,
+    root: Digest,
+) -> Result<ImageReader> {
+    let reader = ImageReader::open(store.open(file)?)?;
+    if reader.root() == root {
+        return Ok(reader);
+    }
+    Err(Error::new(
+        ErrorKind::Destination,
+        "trust",
+        format!("{}/{file}", store.name()),
+    )
+    .because("it does not read back as it was written")
+    .hint("the store's medium may be failing; remove that file and use another store"))
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`disks`] | what is on this machine? |
 //! | [`backup`] | a disk into an image |
+//! | `rescue` | what of it could not be read, once more |
 //! | [`take`] | of which partition is how much taken, and why? |
 //! | [`list`], [`show`] | which images are there, and what is in one? |
 //! | [`diff`], [`map`] | what differs between two images? what lies where in one? |
@@ -30,6 +31,7 @@ pub mod diff;
 pub mod disks;
 pub mod encryption;
 pub mod export;
+mod hits;
 mod images;
 pub mod keys;
 pub mod list;
@@ -43,6 +45,8 @@ mod place;
 pub mod protect;
 pub mod prune;
 mod removal;
+mod rescue;
+mod rescue_map;
 pub mod restore;
 mod restore_target;
 pub mod secrets;

@@ -1,5 +1,7 @@
 //! What is in an image?
 
+pub use super::hits::Hit;
+use super::hits::hits;
 use super::partitions::layout_of;
 use super::{Context, Found, ImageRecord, Library};
 use crate::base::Result;
@@ -54,6 +56,10 @@ pub struct Shown {
     pub needs: Vec<String>,
     /// What could not be read.
     pub unreadable: Vec<ByteRange>,
+    /// Of this, what was passed over among bad sectors and not tried one by one.
+    pub untried: Vec<ByteRange>,
+    /// What it belongs to.
+    pub hits: Vec<Hit>,
     /// What was warned of when it was made.
     pub warnings: Vec<String>,
     /// Damage that did not keep it from being opened.
@@ -142,6 +148,8 @@ pub(super) fn of_image(
         changed_ranges: None,
         needs: Vec::new(),
         unreadable: summary.unreadable.clone(),
+        untried: summary.untried.clone(),
+        hits: hits(&info.partitions, &summary.unreadable),
         warnings: summary.warnings.clone(),
         damage,
         comment: info.comment.clone(),

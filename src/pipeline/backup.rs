@@ -3,9 +3,10 @@
 use super::ordered::{self, Emit};
 use super::{Masked, Resources, Selection};
 use crate::base::{
-    BlockIndex, ByteOffset, Event, Extent, Phase, Result, normalize, to_u64, to_usize,
+    BlockIndex, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, subtract, to_u64,
+    to_usize,
 };
-use crate::block::{AlignedBuf, BlockSource, Mapping, read_rescuing};
+use crate::block::{AlignedBuf, BlockSource, Effort, Mapping, Missing, Rescue};
 use crate::image::{
     Base, Block, BlockState, BlockStates, Compression, EncodedWindow, Encoder, Header, ImageWriter,
     Piece, encode_window,
@@ -16,13 +17,40 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// What is read, and how.
+pub struct Input<'a> {
+    /// The disk.
+    pub source: &'a dyn BlockSource,
+    /// What is taken of it.
+    pub selection: &'a Selection,
+    /// What is done about bad spots.
+    pub effort: Effort<'a>,
+    /// What it holds except in some places, ascending and apart: only these are read from the disk.
+    pub known: Option<(&'a dyn BlockSource, &'a [Extent])>,
+    /// What observers are told that is done.
+    pub phase: Phase,
+}
+
+impl<'a> Input<'a> {
+    /// What `selection` takes of `source`, every sector of it read once.
+    pub fn new(source: &'a dyn BlockSource, selection: &'a Selection) -> Input<'a> {
+        Input {
+            source,
+            selection,
+            effort: Effort::THOROUGH,
+            known: None,
+            phase: Phase::Backup,
+        }
+    }
+}
+
 /// What a backup read and found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BackupTotals {
     /// Bytes read from the source.
     pub read: u64,
-    /// Bytes that could not be read, ascending.
-    pub unreadable: Vec<Extent>,
+    /// What could not be read.
+    pub missing: Missing,
     /// Blocks of which the parent's table could not be read: they were taken as new.
     pub parent_lost: u64,
 }
@@ -44,7 +72,7 @@ struct Job {
 struct WindowContent {
     data: AlignedBuf,
     len: usize,
-    unreadable: Vec<Extent>,
+    missing: Missing,
 }
 
 enum Output {
@@ -54,8 +82,10 @@ enum Output {
 
 struct Encoded {
     window: EncodedWindow,
+    /// Bytes that it stands for, and how many of them were read.
     len: usize,
-    unreadable: Vec<Extent>,
+    read: usize,
+    missing: Missing,
 }
 
 /// Blocks without content, not read.
@@ -70,17 +100,16 @@ struct Run {
 /// Buffers between uses. Their number is bounded by the tickets of the run.
 type Pool = Mutex<Vec<AlignedBuf>>;
 
-/// Writes every block of `source` into `writer`: what `selection` takes with the content of its bytes
+/// Writes every block of `input` into `writer`: what its selection takes with the content of its bytes
 /// in use and zeros for the others, the rest as `Unused`, or as `Zero` where it was left out on request.
 /// Ranges that the source knows to be zero are not read. What `parent` holds already is not stored
 /// again: its table is read along with the disk, a page at a time.
 ///
 /// # Errors
-/// `Source` when the source fails as a whole, `Destination` when the image's sink does, `Interrupted`
-/// or `Terminated` when cancelled. Single bad spots are no error: see [`BackupTotals::unreadable`].
+/// `Source` when the source fails as a whole or not a byte of it can be read, `Destination` when the image's
+/// sink does, `Interrupted` or `Terminated` when cancelled. Single bad spots are no error: see [`BackupTotals::missing`].
 pub fn write_blocks<W: Write>(
-    source: &dyn BlockSource,
-    selection: &Selection,
+    input: &Input<'_>,
     parent: Option<&dyn BlockStates>,
     compression: Compression,
     writer: &mut ImageWriter<W>,
@@ -90,12 +119,14 @@ pub fn write_blocks<W: Write>(
     let pool = Pool::default();
     let mut totals = BackupTotals::default();
     let observer = resources.observer;
-    let (phase, bytes) = (Phase::Backup, Some(header.disk_len.0));
+    let (phase, bytes) = (input.phase, Some(header.disk_len.0));
     observer.event(Event::PhaseStarted { phase, bytes });
-    let masked = Masked::new(source, selection);
+    let masked = Masked::new(input.source, input.selection);
     let disk = Disk {
-        source: &masked,
-        selection,
+        mapping: &masked,
+        rescue: Rescue::new(&masked, input.effort.clone()),
+        known: input.known,
+        selection: input.selection,
         header: &header,
         pool: &pool,
     };
@@ -128,7 +159,12 @@ pub fn write_blocks<W: Write>(
             consume(output, writer, &mut totals, observer)
         },
     )?;
-    totals.unreadable = normalize(std::mem::take(&mut totals.unreadable));
+    totals.missing = std::mem::take(&mut totals.missing).normalized();
+    if input.known.is_none() && !totals.missing.is_empty() && !disk.rescue.has_read() {
+        return Err(Error::new(ErrorKind::Source, "image", input.source.name())
+            .because("nothing of it can be read")
+            .hint("see whether it is still plugged in, and what `dmesg` says"));
+    }
     totals.parent_lost = parent_lost.into_inner();
     observer.event(Event::PhaseFinished { phase });
     Ok(totals)
@@ -144,7 +180,7 @@ fn encode(
         Some(content) => content,
         None => disk.read(job.first.0, job.count)?,
     };
-    let known = disk.known(job.first.0, job.count, &content.unreadable);
+    let known = disk.known(job.first.0, job.count, &content.missing);
     let bytes = &content.data[..content.len];
     let Job { first, base, .. } = job;
     let window = encode_window(disk.header, first, bytes, &known, &base, encoder, scratch)?;
@@ -152,7 +188,8 @@ fn encode(
     Ok(Encoded {
         window,
         len: content.len,
-        unreadable: content.unreadable,
+        read: content.len,
+        missing: content.missing,
     })
 }
 
@@ -171,15 +208,16 @@ fn consume<W: Write>(
             for Encoded {
                 window,
                 len,
-                unreadable,
+                read,
+                missing,
             } in windows
             {
                 writer.push_window(&window)?;
-                totals.read += to_u64(len);
-                unreadable
-                    .iter()
-                    .for_each(|e| observer.event(Event::Unreadable(*e)));
-                totals.unreadable.extend(unreadable);
+                totals.read += to_u64(read);
+                for extent in &missing.bad {
+                    observer.event(Event::Unreadable(*extent));
+                }
+                totals.missing.add(missing);
                 observer.event(Event::Advanced { bytes: to_u64(len) });
             }
         }
@@ -189,7 +227,10 @@ fn consume<W: Write>(
 
 /// The disk as it is imaged; read by whoever can do it best.
 struct Disk<'a> {
-    source: &'a dyn BlockSource,
+    /// Knows what needs not be read, and what is read fast.
+    mapping: &'a dyn BlockSource,
+    rescue: Rescue<'a>,
+    known: Option<(&'a dyn BlockSource, &'a [Extent])>,
     selection: &'a Selection,
     header: &'a Header,
     pool: &'a Pool,
@@ -206,16 +247,51 @@ impl Disk<'_> {
         let len = to_usize(extent.len.0);
         let pooled = self.pool().pop();
         let mut data = pooled.unwrap_or_else(|| AlignedBuf::zeroed(self.header.window_len()));
-        let unreadable = read_rescuing(self.source, extent.start, &mut data[..len])?;
-        Ok(WindowContent {
-            data,
-            len,
-            unreadable,
-        })
+        let missing = match self.known {
+            None => {
+                let missing = self.rescue.read(extent.start, &mut data[..len])?;
+                self.used_of(missing, extent, &mut data[..len])
+            }
+            Some((known, wanted)) => {
+                known.read_at(extent.start, &mut data[..len])?;
+                self.fill_in(wanted, extent, &mut data[..len])?
+            }
+        };
+        Ok(WindowContent { data, len, missing })
+    }
+
+    /// What of `missing`, which lies in `extent`, is in use; what is not is nobody's loss, and zero in `data`.
+    fn used_of(&self, missing: Missing, extent: Extent, data: &mut [u8]) -> Missing {
+        if missing.is_empty() {
+            return missing;
+        }
+        let unused = self.selection.unused_in(extent);
+        for gap in &unused {
+            let from = to_usize(gap.start.0 - extent.start.0);
+            data[from..from + to_usize(gap.len.0)].fill(0);
+        }
+        Missing {
+            bad: subtract(&missing.bad, &unused),
+            untried: subtract(&missing.untried, &unused),
+        }
+    }
+
+    /// Reads those of the ranges `wanted` that lie in `extent`, whose content so far is `data`.
+    fn fill_in(&self, wanted: &[Extent], extent: Extent, data: &mut [u8]) -> Result<Missing> {
+        let first = wanted.partition_point(|e| e.end() <= extent.start);
+        let near = wanted.iter().skip(first);
+        let mut missing = Missing::default();
+        for part in near.map_while(|e| e.intersect(extent)) {
+            let from = to_usize(part.start.0 - extent.start.0);
+            let place = &mut data[from..from + to_usize(part.len.0)];
+            missing.add(self.rescue.read(part.start, place)?);
+        }
+        Ok(missing.normalized())
     }
 
     /// What is known of blocks without looking at their bytes.
-    fn known(&self, at: u64, count: u64, bad: &[Extent]) -> Vec<Option<BlockState>> {
+    fn known(&self, at: u64, count: u64, missing: &Missing) -> Vec<Option<BlockState>> {
+        let bad = missing.all();
         let state = |block: u64| {
             if !self.selection.take.contains(BlockIndex(block)) {
                 return Some(self.state_unread(BlockIndex(block)));
@@ -258,6 +334,13 @@ impl Planner<'_> {
         let mut at = 0;
         while at < blocks {
             resources.cancel.check()?;
+            if let Some((output, count)) = self.unchanged(at) {
+                flush(&mut batch, emit)?;
+                run.flush(emit)?;
+                emit.ready(output)?;
+                at += count;
+                continue;
+            }
             let count = self
                 .runs_free(at)
                 .unwrap_or_else(|| windows.min(blocks - at));
@@ -269,7 +352,7 @@ impl Planner<'_> {
             }
             let window = self.disk.extent(at, count);
             if window.start >= data_until && window.start >= zero_until {
-                match self.disk.source.mapping(window.start)? {
+                match self.disk.mapping.mapping(window.start)? {
                     Mapping::Zero(len) => zero_until = ByteOffset(window.start.0 + len.0),
                     Mapping::Data(len) => data_until = ByteOffset(window.start.0 + len.0),
                 }
@@ -292,6 +375,50 @@ impl Planner<'_> {
         }
         flush(&mut batch, emit)?;
         run.flush(emit)
+    }
+
+    /// The blocks of a window, or of more where all are alike, when none of them can have changed and the
+    /// parent's table says what they are.
+    fn unchanged(&self, at: u64) -> Option<(Output, u64)> {
+        let changed = self.disk.selection.changed.as_ref()?;
+        let windows = self.disk.header.window_blocks();
+        let window = at..(at + windows).min(self.disk.header.blocks());
+        let next = changed.next_from(BlockIndex(at)).map(|b| b.0);
+        if next.is_some_and(|next| next < window.end) {
+            return None;
+        }
+        match self.parent.piece(at)? {
+            Piece::Lost { .. } => None,
+            Piece::Uniform {
+                blocks,
+                state,
+                since,
+            } => {
+                // Up to the window with the next block that may have changed.
+                let end = next.map_or(blocks.end, |next| blocks.end.min(next / windows * windows));
+                let count = end.checked_sub(at).filter(|count| *count > 0)?;
+                let bytes = self.disk.extent(at, count).len.0;
+                let run = Run {
+                    state,
+                    since,
+                    count,
+                    bytes,
+                };
+                Some((Output::Run(run), count))
+            }
+            Piece::Leaf(leaf) => {
+                let blocks = window.clone().map(|b| leaf.block(BlockIndex(b)).copied());
+                let blocks: Option<Vec<_>> = blocks.collect();
+                let count = window.end - at;
+                let kept = Encoded {
+                    window: EncodedWindow::with_frame(BlockIndex(at), blocks?, None),
+                    len: to_usize(self.disk.extent(at, count).len.0),
+                    read: 0,
+                    missing: Missing::default(),
+                };
+                Some((Output::Windows(vec![kept]), count))
+            }
+        }
     }
 
     /// How many blocks from `at`, in whole windows, are wholly unselected; `None` when fewer than one window.
@@ -358,7 +485,7 @@ impl Planner<'_> {
     /// A window whose content is in memory already is read by the worker, which has it in its
     /// processor's cache then; from a device it is read here, while the workers are busy.
     fn window(&self, at: u64, count: u64) -> Result<Job> {
-        let cached = self.disk.source.is_cached(self.disk.extent(at, count));
+        let cached = self.disk.mapping.is_cached(self.disk.extent(at, count));
         let content = (!cached).then(|| self.disk.read(at, count)).transpose()?;
         Ok(Job {
             first: BlockIndex(at),

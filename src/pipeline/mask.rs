@@ -6,6 +6,8 @@ use crate::block::{BlockSource, Mapping};
 
 /// Reads between their ends are cut on multiples of this, as unbuffered reads like it.
 const ALIGNMENT: u64 = 4096;
+/// A gap of this length is not read: it takes a disk longer than starting anew behind it.
+const WIDE_GAP: u64 = 64 << 10;
 
 /// `source` as `selection` takes it: what stands in the image, and so what is compared with it.
 /// Old content of free space neither leaks into an image nor changes a digest.
@@ -39,30 +41,29 @@ impl BlockSource for Masked<'_> {
         if unused.is_empty() {
             return self.source.read_at(offset, buf);
         }
-        let used = outside(whole, &unused);
-        let (Some(first), Some(last)) = (used.first(), used.last()) else {
-            buf.fill(0);
-            return Ok(());
-        };
-        // One read over the gaps is faster than many; a gap that cannot be read is nobody's loss.
-        let start = (first.start.0 / ALIGNMENT * ALIGNMENT).max(whole.start.0);
-        let end = last.end().0.next_multiple_of(ALIGNMENT).min(whole.end().0);
         let place = |extent: Extent| {
             let from = to_usize(extent.start.0 - offset.0);
             from..from + to_usize(extent.len.0)
         };
-        let span = Extent {
-            start: ByteOffset(start),
-            len: ByteLen(end - start),
-        };
-        if self
-            .source
-            .read_at(span.start, &mut buf[place(span)])
-            .is_err()
-        {
-            for extent in &used {
-                self.source
-                    .read_at(extent.start, &mut buf[place(*extent)])?;
+        let used = outside(whole, &unused);
+        for near in used.chunk_by(|a, b| b.start.0 - a.end().0 < WIDE_GAP) {
+            let (Some(first), Some(last)) = (near.first(), near.last()) else {
+                continue;
+            };
+            // One read over small gaps is faster than many; a gap that cannot be read is nobody's loss.
+            let start = (first.start.0 / ALIGNMENT * ALIGNMENT).max(whole.start.0);
+            let end = last.end().0.next_multiple_of(ALIGNMENT).min(whole.end().0);
+            let span = Extent {
+                start: ByteOffset(start),
+                len: ByteLen(end - start),
+            };
+            let read = |extent: Extent, buf: &mut [u8]| {
+                self.source.read_at(extent.start, &mut buf[place(extent)])
+            };
+            if read(span, buf).is_err() {
+                for extent in near {
+                    read(*extent, buf)?;
+                }
             }
         }
         unused.iter().for_each(|gap| buf[place(*gap)].fill(0));

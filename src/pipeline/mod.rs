@@ -16,7 +16,7 @@ mod stream;
 mod tests;
 mod verify;
 
-pub use backup::{BackupTotals, write_blocks};
+pub use backup::{BackupTotals, Input, write_blocks};
 pub use compare::{Compared, Read, ReadBlocks, compare};
 pub use extract::{Extracted, extract};
 pub use mask::Masked;

@@ -32,6 +32,9 @@ pub struct Selection {
     /// Blocks that are not taken because their content was left out on request: they are recorded
     /// as zeros. Every other block that is not taken becomes `Unused`.
     pub blank: BlockMap,
+    /// Blocks that may differ from the parent in their content or in whether they are taken. The others are
+    /// taken over from its table, unread. `None`: all may.
+    pub changed: Option<BlockMap>,
     /// Partitions by ascending start; no two share a byte.
     parts: Vec<Used>,
     /// Bytes left out on request, ascending.
@@ -42,6 +45,14 @@ impl Selection {
     /// Every byte of a disk.
     pub fn everything(disk_len: ByteLen, block_size: BlockSize) -> Selection {
         select(disk_len, block_size, Vec::new(), Vec::new())
+    }
+
+    /// The same, all but `changed` as the parent has it.
+    pub fn only(changed: BlockMap, disk_len: ByteLen, block_size: BlockSize) -> Selection {
+        Selection {
+            changed: Some(changed),
+            ..Selection::everything(disk_len, block_size)
+        }
     }
 
     /// How many bytes of `extent` lie in blocks that are taken.
@@ -120,6 +131,7 @@ pub fn select(
     Selection {
         take,
         blank,
+        changed: None,
         parts: partitions,
         left_out,
     }

@@ -1,8 +1,8 @@
 //! Disk to image and back, whole and damaged.
 
 use super::{
-    BackupTotals, Compared, Damage, Depth, Extracted, ReadBlocks, Resources, Sample, Selection,
-    Used, compare, extract, select, verify_disk, verify_file, write_blocks,
+    BackupTotals, Compared, Damage, Depth, Extracted, Input, ReadBlocks, Resources, Sample,
+    Selection, Used, compare, extract, select, verify_disk, verify_file, write_blocks,
 };
 use crate::base::{
     BlockMap, BlockSize, ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Phase, RangeRead,
@@ -78,15 +78,14 @@ fn image_of(
     let cancel = Cancel::new();
     let selection = taking(source.len(), take);
     let totals = write_blocks(
-        source,
-        &selection,
+        &Input::new(source, &selection),
         None,
         compression,
         &mut writer,
         resources(&cancel),
     )
     .unwrap();
-    let unreadable = totals.unreadable.iter().map(|e| (*e).into()).collect();
+    let unreadable = totals.missing.all().into_iter().map(Into::into).collect();
     let (bytes, finished) = writer
         .finish(Summary {
             unreadable,
@@ -263,7 +262,7 @@ fn bad_sectors_are_listed_and_filled() {
     let faults = Faults::new(vec![Fault::read_in(bad, 5)]);
     let source = FaultSource::new(Arc::new(MemorySource::new("disk", disk.clone())), faults);
     let (bytes, totals, finished) = image_of(&source, BlockMap::full(20), Compression::Zstd(3));
-    assert_eq!(totals.unreadable, vec![bad]);
+    assert_eq!(totals.missing.all(), vec![bad]);
     assert_eq!(finished.blocks.unreadable, 1);
     let image = open(&bytes).unwrap();
     assert!(damage(&image, Depth::Deep).is_empty());
@@ -321,8 +320,7 @@ fn a_source_that_dies_and_a_cancel_end_the_backup() {
                 .unwrap();
         let selection = taking(source.len(), BlockMap::full(400));
         write_blocks(
-            source,
-            &selection,
+            &Input::new(source, &selection),
             None,
             Compression::None,
             &mut writer,

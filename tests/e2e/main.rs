@@ -5,6 +5,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod bad_sectors;
 mod chains;
 mod codes;
 mod confirm;

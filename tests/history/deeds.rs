@@ -10,7 +10,7 @@ use diskstrata::ops::Context;
 use diskstrata::ops::copy::{self, CopyReport, CopyRequest};
 use diskstrata::ops::merge::{self, MergeRequest};
 use diskstrata::ops::prune::{self, PruneReport, PruneRequest};
-use diskstrata::pipeline::{Resources, write_blocks};
+use diskstrata::pipeline::{Input, Resources, write_blocks};
 use diskstrata::store::{FileName, LockMode, Store};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,14 +73,13 @@ impl Taking {
             ..resources(&stop.cancel)
         };
         let totals = write_blocks(
-            &source,
-            &selection,
+            &Input::new(&source, &selection),
             table,
             self.compression,
             &mut writer,
             resources,
         )?;
-        let unreadable = totals.unreadable.iter().map(|e| (*e).into()).collect();
+        let unreadable = totals.missing.all().into_iter().map(Into::into).collect();
         let (upload, finished) = writer.finish(Summary {
             unreadable,
             ..Summary::default()

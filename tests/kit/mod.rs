@@ -7,6 +7,7 @@
 // Each test binary uses its own part of the kit.
 #![allow(dead_code)]
 
+pub(crate) mod bad_disk;
 pub(crate) mod bytes;
 pub(crate) mod disk;
 pub(crate) mod gpt;

@@ -7,7 +7,7 @@ use crate::base::ByteLen;
 use crate::cli::args::OutputArgs;
 use crate::ops::BlockCounts;
 use crate::ops::list::{How, Listed, Listing};
-use crate::ops::show::{Shown, TakeInfo};
+use crate::ops::show::{Hit, Shown, TakeInfo};
 use crate::ops::verify::VerifyReport;
 use comfy_table::Cell;
 
@@ -201,6 +201,12 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
     let name_of = |number| Some(shown.layout.partition(number)?.display_name());
     text.push_str(&partitions(&shown.partitions, &name_of));
     text.push_str(&ranges("unreadable", &shown.unreadable, output));
+    text.push_str(&ranges(
+        "of these, not tried one by one",
+        &shown.untried,
+        output,
+    ));
+    text.extend(shown.hits.iter().map(hit_in_words));
     for changed in shown.changed_ranges.iter().flatten() {
         let end = changed.range.start.saturating_add(changed.range.length);
         let start = changed.range.start;
@@ -213,6 +219,22 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
         text.push_str(&format!("warning: {}\n", clean(warning)));
     }
     text
+}
+
+/// What a lost part of a disk belongs to, as a line.
+fn hit_in_words(hit: &Hit) -> String {
+    let bytes = ByteLen(hit.bytes);
+    let label = hit
+        .label
+        .as_deref()
+        .map(|label| format!(" {label}"))
+        .unwrap_or_default();
+    let what = format!("{}{label}", hit.filesystem);
+    match hit.partition {
+        Some(0) => format!("  {bytes} of the disk ({})\n", clean(&what)),
+        Some(number) => format!("  {bytes} of partition {number} ({})\n", clean(&what)),
+        None => format!("  {bytes} outside of partitions: tables and gaps\n"),
+    }
 }
 
 /// " (partitions 1, 2)", or nothing.

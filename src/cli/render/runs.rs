@@ -4,7 +4,7 @@ use super::partitions::partitions;
 use super::{clean, ranges};
 use crate::base::ByteLen;
 use crate::cli::args::OutputArgs;
-use crate::ops::backup::{BackupPlan, BackupReport};
+use crate::ops::backup::{BackupPlan, BackupReport, RescuePass};
 use crate::ops::encryption::KeyRecord;
 use crate::ops::export::ExportReport;
 use crate::ops::restore::{RestorePreview, RestoreReport};
@@ -105,8 +105,29 @@ pub(in crate::cli) fn backup(report: &BackupReport, output: OutputArgs) -> Strin
     if output.verbose {
         text.push_str(&partitions(&report.partitions, &|_| None));
     }
+    text.push_str(&rescue_in_words(report));
     text.push_str(&ranges("unreadable", &report.unreadable, output));
+    text.push_str(&ranges(
+        "of these, not tried one by one",
+        &report.untried,
+        output,
+    ));
     text
+}
+
+/// What became of bad sectors that were tried again.
+fn rescue_in_words(report: &BackupReport) -> String {
+    let words = |pass: &RescuePass| {
+        let (recovered, tried) = (ByteLen(pass.recovered_bytes), ByteLen(pass.tried_bytes));
+        match &pass.image {
+            Some(image) => format!(
+                "tried again: {recovered} of {tried} read, in number {}, which builds on the one before it\n",
+                image.sequence
+            ),
+            None => format!("tried again: nothing of {tried} could be read\n"),
+        }
+    };
+    report.rescue.iter().map(words).collect()
 }
 
 pub(in crate::cli) fn restore_plan(preview: &RestorePreview, output: OutputArgs) -> String {

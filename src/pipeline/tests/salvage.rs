@@ -142,8 +142,7 @@ fn records_of_another_image_are_not_taken() {
     let cancel = Cancel::new();
     let selection = taking(source.len(), BlockMap::full(blocks));
     write_blocks(
-        &source,
-        &selection,
+        &Input::new(&source, &selection),
         None,
         Compression::None,
         &mut writer,

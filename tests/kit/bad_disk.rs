@@ -1,0 +1,210 @@
+//! A disk that fails as it is told to: a file of a FUSE mount, and a loop device over it. What the program
+//! reads goes past every cache, so that each read of it is one here.
+
+use super::privileged::{Loop, available};
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry,
+    ReplyOpen, ReplyWrite, Request, WriteFlags,
+};
+use std::ffi::OsStr;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+use tempfile::TempDir;
+
+const FILE: INodeNo = INodeNo(2);
+const NAME: &str = "disk";
+
+/// What a spot does to reads that touch it.
+#[derive(Debug, Clone)]
+struct Spot {
+    bytes: Range<u64>,
+    /// So many reads fail, then it is good.
+    failures: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    spots: Vec<Spot>,
+    /// Where was read, in order, and whether that failed.
+    reads: Vec<(Range<u64>, bool)>,
+    /// So many reads are good, then it is gone: every read fails.
+    left: Option<u64>,
+}
+
+/// The disk, until this is dropped.
+pub(crate) struct BadDisk {
+    state: Arc<Mutex<State>>,
+    // In this order: the device goes before the mount, and that before its folder.
+    device: Loop,
+    _session: BackgroundSession,
+    _dir: TempDir,
+}
+
+impl BadDisk {
+    /// One that holds `bytes`. `None` where there can be none, which is said.
+    pub(crate) fn new(bytes: Vec<u8>, what: &str) -> Option<BadDisk> {
+        let usable = nix::unistd::geteuid().is_root() && Path::new("/dev/fuse").exists();
+        if !available("root and FUSE", what, usable) {
+            return None;
+        }
+        let state = Arc::new(Mutex::new(State {
+            bytes,
+            ..State::default()
+        }));
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.mount_options = vec![MountOption::FSName("strata-test".to_owned())];
+        let session = fuser::spawn_mount(Server(Arc::clone(&state)), dir.path(), &config);
+        let session = session.unwrap();
+        let device = Loop::new(&dir.path().join(NAME));
+        Some(BadDisk {
+            state,
+            device,
+            _session: session,
+            _dir: dir,
+        })
+    }
+
+    /// The device.
+    pub(crate) fn path(&self) -> &Path {
+        self.device.path()
+    }
+
+    /// Reads that touch `bytes` fail from now on.
+    pub(crate) fn spoil(&self, bytes: Range<u64>) {
+        self.spoil_for(bytes, u64::MAX);
+    }
+
+    /// The first `failures` reads that touch `bytes` fail.
+    pub(crate) fn spoil_for(&self, bytes: Range<u64>, failures: u64) {
+        self.state().spots.push(Spot { bytes, failures });
+    }
+
+    /// All of it can be read again.
+    pub(crate) fn heal(&self) {
+        self.state().spots.clear();
+    }
+
+    /// Nothing of it can be read any more once `reads` more were.
+    pub(crate) fn vanish_after(&self, reads: u64) {
+        self.state().left = Some(reads);
+    }
+
+    /// It is there again.
+    pub(crate) fn come_back(&self) {
+        self.state().left = None;
+    }
+
+    /// The reads since this was asked last, in order, and whether they failed.
+    pub(crate) fn take_reads(&self) -> Vec<(Range<u64>, bool)> {
+        std::mem::take(&mut self.state().reads)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Server(Arc<Mutex<State>>);
+
+impl Server {
+    fn attr(&self, ino: INodeNo) -> FileAttr {
+        let size = locked(&self.0).bytes.len() as u64;
+        let (kind, perm) = match ino {
+            INodeNo::ROOT => (FileType::Directory, 0o700),
+            _ => (FileType::RegularFile, 0o600),
+        };
+        FileAttr {
+            ino,
+            size,
+            blocks: size.div_ceil(512),
+            atime: UNIX_EPOCH,
+            mtime: UNIX_EPOCH,
+            ctime: UNIX_EPOCH,
+            crtime: UNIX_EPOCH,
+            kind,
+            perm,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: 512,
+            flags: 0,
+        }
+    }
+}
+
+impl Filesystem for Server {
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if name == NAME {
+            reply.entry(&Duration::from_secs(60), &self.attr(FILE), Generation(0));
+        } else {
+            reply.error(Errno::ENOENT);
+        }
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&Duration::from_secs(60), &self.attr(ino));
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let mut state = locked(&self.0);
+        let end = (offset + u64::from(size)).min(state.bytes.len() as u64);
+        let wanted = offset.min(end)..end;
+        let mut failed = state.left == Some(0);
+        state.left = state.left.map(|left| left.saturating_sub(1));
+        for spot in &mut state.spots {
+            let touched = spot.bytes.start < wanted.end && wanted.start < spot.bytes.end;
+            if touched && spot.failures > 0 {
+                spot.failures -= 1;
+                failed = true;
+            }
+        }
+        state.reads.push((wanted.clone(), failed));
+        if failed {
+            reply.error(Errno::EIO);
+            return;
+        }
+        let at = |n: u64| usize::try_from(n).unwrap();
+        reply.data(&state.bytes[at(wanted.start)..at(wanted.end)]);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let start = usize::try_from(offset).unwrap();
+        locked(&self.0).bytes[start..start + data.len()].copy_from_slice(data);
+        reply.written(u32::try_from(data.len()).unwrap());
+    }
+}
