@@ -3,7 +3,7 @@
 use super::catalog::{Catalog, Image};
 use super::lineage::Lineage;
 use crate::base::{BlockSize, ByteLen};
-use crate::image::{Kind, SourceInfo};
+use crate::image::{HealedInfo, Kind, SourceInfo};
 use uuid::Uuid;
 
 /// What a person asked for.
@@ -30,8 +30,8 @@ pub struct Disk<'a> {
     pub window_log2: &'a dyn Fn(BlockSize) -> u8,
     /// Why the disk that an image is of is another one; `None` when it is the same.
     pub differs: &'a dyn Fn(&SourceInfo) -> Option<String>,
-    /// What the last verification found wrong with an image.
-    pub damaged: &'a dyn Fn(Uuid) -> Option<String>,
+    /// When the last verification found an image damaged, in seconds since 1970 UTC.
+    pub damaged: &'a dyn Fn(Uuid) -> Option<i64>,
 }
 
 /// What will be made, and why.
@@ -45,6 +45,9 @@ pub struct Choice {
     pub reason: String,
     /// Whether that is something else than what was asked for.
     pub unexpected: bool,
+    /// What was found damaged of the parent and what it needs, and that no image of it has stored again: the
+    /// new one has to.
+    pub damaged: Vec<HealedInfo>,
 }
 
 /// Decides what the next image of a history, `set` from oldest to newest, will be.
@@ -54,6 +57,7 @@ pub fn choose(catalog: &Catalog, set: &[Image], wish: Wish, disk: &Disk<'_>) -> 
         parent: None,
         reason,
         unexpected,
+        damaged: Vec::new(),
     };
     if wish == Wish::Full {
         return full("asked for".to_owned(), false);
@@ -63,18 +67,23 @@ pub fn choose(catalog: &Catalog, set: &[Image], wish: Wish, disk: &Disk<'_>) -> 
     };
     match parent_of(catalog, newest, wish, disk) {
         Ok((kind, parent)) => {
+            let damaged = damaged_of(&parent, disk);
             let name = parent.point().map_or(0, |i| i.header.sequence);
-            let reason = match kind {
+            let mut reason = match kind {
                 Kind::Differential => format!("against number {name}, the last full image"),
                 Kind::Incremental | Kind::Full => {
                     format!("against number {name}, the newest image of the set")
                 }
             };
+            if !damaged.is_empty() {
+                reason.push_str("; what is damaged of it is stored again");
+            }
             Choice {
                 kind,
                 parent: Some(parent),
                 reason,
                 unexpected: false,
+                damaged,
             }
         }
         Err(why) => full(why, true),
@@ -124,14 +133,23 @@ fn parent_of(
         }
         Wish::Auto | Wish::Full | Wish::Incremental => Kind::Incremental,
     };
-    for image in &lineage.images {
-        if let Some(why) = (disk.damaged)(image.header.id) {
-            return Err(format!("{} is damaged: {why}", image.file));
-        }
-    }
     let sequence = lineage.point().map_or(0, |i| i.header.sequence);
     if lineage.images.len() >= crate::image::limits::MAX_CHAIN || sequence == u32::MAX {
         return Err("the chain has reached its greatest length".to_owned());
     }
     Ok((kind, lineage))
+}
+
+/// The damage in `lineage` that none of its images has stored again since it was found.
+fn damaged_of(lineage: &Lineage, disk: &Disk<'_>) -> Vec<HealedInfo> {
+    let found = lineage.images.iter().filter_map(|image| {
+        let image = image.header.id;
+        (disk.damaged)(image).map(|found| HealedInfo { image, found })
+    });
+    let healed = |damage: &HealedInfo| {
+        let infos = lineage.images.iter().flat_map(|i| &i.info.healed);
+        let mut same = infos.filter(|h| h.image == damage.image);
+        same.any(|h| h.found >= damage.found)
+    };
+    found.filter(|damage| !healed(damage)).collect()
 }

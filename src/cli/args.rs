@@ -238,6 +238,10 @@ pub(crate) struct BackupArgs {
     /// read last, and that map is kept as FILE.bak.
     #[arg(long, value_name = "FILE")]
     pub(crate) rescue_map: Option<PathBuf>,
+    /// Look for damage in the images that this one builds on, and store again what they have lost [default: when
+    /// `verify` found some].
+    #[arg(long)]
+    pub(crate) heal: bool,
     /// Words to keep in the image.
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,

@@ -153,6 +153,7 @@ fn backup(
             retries: args.retries,
             map: args.rescue_map,
         },
+        heal: args.heal,
     };
     if args.dry_run {
         let plan = ops::backup::plan(context, &request)?;

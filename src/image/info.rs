@@ -8,6 +8,7 @@ use super::limits::{MAX_INFO_VALUES, MAX_RAW_REGIONS, MAX_SUMMARY_VALUES};
 use super::state::BlockState;
 use crate::base::{ByteLen, ByteOffset, Extent, Geometry, SectorSize, to_u64, to_usize};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The info section: what was known when the image was begun.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,19 @@ pub struct Info {
     pub take: TakeInfo,
     /// What each partition holds and how much of it was taken.
     pub partitions: Vec<PartitionInfo>,
+    /// Damage in older images: what of it this image's disk needs, it has stored again.
+    pub healed: Vec<HealedInfo>,
+}
+
+/// Damage of an image that a younger one makes up for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealedInfo {
+    /// The damaged image.
+    #[serde(with = "uuid::serde::simple")]
+    pub image: Uuid,
+    /// When the damage was found, in seconds since 1970 UTC.
+    pub found: i64,
 }
 
 /// What a person asked to be taken and left out.

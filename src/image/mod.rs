@@ -33,8 +33,8 @@ pub use codec::{Compression, Decoder, Encoder};
 pub use frame_reader::{FrameReader, FrameSource, mismatch};
 pub use header::{HEADER_LEN, Header, Kind, Parent};
 pub use info::{
-    BlockCounts, ByteRange, HostInfo, Info, InsideInfo, PartitionInfo, RawTable, SourceInfo,
-    Summary, TakeInfo,
+    BlockCounts, ByteRange, HealedInfo, HostInfo, Info, InsideInfo, PartitionInfo, RawTable,
+    SourceInfo, Summary, TakeInfo,
 };
 pub use leaf::{FrameRef, Leaf, frame_of};
 pub use node::{Child, Node, PagePlace};

@@ -13,17 +13,19 @@ use super::state::Keeper;
 use super::stores;
 use super::take::{Fallback, TakeOptions};
 use super::{Context, ImageRecord};
-use crate::base::{BlockSize, ByteLen, Digest, Error, ErrorKind, Event, Extent, Phase, Result};
+use crate::base::{
+    BlockSize, ByteLen, Digest, Error, ErrorKind, Event, Extent, Phase, Result, normalize,
+};
 use crate::block::Missing;
-use crate::chain::Image;
 pub use crate::chain::Wish;
+use crate::chain::{ChainView, Image};
 use crate::device::Consistency;
 pub use crate::image::PartitionInfo;
 use crate::image::{
-    BlockCounts, ByteRange, Compression, Finished, Header, ImageReader, ImageWriter, Info, Kind,
-    SourceInfo, Summary,
+    BlockCounts, BlockStates, ByteRange, Compression, Finished, Header, ImageReader, ImageWriter,
+    Info, Kind, SourceInfo, Summary,
 };
-use crate::pipeline::{Input, write_blocks};
+use crate::pipeline::{Depth, Input, Without, verify_disk, write_blocks};
 pub use crate::store::MIN_PART_LEN;
 use crate::store::{FileName, Form, LockMode, Store};
 use crate::sys;
@@ -67,6 +69,8 @@ pub struct BackupRequest {
     pub no_encrypt: bool,
     /// What is done about bad sectors.
     pub rescue: RescueOptions,
+    /// Whether what the image builds on is searched for damage, also when none is known.
+    pub heal: bool,
 }
 
 /// How an image file is cut.
@@ -108,6 +112,8 @@ pub struct BackupReport {
     pub part_bytes: Option<u64>,
     /// The keys that open it; absent when it is not encrypted.
     pub keys: Option<Vec<KeyRecord>>,
+    /// Bytes whose content older images have lost, and which this one does not take from them.
+    pub healed_bytes: u64,
     /// What could not be read.
     pub unreadable: Vec<ByteRange>,
     /// Of this, what was passed over among bad sectors and not tried one by one.
@@ -288,6 +294,7 @@ struct Made {
     plan: BackupPlan,
     finished: Finished,
     read: u64,
+    healed: u64,
     missing: Missing,
     warnings: Vec<String>,
     keeper: Option<Keeper>,
@@ -313,6 +320,7 @@ impl Made {
             stored_bytes: self.finished.len,
             part_bytes: self.plan.part_bytes,
             keys: self.plan.keys,
+            healed_bytes: self.healed,
             unreadable: Vec::new(),
             untried: Vec::new(),
             rescue: Vec::new(),
@@ -359,6 +367,14 @@ fn make<W: Write>(
     plan.warnings
         .iter()
         .for_each(|w| context.observer.event(Event::Warning(w.clone())));
+    let lost = match &parent {
+        Some(ParentTable::View(view)) if request.heal || !info.healed.is_empty() => {
+            lost_of(context, view)?
+        }
+        _ => Vec::new(),
+    };
+    let healed = lost.iter().map(|e| e.len.0).fold(0, u64::saturating_add);
+    let parent = parent.as_ref().map(|p| Without::new(p.states(), &lost));
     let mut writer = ImageWriter::start(sink.0, sink.1, header.clone(), &info, &tables)?;
     if let Some(keeper) = &keeper {
         writer.tell(keeper.listener());
@@ -376,7 +392,7 @@ fn make<W: Write>(
     };
     let totals = write_blocks(
         &input,
-        parent.as_ref().map(ParentTable::states),
+        parent.as_ref().map(|p| p as &dyn BlockStates),
         request.compression,
         &mut writer,
         context.resources(),
@@ -406,11 +422,19 @@ fn make<W: Write>(
         plan,
         finished,
         read: totals.read,
+        healed,
         missing,
         warnings,
         keeper,
     };
     Ok((sink, made))
+}
+
+/// What of the disk of `view` its files have lost.
+fn lost_of(context: &Context<'_>, view: &ChainView) -> Result<Vec<Extent>> {
+    let blocks = 0..view.header().blocks();
+    let damage = verify_disk(view, blocks, Depth::Deep, context.resources())?;
+    Ok(normalize(damage.into_iter().map(|d| d.extent).collect()))
 }
 
 /// An image in a store.

@@ -9,11 +9,12 @@ use super::take::{Fallback, Taken, take};
 use super::{Context, describe};
 use crate::base::{BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result};
 use crate::block::{BlockSource, Mapping};
-use crate::chain::{self, Catalog, ChainView, Image, Records, VerifiedRecord};
+use crate::chain::{self, Catalog, ChainView, Image, Records};
 use crate::crypt::KeySet;
 use crate::device::{self, Consistency, DiskIdentity, Inventory, ReadClaim, Resolved};
 use crate::image::{
-    BlockStates, Header, Info, Kind, Parent, PartitionInfo, RawTable, SourceInfo, TableCopy,
+    BlockStates, Header, HealedInfo, Info, Kind, Parent, PartitionInfo, RawTable, SourceInfo,
+    TableCopy,
 };
 use crate::layout::{self, Layout};
 use crate::pipeline::Selection;
@@ -172,6 +173,7 @@ pub(super) fn prepare(
         parent,
         mut reason,
         protection,
+        damaged,
         ..
     } = history;
     if request.into_pipe() && request.wish != chain::Wish::Full {
@@ -248,6 +250,7 @@ pub(super) fn prepare(
         layout: serde_json::to_value(&layout).unwrap_or_default(),
         take: request.take.info(),
         partitions,
+        healed: damaged,
     };
     drop(source);
     Ok(Prepared {
@@ -272,6 +275,7 @@ struct History {
     reason: String,
     protection: Protection,
     warnings: Vec<String>,
+    damaged: Vec<HealedInfo>,
 }
 
 impl History {
@@ -306,7 +310,7 @@ impl History {
             block_size: request.block_size,
             window_log2: &window_log2,
             differs: &|then: &SourceInfo| differs(then, &disk, trusting),
-            damaged: &|id: Uuid| records.damage_of(id).map(damage_in_words),
+            damaged: &|id: Uuid| records.damage_of(id).map(|found| found.time),
         };
         let nothing = Catalog::of(Vec::new(), Vec::new());
         let catalog = catalog.as_ref().unwrap_or(&nothing);
@@ -318,6 +322,7 @@ impl History {
             reason: choice.reason,
             protection,
             warnings: Vec::new(),
+            damaged: choice.damaged,
             place,
         };
         if !history.protection.is_some()
@@ -404,15 +409,9 @@ impl History {
             reason,
             protection: Protection::Blind(kept.keys),
             warnings: full.into_iter().collect(),
+            damaged: Vec::new(),
         })
     }
-}
-
-fn damage_in_words(found: &VerifiedRecord) -> String {
-    format!(
-        "`strata verify` found that on {}",
-        super::time_text(found.time)
-    )
 }
 
 /// A frame window holds 1 MiB, whatever the block size.

@@ -177,6 +177,7 @@ pub(super) fn report_of(store: &Arc<dyn Store>, image: &Image) -> Result<BackupR
         stored_bytes: 0,
         part_bytes: store.part_len(&image.file)?,
         keys: None,
+        healed_bytes: 0,
         unreadable: Vec::new(),
         untried: Vec::new(),
         rescue: Vec::new(),
@@ -307,6 +308,7 @@ impl Rescuer<'_> {
             ),
             compression: self.request.compression.to_string(),
             comment: self.request.comment.clone(),
+            healed: Vec::new(),
             ..image.info.as_ref().clone()
         };
         let form = store.form_of(&image.file)?;

@@ -15,6 +15,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod without;
 
 pub use backup::{BackupTotals, Input, write_blocks};
 pub use compare::{Compared, Read, ReadBlocks, compare};
@@ -24,6 +25,7 @@ pub use rewrite::{Frames, Rewriting, Rewritten, rewrite};
 pub use select::{Selection, Used, select};
 pub use stream::extract_stream;
 pub use verify::{Damage, Depth, Sample, verify_disk, verify_file, verify_stream};
+pub use without::Without;
 
 use crate::base::{Cancel, Observer};
 

@@ -14,6 +14,7 @@ mod damage;
 mod disks;
 mod dry_run;
 mod encryption;
+mod heal;
 mod increments;
 mod kills;
 mod map;

@@ -16,6 +16,8 @@ struct Case {
     block_size: Option<BlockSize>,
     window_log2: u8,
     differs: Option<&'static str>,
+    /// What has to be said to be damaged.
+    damaged: Vec<Uuid>,
 }
 
 fn usual() -> Case {
@@ -25,6 +27,7 @@ fn usual() -> Case {
         block_size: None,
         window_log2: 3,
         differs: None,
+        damaged: Vec::new(),
     }
 }
 
@@ -37,13 +40,11 @@ fn chosen(store: &Arc<dyn Store>, case: &Case) -> (Kind, Option<u32>, bool, Stri
         block_size: case.block_size,
         window_log2: &|_| case.window_log2,
         differs: &|_: &SourceInfo| case.differs.map(str::to_owned),
-        damaged: &|id: Uuid| {
-            records
-                .damage_of(id)
-                .map(|r| format!("found at {}", r.time))
-        },
+        damaged: &|id: Uuid| records.damage_of(id).map(|found| found.time),
     };
     let choice = chain::choose(&catalog, catalog.set(SET), case.wish, &facts);
+    let damaged = choice.damaged.iter().map(|d| d.image);
+    assert_eq!(damaged.collect::<Vec<_>>(), case.damaged);
     let parent = choice.parent.map(|lineage| {
         lineage.check().unwrap();
         lineage.point().unwrap().header.sequence
@@ -190,24 +191,37 @@ fn a_broken_link_needs_a_full_image_and_is_named() {
 }
 
 #[test]
-fn nothing_is_built_on_what_was_found_damaged() {
+fn what_was_found_damaged_is_named_until_it_was_stored_again() {
     for damaged in 1..=3 {
         let mut world = three();
-        let catalog = Catalog::load(world.store.as_ref()).unwrap();
-        let file = catalog.by_id(id(damaged)).unwrap().file.to_string();
-        world.note(damaged, false);
-        is_full(&world.store, &usual(), true, &file);
-        let differential = Case {
-            wish: Wish::Differential,
-            ..usual()
+        let choose = |world: &World, wish, expected: &[u32]| {
+            let case = Case {
+                wish,
+                damaged: expected.iter().map(|n| id(*n)).collect(),
+                ..usual()
+            };
+            chosen(&world.store, &case)
         };
-        if damaged == 1 {
-            is_full(&world.store, &differential, true, &file);
-        } else {
-            builds_on(&world.store, Wish::Differential, Kind::Differential, 1);
-        }
+        world.note(damaged, false);
+        let (kind, parent, unexpected, reason) = choose(&world, Wish::Auto, &[damaged]);
+        assert_eq!(
+            (kind, parent, unexpected),
+            (Kind::Incremental, Some(3), false)
+        );
+        assert!(reason.contains("is stored again"), "{reason}");
+        // A differential image builds on the full one alone.
+        let of_full: &[u32] = if damaged == 1 { &[1] } else { &[] };
+        choose(&world, Wish::Differential, of_full);
+        // Found whole by a later look.
         world.note(damaged, true);
-        builds_on(&world.store, Wish::Auto, Kind::Incremental, 3);
+        choose(&world, Wish::Auto, &[]);
+        // Stored again by the next image, but not by what the full image alone has.
+        world.note(damaged, false);
+        world.backup(Wish::Auto);
+        choose(&world, Wish::Auto, &[]);
+        choose(&world, Wish::Differential, of_full);
+        world.note(damaged, false);
+        choose(&world, Wish::Auto, &[damaged]);
     }
 }
 

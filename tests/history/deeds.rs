@@ -10,7 +10,7 @@ use diskstrata::ops::Context;
 use diskstrata::ops::copy::{self, CopyReport, CopyRequest};
 use diskstrata::ops::merge::{self, MergeRequest};
 use diskstrata::ops::prune::{self, PruneReport, PruneRequest};
-use diskstrata::pipeline::{Input, Resources, write_blocks};
+use diskstrata::pipeline::{Depth, Input, Resources, Without, verify_disk, write_blocks};
 use diskstrata::store::{FileName, LockMode, Store};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,14 +59,24 @@ impl Taking {
             set: SET.to_owned(),
             created: self.time,
             compression: self.compression.to_string(),
+            healed: choice.damaged,
             ..Info::default()
+        };
+        let lost = match &parent {
+            Some(view) if !info.healed.is_empty() => {
+                let blocks = 0..view.header().blocks();
+                let damage = verify_disk(view, blocks, Depth::Deep, resources(&stop.cancel))?;
+                damage.into_iter().map(|d| d.extent).collect()
+            }
+            _ => Vec::new(),
         };
         let (sequence, kind) = (header.sequence, header.kind.name());
         let name = FileName::new(format!("{SET}-{sequence:05}-{}-{kind}.strata", self.time))?;
         let upload = store.create(&name)?;
         let mut writer = ImageWriter::start(upload, name.as_str(), header.clone(), &info, &[])?;
         let source = self.disk.source(self.holes);
-        let table = parent.as_ref().map(|p| p as &dyn BlockStates);
+        let table = parent.as_ref().map(|p| Without::new(p, &lost));
+        let table = table.as_ref().map(|t| t as &dyn BlockStates);
         let selection = self.disk.selection();
         let resources = Resources {
             observer: stop,
@@ -96,11 +106,7 @@ impl Taking {
             block_size: None,
             window_log2: &|_| self.window_log2,
             differs: &|_| None,
-            damaged: &|id| {
-                records
-                    .damage_of(id)
-                    .map(|found| format!("at {}", found.time))
-            },
+            damaged: &|id| records.damage_of(id).map(|found| found.time),
         };
         Ok(chain::choose(catalog, catalog.set(SET), self.wish, &facts))
     }

@@ -35,8 +35,6 @@ pub(crate) struct Point {
     /// Blocks that differed from the parent when it was made.
     pub(crate) changed: BlockCounts,
     pub(crate) protected: bool,
-    /// Whether the last verification is noted to have failed.
-    pub(crate) damaged: bool,
 }
 
 /// A store with one history, and a disk that changes.
@@ -89,9 +87,6 @@ impl World {
             }
             Wish::Auto | Wish::Incremental => Kind::Incremental,
         };
-        if needed.iter().any(|n| self.points[n].damaged) {
-            return (Kind::Full, None);
-        }
         (kind, needed.last().copied())
     }
 
@@ -139,7 +134,6 @@ impl World {
             since: Arc::new(since),
             changed,
             protected: false,
-            damaged: false,
         };
         self.points.insert(number, point);
         self.disk.remember();
@@ -249,8 +243,7 @@ impl World {
 
     /// Notes how a verification of an image ended.
     pub(crate) fn note(&mut self, number: u32, ok: bool) {
-        let point = self.points.get_mut(&number).unwrap();
-        point.damaged = !ok;
+        let point = &self.points[&number];
         let record = VerifiedRecord {
             image: id(number),
             time: self.clock,

@@ -95,6 +95,12 @@ pub(in crate::cli) fn backup(report: &BackupReport, output: OutputArgs) -> Strin
             changed.unreadable,
         ));
     }
+    if report.healed_bytes > 0 {
+        text.push_str(&format!(
+            "stored again: {} that older images have lost\n",
+            ByteLen(report.healed_bytes)
+        ));
+    }
     let parts = report.partitions.iter();
     let unused = parts
         .map(|p| p.length.saturating_sub(p.taken))
