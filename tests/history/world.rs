@@ -271,6 +271,7 @@ impl Point {
         retention::Point {
             time: self.time,
             protected: self.protected,
+            doubtful: false,
         }
     }
 }
