@@ -1,6 +1,6 @@
 //! Which image a person means.
 
-use super::catalog::{Broken, Catalog, Image};
+use super::catalog::{Catalog, Image};
 use crate::base::{Error, ErrorKind, Result};
 use jiff::tz::TimeZone;
 
@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 const MIN_PREFIX: usize = 4;
 
 impl Catalog {
-    /// The image that `wanted` names: `latest`, `SET@latest`, `SET@-N` (N before the newest of the set),
+    /// The image that `wanted` names: `latest` (of the newest images of all sets the one that was begun last), `SET@latest`, `SET@-N` (N before the newest of the set),
     /// a time or `SET@TIME` (the newest that is not younger), an id or the start of one, or the name of
     /// its file. Times without an offset are of `zone`.
     ///
@@ -24,11 +24,10 @@ impl Catalog {
     fn named<'a>(&'a self, wanted: &str, zone: &TimeZone) -> Result<&'a Image> {
         if wanted == "latest" {
             self.check_only_keys(wanted)?;
-            let newest = |image: &&Image| image.info.created;
-            return self
-                .images
-                .iter()
-                .max_by_key(newest)
+            // Within a set, places decide: the newest image may say an earlier time than one before it.
+            let newest = self.newest_of_sets().into_iter();
+            return newest
+                .max_by_key(|image| image.info.created)
                 .ok_or_else(|| self.none_such(wanted));
         }
         if let Some((set, which)) = wanted.rsplit_once('@') {
@@ -87,10 +86,6 @@ impl Catalog {
             Error::new(ErrorKind::NotFound, "find image", wanted)
                 .because("every image of the set is younger")
         })
-    }
-
-    fn unopened(&self) -> impl Iterator<Item = &Broken> {
-        self.broken.iter().chain(&self.refused)
     }
 
     fn none_such(&self, wanted: &str) -> Error {

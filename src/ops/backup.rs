@@ -129,10 +129,21 @@ pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan
 /// As [`plan`]; `Locked` while another run writes to the store, `Destination` when the store fails or
 /// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
 pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
-    let store = stores::create(context, &request.store)?;
-    settle_if_alone(context, &store, "backup")?;
+    run_in(context, &stores::create(context, &request.store)?, request)
+}
+
+/// [`run`] in any store; the folder that `request` names is asked only which files it takes.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in(
+    context: &Context<'_>,
+    store: &Arc<dyn Store>,
+    request: &BackupRequest,
+) -> Result<BackupReport> {
+    settle_if_alone(context, store, "backup")?;
     let _lock = lock(store.as_ref(), LockMode::Adding, "backup")?;
-    let prepared = prepare(context, request, Some(&store))?;
+    let prepared = prepare(context, request, Some(store))?;
     if let Some(free) = prepared
         .plan
         .store_free_bytes
@@ -148,7 +159,7 @@ pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupRepor
                 .hint("free some space or choose another store"),
         );
     }
-    write(context, &store, prepared, request.compression)
+    write(context, store, prepared, request.compression)
 }
 
 /// Makes a full image in `out`, which is read by somebody else: a pipe.
