@@ -6,6 +6,7 @@
 mod kit;
 
 mod chains;
+mod clocks;
 mod codes;
 mod confirm;
 mod copies;
@@ -13,8 +14,10 @@ mod damage;
 mod disks;
 mod dry_run;
 mod encryption;
+mod identity;
 mod increments;
 mod kills;
+mod limits;
 mod map;
 mod media;
 mod memory;
@@ -29,3 +32,4 @@ mod split;
 mod stalls;
 mod take;
 mod unreadable;
+mod vanishing;
