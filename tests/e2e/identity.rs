@@ -74,16 +74,19 @@ fn sectors_of_another_size_are_the_same_bytes() {
         let name = format!("{seed}.img");
         let disk = Disk::build(layout, dir.path(), &name, seed);
         let mut made = Vec::new();
+        let set = format!("s{seed}");
+        let latest = format!("{set}@latest");
         for sector in [512, 4096, 512] {
             let device = Loop::with_sector(&disk.path, sector);
-            let set = format!("s{seed}");
             made.push(image(
                 &store,
                 device.path(),
                 &["--set", &set, "--all-blocks"],
             ));
+            store
+                .verify(&[latest.as_str(), "--against", text(device.path())])
+                .expect(0);
             drop(device);
-            restores(&store, dir.path(), &format!("{set}@latest"), &disk.path);
             bytes::write_random(&disk.path, 50 * MIB, 4096, seed + sector);
         }
         let sectors: Vec<u64> = made
@@ -94,12 +97,13 @@ fn sectors_of_another_size_are_the_same_bytes() {
         // Without free space, too: the table is found though it counts in the other sectors.
         let other = if disk.sector == 512 { 4096 } else { 512 };
         let device = Loop::with_sector(&disk.path, other);
-        let made = image(&store, device.path(), &["--set", &format!("s{seed}")]);
+        let made = image(&store, device.path(), &["--set", &set]);
         assert_eq!(made["image"]["kind"], "incremental", "{made}");
         let warnings = made["warnings"].to_string();
         assert!(warnings.contains("counts in sectors of"), "{made}");
-        let against = [&format!("s{seed}@latest"), "--against", text(device.path())];
-        store.verify(&against).expect(0);
+        store
+            .verify(&[latest.as_str(), "--against", text(device.path())])
+            .expect(0);
     }
     store.verify(&["--deep"]).expect(0);
 }
