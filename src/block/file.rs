@@ -1,6 +1,7 @@
 //! Block devices and regular files that hold a disk.
 
 use super::aligned::is_aligned;
+use super::holes::Holes;
 use super::{
     AlignedBuf, BlockSource, BlockTarget, Mapping, Zeroing, check_extent, check_range, rest_of,
 };
@@ -168,11 +169,12 @@ fn read_at_least(buf: &mut [u8], needed: usize, offset: u64, file: &File) -> io:
 #[derive(Debug)]
 pub struct FileSource {
     disk: Disk,
+    holes: Holes,
 }
 
 impl FileSource {
     /// Opens `path`, called `name` in messages. A regular file is synced first, so that its holes
-    /// may be believed.
+    /// may be believed, and some of each is read all the same.
     ///
     /// # Errors
     /// `NotFound` when there is nothing, `Source` for every other failure.
@@ -191,6 +193,7 @@ impl FileSource {
             .flatten();
         Ok(FileSource {
             disk: Disk::new(name, cached, direct, ErrorKind::Source)?,
+            holes: Holes::default(),
         })
     }
 
@@ -239,7 +242,16 @@ impl BlockSource for FileSource {
     }
 
     fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
-        self.disk.mapping(offset)
+        let told = self.disk.mapping(offset)?;
+        let Mapping::Zero(len) = told else {
+            return Ok(told);
+        };
+        let hole = Extent { start: offset, len };
+        let read = |at, buf: &mut [u8]| self.read_at(ByteOffset(at), buf);
+        match self.holes.are_believed(hole, &read) {
+            true => Ok(told),
+            false => rest_of(self.name(), self.disk.geometry.len, offset).map(Mapping::Data),
+        }
     }
 
     fn is_cached(&self, extent: Extent) -> bool {
@@ -478,7 +490,8 @@ mod tests {
         };
         let cached = File::open(file.path()).unwrap();
         let disk = Disk::new("f".into(), cached, Some(direct), ErrorKind::Source).unwrap();
-        contract::check_source(&FileSource { disk }, &bytes);
+        let holes = Holes::default();
+        contract::check_source(&FileSource { disk, holes }, &bytes);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod capsule;
 pub(crate) mod contract;
 mod fault;
 mod file;
+mod holes;
 mod mapfile;
 mod memory;
 mod record;

@@ -4,7 +4,7 @@ use super::replacing::replacements_in;
 use crate::base::{Digest, Error, ErrorKind, KeySetId, Result};
 use crate::image::{Header, ImageReader, Info};
 use crate::store::{FileName, Store};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -71,6 +71,9 @@ impl Broken {
 const OPENERS: usize = 8;
 const SHARE: usize = 16;
 
+/// How often a store is listed when files go while they are opened.
+const ROUNDS: u32 = 10;
+
 /// Opens `files`, in their order.
 fn open_all(store: &dyn Store, files: Vec<FileName>) -> Vec<(FileName, Result<Image>)> {
     let open = |file: FileName| {
@@ -120,6 +123,23 @@ impl Catalog {
     /// When the store cannot be listed, keys cannot be had at all, or somebody stopped the run. A file that
     /// cannot be opened is no error.
     pub fn load(store: &dyn Store) -> Result<Catalog> {
+        let mut catalog = Catalog::load_once(store)?;
+        for _ in 1..ROUNDS {
+            if catalog.unopened().next().is_none() {
+                break;
+            }
+            // A file that has gone since the store was listed is not broken: another run has removed it, and may
+            // have put something else in its place.
+            let there: HashSet<FileName> = store.list()?.into_iter().map(|e| e.name).collect();
+            if catalog.unopened().all(|b| there.contains(&b.file)) {
+                break;
+            }
+            catalog = Catalog::load_once(store)?;
+        }
+        Ok(catalog)
+    }
+
+    fn load_once(store: &dyn Store) -> Result<Catalog> {
         let mut files: Vec<FileName> = store.list()?.into_iter().map(|e| e.name).collect();
         let begun = replacements_in(store, &files);
         files.retain(|name| name.as_str().ends_with(SUFFIX));
@@ -186,6 +206,17 @@ impl Catalog {
             replaced,
             ..Catalog::of(images, self.broken)
         }
+    }
+
+    /// The files that cannot or must not be opened.
+    pub(super) fn unopened(&self) -> impl Iterator<Item = &Broken> {
+        self.broken.iter().chain(&self.refused)
+    }
+
+    /// The files of all images, whether they can be opened or not.
+    pub fn files(&self) -> impl Iterator<Item = &FileName> {
+        let opened = self.images.iter().chain(&self.replaced).map(|i| &i.file);
+        opened.chain(self.unopened().map(|b| &b.file))
     }
 
     /// The image with this id.

@@ -7,6 +7,7 @@
 
 mod catalog;
 mod changed;
+mod clock;
 mod diff;
 mod files;
 mod lineage;
@@ -25,6 +26,7 @@ mod view;
 
 pub use catalog::{Broken, Catalog, Image, SUFFIX};
 pub use changed::changed;
+pub use clock::{Doubt, doubts};
 pub use diff::{Difference, diff};
 pub use lineage::{BrokenLink, Lineage};
 pub use merging::{BegunMerge, begin_merge, begun_merges, end_merge};

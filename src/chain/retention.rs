@@ -2,7 +2,8 @@
 //!
 //! Promises: pure; the newest point and protected ones are never given up; deciding again over what
 //! was kept keeps all of it. The order of points is their place in the history: a clock that was set
-//! wrong can put a point into a wrong period, never before or behind another.
+//! wrong can put a point into a wrong period, never before or behind another. A point whose time is known to
+//! be wrong stays, and takes no other one's place.
 
 use crate::base::{Error, ErrorKind, Result, to_usize};
 use jiff::civil::Date;
@@ -19,6 +20,8 @@ pub struct Point {
     pub time: i64,
     /// Whether a person said that it stays.
     pub protected: bool,
+    /// Whether its time cannot be right; see [`super::doubts`].
+    pub doubtful: bool,
 }
 
 /// How many points each rule keeps. [`Policy::ALL`] is without end, zero is no rule.
@@ -36,8 +39,8 @@ pub struct Policy {
     pub monthly: u32,
     /// The newest point of a year.
     pub yearly: u32,
-    /// Every point not older than this before the newest one, which is the last by place: an older point
-    /// whose clock ran ahead does not make the others look older.
+    /// Every point not older than this before the newest one, which is the last by place whose time is not
+    /// doubtful: one whose clock ran ahead does not make the others look older.
     pub within: Option<Within>,
 }
 
@@ -61,6 +64,8 @@ pub enum Reason {
     Within(Within),
     /// A person said so.
     Protected,
+    /// Its time cannot be right.
+    Doubtful,
     /// It is the newest point of the history.
     Newest,
     /// The policy has no rule at all, which is taken for a policy that nobody has made yet.
@@ -97,8 +102,8 @@ const UNITS: [char; 5] = ['y', 'm', 'w', 'd', 'h'];
 ///
 /// Each rule goes from the newest point to older ones and keeps the first it meets of every period
 /// in `zone`, until it has kept as many as it may; a period that was met before never counts again.
-/// One point may count for several rules. A rule with places left does not keep the oldest point
-/// in addition. A policy without any rule keeps everything.
+/// One point may count for several rules, a doubtful one only as one of the newest. A rule with places left
+/// does not keep the oldest point in addition. A policy without any rule keeps everything.
 pub fn decide(points: &[Point], policy: &Policy, zone: &TimeZone) -> Vec<Verdict> {
     let mut rules = [
         Rule::new(policy.hourly, |at| {
@@ -120,12 +125,17 @@ pub fn decide(points: &[Point], policy: &Policy, zone: &TimeZone) -> Vec<Verdict
         if policy.last == Policy::ALL || age < to_usize(u64::from(policy.last)) {
             reasons.push(Reason::Last(age + 1));
         }
-        let periods = rules.iter_mut().filter_map(|rule| rule.meet(&at));
-        reasons.extend(periods.map(Reason::Period));
-        let inside = within.filter(|(_, start)| point.time >= *start);
-        reasons.extend(inside.map(|(span, _)| Reason::Within(span)));
+        if !point.doubtful {
+            let periods = rules.iter_mut().filter_map(|rule| rule.meet(&at));
+            reasons.extend(periods.map(Reason::Period));
+            let inside = within.filter(|(_, start)| point.time >= *start);
+            reasons.extend(inside.map(|(span, _)| Reason::Within(span)));
+        }
         if point.protected {
             reasons.push(Reason::Protected);
+        }
+        if point.doubtful {
+            reasons.push(Reason::Doubtful);
         }
         if age == 0 {
             reasons.push(Reason::Newest);
@@ -228,6 +238,7 @@ impl Reason {
             Reason::Period(period) => format!("{} {period}", period.rule()),
             Reason::Within(span) => format!("within {span}"),
             Reason::Protected => "protected".to_owned(),
+            Reason::Doubtful => "doubtful time".to_owned(),
             Reason::Newest => "newest".to_owned(),
             Reason::NoRule => "no rule".to_owned(),
         }
@@ -298,7 +309,8 @@ impl Within {
 
     /// The first second that lies within the span before the newest of `points`, by the clocks of `zone`.
     fn start(self, points: &[Point], zone: &TimeZone) -> i64 {
-        let newest = points.last().map(|point| point.time);
+        let believed = points.iter().rfind(|point| !point.doubtful);
+        let newest = believed.map(|point| point.time);
         newest.map_or(i64::MIN, |time| self.before(time, zone))
     }
 

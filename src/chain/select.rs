@@ -1,6 +1,6 @@
 //! Which image a person means.
 
-use super::catalog::{Broken, Catalog, Image};
+use super::catalog::{Catalog, Image};
 use crate::base::{Error, ErrorKind, Result};
 use jiff::tz::TimeZone;
 
@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 const MIN_PREFIX: usize = 4;
 
 impl Catalog {
-    /// The image that `wanted` names: `latest`, `SET@latest`, `SET@-N` (N before the newest of the set),
-    /// a time or `SET@TIME` (the newest that is not younger), an id or the start of one, or the name of
-    /// its file. Times without an offset are of `zone`.
+    /// The image that `wanted` names: `latest` (of the newest images of all sets the one that was begun last),
+    /// `SET@latest`, `SET@-N` (N before the newest of the set), a time or `SET@TIME` (the newest that is not
+    /// younger), an id or the start of one, or the name of its file. Times without an offset are of `zone`.
     ///
     /// # Errors
     /// `NotFound`, saying what there is; also when the start of an id fits several. `WrongKey` when it may be
@@ -24,11 +24,10 @@ impl Catalog {
     fn named<'a>(&'a self, wanted: &str, zone: &TimeZone) -> Result<&'a Image> {
         if wanted == "latest" {
             self.check_only_keys(wanted)?;
-            let newest = |image: &&Image| image.info.created;
-            return self
-                .images
-                .iter()
-                .max_by_key(newest)
+            // Within a set, places decide: the newest image may say an earlier time than one before it.
+            let newest = self.newest_of_sets().into_iter();
+            return newest
+                .max_by_key(|image| image.info.created)
                 .ok_or_else(|| self.none_such(wanted));
         }
         if let Some((set, which)) = wanted.rsplit_once('@') {
@@ -87,10 +86,6 @@ impl Catalog {
             Error::new(ErrorKind::NotFound, "find image", wanted)
                 .because("every image of the set is younger")
         })
-    }
-
-    fn unopened(&self) -> impl Iterator<Item = &Broken> {
-        self.broken.iter().chain(&self.refused)
     }
 
     fn none_such(&self, wanted: &str) -> Error {
@@ -212,7 +207,8 @@ mod tests {
             "a2.strata",
             "the place in the set, not the clock"
         );
-        assert_eq!(file("latest").unwrap(), "a1.strata");
+        // Not the first of set a, whatever its clock said.
+        assert_eq!(file("latest").unwrap(), "b1.strata");
         assert_eq!(file("b1.strata").unwrap(), "b1.strata");
         assert_eq!(file("a@-0").unwrap(), "a2.strata");
         assert_eq!(file("a@-1").unwrap(), "a1.strata");

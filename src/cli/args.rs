@@ -380,6 +380,10 @@ pub(crate) struct PruneArgs {
     /// With --free-space: leave at least this many images of each set.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) keep_least: usize,
+    /// Believe the times of all images, also such as cannot be right: they are still to come, before that
+    /// of an older image, or years behind it.
+    #[arg(long)]
+    pub(crate) trust_times: bool,
     /// Print what would go and what would stay and why, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -41,6 +41,7 @@ pub(super) fn prune(
             .map(values::byte_count)
             .transpose()?,
         least: args.keep_least,
+        trust_times: args.trust_times,
         set: args.set,
         store: need_store(args.store.store, "prune")?,
     };

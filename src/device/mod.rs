@@ -31,6 +31,7 @@ mod sysfs;
 mod tests;
 mod text;
 mod tree;
+mod twins;
 mod udev;
 mod uses;
 
@@ -44,4 +45,5 @@ pub use node::{
 };
 pub use refusal::{Overlap, Refusal, TargetFacts, Unfit, refusals};
 pub use resolve::{Resolved, resolve};
+pub use twins::check_no_twin;
 pub use uses::Use;

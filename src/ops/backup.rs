@@ -168,21 +168,32 @@ fn map_file(request: &BackupRequest) -> Result<Option<MapFile>> {
 /// As [`plan`]; `Locked` while another run writes to the store, `Destination` when the store fails or
 /// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
 pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
-    let store = stores::create(context, &request.store)?;
-    settle_if_alone(context, &store, "backup")?;
+    run_in(context, &stores::create(context, &request.store)?, request)
+}
+
+/// [`run`] in any store; the folder that `request` names is asked only which files it takes.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in(
+    context: &Context<'_>,
+    store: &Arc<dyn Store>,
+    request: &BackupRequest,
+) -> Result<BackupReport> {
+    settle_if_alone(context, store, "backup")?;
     let _lock = lock(store.as_ref(), LockMode::Adding, "backup")?;
     let map = map_file(request)?;
     let rescuer = |map| Rescuer {
         context,
         request,
-        store: &store,
+        store,
         map,
     };
     if let Some((image, missing)) = goes_on_from(store.as_ref(), map.as_ref())? {
-        let report = report_of(&store, &image)?;
+        let report = report_of(store, &image)?;
         return rescuer(map).run(image.header.id, missing, report);
     }
-    let prepared = prepare(context, request, Some(&store))?;
+    let prepared = prepare(context, request, Some(store))?;
     if let Some(free) = prepared
         .plan
         .store_free_bytes
@@ -206,7 +217,7 @@ pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupRepor
         }
         None => Vec::new(),
     };
-    let made = write(context, &store, prepared, request, avoid)?;
+    let made = write(context, store, prepared, request, avoid)?;
     match made.later {
         true => rescuer(map).run(made.id, made.missing, made.report),
         false => Ok(made.report.lacking(&made.missing)),

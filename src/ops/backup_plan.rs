@@ -127,6 +127,9 @@ pub(super) fn prepare(
 ) -> Result<Prepared> {
     let inventory = Inventory::read(&context.root)?;
     let resolved = device::resolve(&inventory, &request.source)?;
+    if request.set.is_none() && store.is_some() {
+        device::check_no_twin(&inventory, &resolved)?;
+    }
     let claim = device::claim_read(&inventory, &resolved)?;
     let source = claim.source();
     if source.is_empty() {

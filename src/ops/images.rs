@@ -123,6 +123,14 @@ impl<'a> Library<'a> {
         })
     }
 
+    /// The images of `store`.
+    pub fn of(context: &'a Context<'a>, store: Arc<dyn Store>) -> Library<'a> {
+        Library {
+            context,
+            store: Some(store),
+        }
+    }
+
     /// Everything in the store.
     ///
     /// # Errors

@@ -62,7 +62,14 @@ pub struct BrokenFile {
 /// # Errors
 /// `NotFound` without such a store, `Usage` when none was named.
 pub fn list(context: &Context<'_>, store: Option<&Path>) -> Result<Listing> {
-    let library = Library::open(context, store)?;
+    list_in(&Library::open(context, store)?)
+}
+
+/// [`list`], in a library that is open.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_in(library: &Library<'_>) -> Result<Listing> {
     let catalog = library.catalog()?;
     catalog.check_any_opens()?;
     let store = library.store()?;

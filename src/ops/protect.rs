@@ -4,6 +4,7 @@ use super::images::lock_to_read;
 use super::{Context, ImageRecord};
 use crate::base::Result;
 use crate::chain::{self, Catalog};
+use crate::store::Store;
 use serde::Serialize;
 use std::path::Path;
 
@@ -30,7 +31,19 @@ pub fn protect(
     off: bool,
 ) -> Result<Protected> {
     let store = super::stores::open(context, store)?;
-    let store = store.as_ref();
+    protect_in(store.as_ref(), wanted, note, off)
+}
+
+/// [`protect`] in any store.
+///
+/// # Errors
+/// As [`protect`].
+pub fn protect_in(
+    store: &dyn Store,
+    wanted: &str,
+    note: Option<&str>,
+    off: bool,
+) -> Result<Protected> {
     let _lock = lock_to_read(store, "protect")?;
     let catalog = Catalog::load(store)?;
     let image = catalog.find(wanted, &super::time_zone())?;

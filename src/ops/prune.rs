@@ -7,7 +7,7 @@ use super::{Context, ImageRecord};
 use crate::base::{ByteLen, Error, ErrorKind, Event, Result};
 use crate::chain::retention::{Point, Removable, Verdict, decide, make_room};
 pub use crate::chain::retention::{Policy, Within};
-use crate::chain::{Catalog, Image, Records, Removal, plan_removal};
+use crate::chain::{Catalog, Doubt, Image, Records, Removal, doubts, plan_removal};
 use crate::store::{LockMode, Store};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -28,6 +28,8 @@ pub struct PruneRequest {
     pub free_space: Option<u64>,
     /// How many images of each set stay even then, at least 1.
     pub least: usize,
+    /// Whether times that cannot be right, as it seems, are.
+    pub trust_times: bool,
 }
 
 /// What a prune will do.
@@ -179,12 +181,19 @@ fn decided(
     let zone = super::time_zone();
     let mut unwanted = HashSet::new();
     let mut reasons: HashMap<Uuid, Vec<String>> = HashMap::new();
+    let mut warnings = Vec::new();
     for history in histories(catalog, request)? {
+        let doubts = doubts_of(history, request);
+        if !request.policy.is_empty() {
+            warnings.extend(doubted(history, &doubts));
+        }
         let points: Vec<Point> = history
             .iter()
-            .map(|i| Point {
+            .zip(&doubts)
+            .map(|(i, doubt)| Point {
                 time: i.info.created,
                 protected: records.protected.contains_key(&i.header.id),
+                doubtful: doubt.is_some(),
             })
             .collect();
         let verdicts = match request.policy.is_empty() {
@@ -204,7 +213,6 @@ fn decided(
         }
     }
     let free_bytes = free(store)?;
-    let mut warnings = Vec::new();
     if let (Some(wanted), Some(free)) = (request.free_space, free_bytes) {
         let gone: u64 = catalog
             .images
@@ -234,6 +242,51 @@ fn decided(
         warnings,
     };
     Ok((removal, plan))
+}
+
+/// What is wrong with the times of the images of a history, unless a person vouches for them.
+fn doubts_of(history: &[Image], request: &PruneRequest) -> Vec<Option<Doubt>> {
+    if request.trust_times {
+        return vec![None; history.len()];
+    }
+    let times: Vec<i64> = history.iter().map(|i| i.info.created).collect();
+    doubts(&times, super::now())
+}
+
+/// Says whose times are not believed, and why.
+fn doubted(history: &[Image], doubts: &[Option<Doubt>]) -> Option<String> {
+    let of = |place: usize| history.get(place).map(|i| i.header.sequence);
+    let time = |place: usize| history.get(place).map_or(0, |i| i.info.created);
+    let mut found = doubts
+        .iter()
+        .enumerate()
+        .filter_map(|(at, d)| Some((at, (*d)?)));
+    let (first, doubt) = found.next()?;
+    let more = found.count();
+    let why = match doubt {
+        Doubt::Future => format!("the clock says {} now", super::time_text(super::now())),
+        Doubt::Back(before) => format!(
+            "number {} before it says {}",
+            of(before)?,
+            super::time_text(time(before))
+        ),
+        Doubt::Leap(before) => format!(
+            "it is much later than number {} before it, of {}",
+            of(before)?,
+            super::time_text(time(before))
+        ),
+    };
+    let set = history.first().map_or("", |i| i.info.set.as_str());
+    let others = match more {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    Some(format!(
+        "set {set}: image number {} says that it is of {}, which cannot be right: {why}. It{others} stays, \
+         and no rule counts it; if all times are right, say --trust-times",
+        of(first)?,
+        super::time_text(time(first)),
+    ))
 }
 
 fn planned(image: &Image, removal: &Removal, reasons: Option<Vec<String>>) -> Planned {

@@ -137,10 +137,24 @@ struct Planned {
 /// `NotFound`, `Damaged`, `Refused` when the image does not fit, `Usage`. Reasons not to write to the
 /// target are in the preview.
 pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepared<'static>> {
-    let found = Library::open(context, request.store.as_deref())?.find(&request.image)?;
+    let library = Library::open(context, request.store.as_deref())?;
+    prepare_in(context, &library, request)
+}
+
+/// [`prepare`] from a library that is open; the folder that `request` names is only kept from being
+/// overwritten.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_in(
+    context: &Context<'_>,
+    library: &Library<'_>,
+    request: &RestoreRequest,
+) -> Result<Prepared<'static>> {
+    let found = library.find(&request.image)?;
     found.check_lineage()?;
     let holds = request.holds.as_deref().map(|wanted| {
-        let holds = Library::open(context, request.store.as_deref())?.find(wanted)?;
+        let holds = library.find(wanted)?;
         holds.check_lineage()?;
         Ok(holds)
     });

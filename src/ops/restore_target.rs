@@ -35,8 +35,26 @@ pub(super) struct Destination {
 /// Finds the target that `request` names, for `needed` bytes.
 ///
 /// # Errors
-/// `NotFound`; `Refused` when one partition would go over a disk that has some; as reading the target.
+/// `NotFound`; `Refused` when one partition would go over a disk that has some; `Destination` when the target
+/// cannot be read.
 pub(super) fn destination(
+    inventory: &Inventory,
+    request: &RestoreRequest,
+    needed: ByteLen,
+) -> Result<Destination> {
+    // It is looked at as a source is, and is none.
+    looked_at(inventory, request, needed).map_err(|e| match e.kind() {
+        ErrorKind::Source => Error::new(
+            ErrorKind::Destination,
+            "look at the target",
+            &request.target,
+        )
+        .caused_by(e),
+        _ => e,
+    })
+}
+
+fn looked_at(
     inventory: &Inventory,
     request: &RestoreRequest,
     needed: ByteLen,

@@ -3,7 +3,7 @@
 pub use super::hits::Hit;
 use super::hits::hits;
 use super::partitions::layout_of;
-use super::{Context, Found, ImageRecord, Library};
+use super::{Context, ImageRecord, Library};
 use crate::base::Result;
 use crate::chain::{self, BrokenLink, ChainView};
 pub use crate::image::TakeInfo;
@@ -100,19 +100,26 @@ pub fn show(
     wanted: &str,
     with_changed: bool,
 ) -> Result<Shown> {
-    let Found {
-        image, view, store, ..
-    } = Library::open(context, store)?.find(wanted)?;
+    show_in(&Library::open(context, store)?, wanted, with_changed)
+}
+
+/// [`show`], in a library that is open.
+///
+/// # Errors
+/// As [`show`].
+pub fn show_in(library: &Library<'_>, wanted: &str, with_changed: bool) -> Result<Shown> {
+    let found = library.find(wanted)?;
+    let (image, view, store) = (&found.image, &found.view, &found.store);
     let reader = view.image();
     let mut damage = reader.findings().to_vec();
     damage.extend(view.lineage().broken.as_ref().map(BrokenLink::words));
     let lineage = view.lineage().images.iter();
-    let record = ImageRecord::of(&image);
-    let layout = layout_of(&view)?;
+    let record = ImageRecord::of(image);
+    let layout = layout_of(view)?;
     Ok(Shown {
         part_bytes: store.part_len(&image.file)?,
         parts: store.part_count(&image.file)?,
-        changed_ranges: with_changed.then(|| changed_ranges(&view)).transpose()?,
+        changed_ranges: with_changed.then(|| changed_ranges(view)).transpose()?,
         needs: lineage
             .filter(|i| i.header.id != image.header.id)
             .map(|i| i.header.id.to_string())

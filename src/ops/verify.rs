@@ -9,8 +9,9 @@ use crate::chain::{
 };
 use crate::image::{BlockStates, ByteRange, PartitionInfo, Piece};
 use crate::pipeline::{self, Damage, Depth, Sample};
-use crate::store::Store;
+use crate::store::{FileName, Store};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -121,8 +122,20 @@ struct Wanted {
 /// `Terminated`. Damage and differences are in the report.
 pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyReport> {
     let library = Library::open(context, request.store.as_deref())?;
+    verify_in(context, &library, request)
+}
+
+/// [`verify`], in a library that is open.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_in(
+    context: &Context<'_>,
+    library: &Library<'_>,
+    request: &VerifyRequest,
+) -> Result<VerifyReport> {
     if let Some(source) = &request.against {
-        return against(context, &library, request, source);
+        return against(context, library, request, source);
     }
     let mut report = VerifyReport {
         images: Vec::new(),
@@ -130,13 +143,17 @@ pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyRe
         differences: None,
         warnings: Vec::new(),
     };
-    let Some(wanted) = wanted(&library, request, &mut report)? else {
+    // What is listed must be there until it has been looked at.
+    let everything = request.images.is_empty();
+    let listing = everything.then(|| lock_to_read(library.store()?.as_ref(), "verify"));
+    let _listing = listing.transpose()?;
+    let Some(mut wanted) = wanted(library, request, &mut report)? else {
         return Ok(report);
     };
     // Where media are changed, what is not needed must not be asked for, nor kept from being taken out.
     let by_itself = wanted.alone && context.bringer.is_some();
     let store = wanted.store.as_ref();
-    let _lock = (!by_itself)
+    let _lock = (!by_itself && !everything)
         .then(|| lock_to_read(store, "verify"))
         .transpose()?;
     let records = match Records::load(store) {
@@ -148,6 +165,9 @@ pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyRe
         true => Catalog::of(wanted.images.clone(), Vec::new()),
         false => Catalog::load(store)?,
     };
+    if !by_itself {
+        wanted.images = still_there(&catalog, wanted.images)?;
+    }
     let sample = sample(request.sample);
     let mut results = Vec::new();
     for image in wanted.images {
@@ -167,6 +187,27 @@ pub fn verify(context: &Context<'_>, request: &VerifyRequest) -> Result<VerifyRe
         report.warnings.push(note);
     }
     Ok(report)
+}
+
+/// `images` as they are in `catalog`, which is newer: since they were found, a merge may have written some of
+/// them anew and removed others.
+///
+/// # Errors
+/// `NotFound` when one has gone.
+fn still_there(catalog: &Catalog, images: Vec<Image>) -> Result<Vec<Image>> {
+    let files: HashSet<&FileName> = catalog.files().collect();
+    let current = |image: Image| {
+        if files.contains(&image.file) {
+            return Ok(image);
+        }
+        let anew = catalog.by_id(image.header.id).cloned();
+        anew.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "verify", image.file.as_str())
+                .because("another run has removed it since it was found")
+                .hint("`strata list` shows the images of a store")
+        })
+    };
+    images.into_iter().map(current).collect()
 }
 
 /// What is to be verified; `None` when nothing of it can be opened, which is in the report then.
@@ -250,9 +291,10 @@ fn is_recent(records: &Records, image: &Image, request: &VerifyRequest) -> bool 
         (None, Depth::Deep) => how == How::Deep,
     };
     let now = super::now();
-    let recent = |r: &&VerifiedRecord| {
-        r.ok && r.root == image.root && close(r.how) && now.saturating_sub(r.time) < age
-    };
+    // A result from a time that is still to come is of a clock that was wrong.
+    let lately = |time: i64| time <= now && now.saturating_sub(time) < age;
+    let recent =
+        |r: &&VerifiedRecord| r.ok && r.root == image.root && close(r.how) && lately(r.time);
     let all = records.verified.get(&image.header.id);
     records.damage_of(image.header.id).is_none()
         && all.is_some_and(|all| all.iter().any(|r| recent(&r)))

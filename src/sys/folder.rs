@@ -65,6 +65,11 @@ impl Folder {
         Folder::open(path)
     }
 
+    /// Whether other machines may have mounted its file system, too.
+    pub fn may_be_shared(&self) -> bool {
+        super::may_be_shared(&self.handle)
+    }
+
     /// The names of everything inside, in no order, without `.` and `..`.
     ///
     /// # Errors

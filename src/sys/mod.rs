@@ -10,6 +10,7 @@ pub mod errno;
 mod folder;
 mod ioctl;
 mod lock;
+mod machine;
 mod open;
 mod pending;
 mod persist;
@@ -27,6 +28,7 @@ pub use ioctl::{
     zero_out,
 };
 pub use lock::{Lock, cannot_lock, lock_exclusive, lock_shared};
+pub use machine::{Machine, machine, may_be_shared};
 pub use open::{Access, open_direct, open_disk, open_no_follow};
 pub use pending::{Pending, PendingCall, pending, pending_calls};
 pub use persist::{facts_of, persist, sync, write_all_at};

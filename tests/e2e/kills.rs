@@ -2,8 +2,8 @@
 
 use crate::kit::bytes::{self, Stream, assert_same, same};
 use crate::kit::disk::{Disk, Layout};
-use crate::kit::run::{Outcome, Running, STRATA, Strata};
-use crate::kit::store::Store;
+use crate::kit::run::{Outcome, Running, STRATA, Strata, text};
+use crate::kit::store::{Store, number};
 use crate::kit::{MIB, long, scratch, tools};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -79,6 +79,7 @@ fn killed_backups(seed: u64, rounds: u64) {
         there = store.list().len();
         assert_eq!(there, listed + 1, "round {round}, killed after {after:?}");
     }
+    println!("backup: {killed} of {rounds} runs were killed before their end (seed {seed})");
     assert!(
         killed * 3 > rounds,
         "only {killed} of {rounds} runs were killed before their end"
@@ -195,6 +196,7 @@ fn killed_restores(seed: u64, rounds: u64) {
         store.restore("latest", &target).run().expect(0);
         assert_same(&new, &target);
     }
+    println!("restore: {unfinished} of {rounds} kills hit the writing (seed {seed})");
     assert!(
         unfinished * 4 > rounds,
         "only {unfinished} of {rounds} kills hit the writing"
@@ -210,6 +212,139 @@ fn a_killed_restore_leaves_no_bootable_disk_1() {
 #[test]
 fn a_killed_restore_leaves_no_bootable_disk_2() {
     killed_restores(132, rounds(20));
+}
+
+/// A store with four images of one disk, and the disk as each of them holds it.
+struct Four {
+    dir: tempfile::TempDir,
+    template: Store,
+    copies: Vec<std::path::PathBuf>,
+}
+
+impl Four {
+    fn new(seed: u64) -> Four {
+        let dir = scratch();
+        let disk = dir.path().join("disk.img");
+        bytes::create_sparse(&disk, 24 * MIB);
+        let template = Store::new(dir.path(), "template");
+        let mut copies = Vec::new();
+        for number in 0..4 {
+            bytes::write_random(&disk, number * 3 * MIB, 9 * MIB, seed + number);
+            template
+                .backup(&disk)
+                .args(["--set", "disk"])
+                .run()
+                .expect(0);
+            let copy = dir.path().join(format!("copy-{number}"));
+            std::fs::copy(&disk, &copy).unwrap();
+            copies.push(copy);
+        }
+        Four {
+            dir,
+            template,
+            copies,
+        }
+    }
+
+    /// The store as it was, to be disturbed.
+    fn fresh(&self) -> Store {
+        let dir = self.dir.path().join("store");
+        let _ = std::fs::remove_dir_all(&dir);
+        tools::run("cp", &["-a", text(&self.template.dir), text(&dir)]);
+        Store::at(&dir)
+    }
+
+    /// Every image that is listed restores to what it was; those of `stay` are listed.
+    fn whole(&self, store: &Store, stay: &[u64], what: &str) {
+        let listed = store.list();
+        let numbers: Vec<u64> = listed.iter().map(|i| number(i, "sequence")).collect();
+        let there = stay.iter().all(|n| numbers.contains(n));
+        assert!(there, "{what}: {numbers:?} of {stay:?}");
+        store.verify(&["--deep"]).expect(0);
+        let target = self.dir.path().join("target.img");
+        for (image, number) in listed.iter().zip(numbers) {
+            let _ = std::fs::remove_file(&target);
+            store
+                .restore(image["id"].as_str().unwrap(), &target)
+                .run()
+                .expect(0);
+            assert_same(&self.copies[crate::kit::size(number - 1)], &target);
+        }
+    }
+}
+
+/// Kills `run` at moments all over it. Images of the numbers `stay` must be there whatever happens, and doing it
+/// again ends well.
+fn killed_runs(what: &str, seed: u64, rounds: u64, stay: &[u64], run: impl Fn(&Store) -> Strata) {
+    let four = Four::new(seed);
+    let mut stream = Stream::new(seed);
+    let one = |_| {
+        let run = run(&four.fresh());
+        let start = Instant::now();
+        run.run().expect(0);
+        start.elapsed()
+    };
+    let whole = (0..3).map(one).min().unwrap();
+    let mut killed = 0;
+    for round in 0..rounds {
+        let store = four.fresh();
+        let after = moment(&mut stream, whole);
+        let outcome = run(&store).start().kill_after(after);
+        killed += u64::from(outcome.killed_by() == Some(9));
+        assert!(matches!(outcome.code(), None | Some(0)), "{outcome}");
+        let when = format!("{what}, round {round}, killed after {after:?}");
+        four.whole(&store, stay, &when);
+        // What was asked for may have been done already.
+        let again = run(&store).run();
+        assert!(matches!(again.code(), Some(0 | 10)), "{when}: {again}");
+        store
+            .verb("prune")
+            .args(["--keep-last", "9"])
+            .run()
+            .expect(0);
+        four.whole(&store, stay, &when);
+        store.assert_no_clutter();
+    }
+    println!("{what}: {killed} of {rounds} runs were killed before their end (seed {seed})");
+    assert!(killed * 3 > rounds, "only {killed} of {rounds}");
+}
+
+#[test]
+fn a_killed_prune_loses_nothing() {
+    killed_runs("prune", 161, rounds(10), &[3, 4], |store| {
+        store.verb("prune").args(["--keep-last", "2"])
+    });
+}
+
+#[test]
+fn a_killed_merge_loses_nothing() {
+    killed_runs("merge", 162, rounds(10), &[1, 3, 4], |store| {
+        // By their ids: once it is done, a place in the history means another image.
+        let images = Store::at(&store.dir.with_file_name("template")).list();
+        let id = |at: usize| images[at]["id"].as_str().unwrap();
+        store.verb("merge").arg(format!("{}..{}", id(1), id(2)))
+    });
+}
+
+#[test]
+fn a_killed_verification_changes_nothing() {
+    killed_runs("verify", 163, rounds(8), &[1, 2, 3, 4], |store| {
+        store.verb("verify").arg("--deep")
+    });
+}
+
+#[test]
+fn a_killed_copy_loses_nothing() {
+    killed_runs("copy in place", 164, rounds(8), &[1, 2, 3, 4], |store| {
+        let copy = store.verb("copy").arg("--all");
+        copy.args(["--recompress", "zstd:1"])
+    });
+    // Into another store, from which nothing goes.
+    killed_runs("copy", 165, rounds(4), &[1, 2, 3, 4], |store| {
+        let into = store.dir.with_file_name("into");
+        let _ = std::fs::remove_dir_all(&into);
+        store.verb("copy").arg("--all").arg("--to").arg(into)
+    });
 }
 
 /// Starts `run`, halts it in the middle of its work, sends it `signal` and lets it go on. `None`

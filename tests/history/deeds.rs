@@ -178,6 +178,7 @@ pub(crate) fn run_prune(
         policy,
         free_space: None,
         least: 1,
+        trust_times: false,
     };
     prune::run_in(&context(stop), store, &request)
 }

@@ -17,6 +17,7 @@
 //! | `keys` | keys that are changed, with the power cut in the middle of a write |
 //! | `nonces` | no key and nonce encrypt twice, whatever is done |
 //! | `choice` | on which image a new one builds |
+//! | `twice` | the same id twice in one store |
 //! | `room` | the oldest go until enough is free |
 //!
 //! `PROPTEST_CASES` says how many random histories are tried; `STRATA_LONG=1` makes all of it longer.
@@ -41,6 +42,7 @@ mod random;
 mod rehearsed;
 mod room;
 mod shaped;
+mod twice;
 mod world;
 
 /// Whether the long campaigns are wanted.

@@ -84,6 +84,7 @@ fn make_room(world: &World, free_space: u64, least: usize) -> PruneReport {
         policy: Policy::default(),
         free_space: Some(free_space),
         least,
+        trust_times: false,
     };
     prune::run_in(&context(&Stop::never()), &world.store, &request).unwrap()
 }

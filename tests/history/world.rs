@@ -264,6 +264,7 @@ impl Point {
         retention::Point {
             time: self.time,
             protected: self.protected,
+            doubtful: false,
         }
     }
 }

@@ -5,8 +5,8 @@ use super::privileged::available;
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
     Generation, INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request,
-    TimeOrNow, WriteFlags,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -44,6 +44,10 @@ pub(crate) struct Break {
     pub(crate) lasting: bool,
 }
 
+/// What lseek(2) asks for.
+const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
+
 /// Who asks for this file is not answered, and neither is anybody behind them.
 const HANG: &str = ".hang";
 
@@ -61,6 +65,8 @@ struct State {
     calls: u64,
     /// Bytes that fit in; as many as one likes when absent.
     room: Option<u64>,
+    /// Whether every file is said to be a hole.
+    all_holes: bool,
     newest: u64,
     names: BTreeMap<OsString, u64>,
     /// Also files without a name, which somebody may have open.
@@ -80,6 +86,28 @@ pub(crate) struct RecordedFolder {
     dir: TempDir,
 }
 
+/// A [`RecordedFolder`] in another place, until this is dropped.
+pub(crate) struct OtherMount {
+    _session: BackgroundSession,
+    dir: TempDir,
+}
+
+impl OtherMount {
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+fn spawn(state: &Arc<Mutex<State>>, gate: &Arc<Gate>, at: &Path) -> BackgroundSession {
+    let mut config = Config::default();
+    config.mount_options = vec![MountOption::FSName("strata-test".to_owned())];
+    let recorder = Recorder {
+        state: Arc::clone(state),
+        gate: Arc::clone(gate),
+    };
+    fuser::spawn_mount(recorder, at, &config).unwrap()
+}
+
 impl RecordedFolder {
     /// An empty one. `None` where nothing can be mounted, which is said.
     pub(crate) fn mount(what: &str) -> Option<RecordedFolder> {
@@ -89,24 +117,28 @@ impl RecordedFolder {
         }
         let state = Arc::new(Mutex::new(State::default()));
         let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
-        config.mount_options = vec![MountOption::FSName("strata-test".to_owned())];
         let gate = Arc::new(Gate::default());
-        let recorder = Recorder {
-            state: Arc::clone(&state),
-            gate: Arc::clone(&gate),
-        };
-        let session = fuser::spawn_mount(recorder, dir.path(), &config);
         Some(RecordedFolder {
+            _session: spawn(&state, &gate, dir.path()),
             state,
             gate,
-            _session: session.unwrap(),
             dir,
         })
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The same folder mounted once more, as on another machine: the kernel's locks on its files do not reach
+    /// from one mount to the other.
+    pub(crate) fn mount_again(&self) -> OtherMount {
+        let dir = tempfile::tempdir().unwrap();
+        let session = spawn(&self.state, &self.gate, dir.path());
+        OtherMount {
+            _session: session,
+            dir,
+        }
     }
 
     /// What is in it now.
@@ -164,6 +196,11 @@ impl RecordedFolder {
     /// From now on so many bytes fit in, with what is there.
     pub(crate) fn set_room(&self, bytes: Option<u64>) {
         locked(&self.state).room = bytes;
+    }
+
+    /// Says from now on that no file has any data, which is not so.
+    pub(crate) fn call_all_a_hole(&self, all: bool) {
+        locked(&self.state).all_holes = all;
     }
 
     /// Puts files in place of all that is there.
@@ -385,6 +422,28 @@ impl Filesystem for Recorder {
         let mut state = self.state();
         let found = state.call().and_then(|()| state.id(name));
         entry(reply, found.and_then(|id| state.attr(INodeNo(id))));
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let mut state = self.state();
+        let all_holes = state.all_holes;
+        let len = match state.file(ino) {
+            Ok(bytes) => i64::try_from(bytes.len()).unwrap(),
+            Err(e) => return reply.error(e),
+        };
+        match whence {
+            SEEK_DATA if all_holes || offset >= len => reply.error(Errno::ENXIO),
+            SEEK_HOLE if !all_holes => reply.offset(len),
+            _ => reply.offset(offset),
+        }
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {

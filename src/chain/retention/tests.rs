@@ -15,6 +15,7 @@ fn point(time: &str) -> Point {
     Point {
         time: time.as_second(),
         protected: false,
+        doubtful: false,
     }
 }
 
@@ -322,10 +323,49 @@ fn a_clock_that_goes_back_makes_no_period_count_twice() {
 }
 
 #[test]
+fn a_doubtful_time_keeps_its_point_and_costs_no_other() {
+    let mut history = points(&[
+        "2026-11-20T10:00:00Z",
+        "2026-11-21T10:00:00Z",
+        "2026-11-22T10:00:00Z",
+        "2036-11-23T10:00:00Z",
+    ]);
+    history[3].doubtful = true;
+    let daily = Policy {
+        daily: 2,
+        ..Policy::default()
+    };
+    let kept = words(&history, daily, &TimeZone::UTC);
+    assert_eq!(
+        kept,
+        [
+            "",
+            "daily 2026-11-21",
+            "daily 2026-11-22",
+            "doubtful time, newest"
+        ]
+    );
+    let within = Policy {
+        within: Some(Within::parse("1d").unwrap()),
+        ..Policy::default()
+    };
+    let kept = words(&history, within, &TimeZone::UTC);
+    assert_eq!(
+        kept,
+        ["", "within 1d", "within 1d", "doubtful time, newest"]
+    );
+    // Believed, it makes all others look old.
+    history[3].doubtful = false;
+    let kept = words(&history, within, &TimeZone::UTC);
+    assert_eq!(kept, ["", "", "", "within 1d, newest"]);
+}
+
+#[test]
 fn times_that_no_calendar_has_share_its_first_and_last_moment() {
     let far = |time| Point {
         time,
         protected: false,
+        doubtful: false,
     };
     let mut history = vec![
         far(i64::MIN),
@@ -454,6 +494,7 @@ fn the_database_of_time_zones_agrees() {
     let every_hour = (0..9000).map(|hour| Point {
         time: start + hour * 3600,
         protected: false,
+        doubtful: false,
     });
     let history: Vec<Point> = every_hour.collect();
     let policy = Policy {
@@ -540,8 +581,11 @@ fn some_time() -> impl Strategy<Value = i64> {
 }
 
 fn some_history() -> impl Strategy<Value = Vec<Point>> {
-    let point = (some_time(), proptest::bool::weighted(0.1))
-        .prop_map(|(time, protected)| Point { time, protected });
+    let point = (some_time(), proptest::bool::weighted(0.1)).prop_map(|(time, protected)| Point {
+        time,
+        protected,
+        doubtful: false,
+    });
     proptest::collection::vec(point, 0..40)
 }
 
@@ -609,7 +653,7 @@ proptest! {
     fn each_rule_keeps_what_the_model_keeps(
         times in proptest::collection::vec(0..200_000_000i64, 1..40), count in some_count(),
     ) {
-        let history: Vec<Point> = times.iter().map(|time| Point { time: *time, protected: false }).collect();
+        let history: Vec<Point> = times.iter().map(|time| Point { time: *time, protected: false, doubtful: false }).collect();
         // 1 January 1970 was a Thursday.
         let rules: [ModelRule; 3] = [
             (|hourly| Policy { hourly, ..Policy::default() }, |time| time / 3600),

@@ -7,4 +7,5 @@ mod machine;
 mod refusals;
 mod resolve;
 mod stacks;
+mod twins;
 mod words;

@@ -14,12 +14,10 @@ const MAX_TRIES: u32 = 10_000;
 /// bytes that encrypted folders allow.
 const MAX_LABEL: usize = 100;
 
-/// A lock held for a moment by a clean-up or a look at the holders is waited for this long.
-const LOCK_TRIES: u32 = 100;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
-
-/// A message that names more holders than this helps nobody.
-const MAX_NAMED: usize = 5;
+/// A lock held for a moment, by a clean-up, by a look at the holders, or by a run that has not said yet who it
+/// is, is waited for this long.
+pub(super) const LOCK_TRIES: u32 = 100;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A file with a dot in front of its name, locked by this process and removed when dropped.
 #[derive(Debug)]
@@ -139,33 +137,47 @@ fn open_plain(folder: &Folder, name: &str) -> io::Result<Option<File>> {
     Ok(sys::facts_of(&file)?.is_file().then_some(file))
 }
 
-/// What the living holders among the files that begin with `prefix` have written into them: at
-/// most `limit` bytes of each, made printable, of no more than [`MAX_NAMED`] of them. Files that
-/// cannot be read tell nothing.
+/// What a holder has written into its file.
+pub(super) struct Said {
+    pub(super) name: String,
+    pub(super) text: String,
+    /// Whether this machine's kernel knows the holder as living.
+    pub(super) alive: bool,
+}
+
+impl Said {
+    /// Its first line, made printable: who it is.
+    pub(super) fn who(&self) -> String {
+        let line = self.text.lines().next().unwrap_or_default();
+        crate::base::printable(line.trim())
+    }
+}
+
+/// What stands in the files that begin with `prefix`: at most `limit` bytes of each. Files that cannot be
+/// read tell nothing.
 ///
 /// # Errors
 /// As getdents(2).
-pub(super) fn living(folder: &Folder, prefix: &str, limit: usize) -> io::Result<Vec<String>> {
-    let mut texts = Vec::new();
+pub(super) fn said(folder: &Folder, prefix: &str, limit: usize) -> io::Result<Vec<Said>> {
+    let mut all = Vec::new();
     for name in names_with(folder, &[prefix])? {
-        let Ok(Some(file)) = open_plain(folder, &name) else {
-            continue;
-        };
-        let alive = file
-            .try_clone()
-            .and_then(sys::lock_exclusive)
-            .is_ok_and(|l| l.is_none());
-        let mut bytes = vec![0; limit];
-        let read = std::os::unix::fs::FileExt::read_at(&file, &mut bytes, 0);
-        if let (true, Ok(len @ 1..)) = (alive, read) {
-            let text = String::from_utf8_lossy(&bytes[..len]);
-            texts.push(crate::base::printable(text.trim()));
-        }
-        if texts.len() == MAX_NAMED {
-            break;
+        if let Ok(Some(file)) = open_plain(folder, &name) {
+            all.push(look_at(name, &file, limit));
         }
     }
-    Ok(texts)
+    Ok(all)
+}
+
+fn look_at(name: String, file: &File, limit: usize) -> Said {
+    let lock = file.try_clone().and_then(sys::lock_exclusive);
+    let mut bytes = vec![0; limit];
+    let read = std::os::unix::fs::FileExt::read_at(file, &mut bytes, 0);
+    bytes.truncate(read.unwrap_or(0));
+    Said {
+        name,
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+        alive: lock.is_ok_and(|lock| lock.is_none()),
+    }
 }
 
 /// The beginning of `text`, at most `max` bytes, ending between two characters.
@@ -177,17 +189,24 @@ pub(super) fn shortened(text: &str, max: usize) -> &str {
     &text[..end]
 }
 
-/// Removes the plain files that begin with one of `prefixes` and that nobody holds; returns their
-/// names. What cannot be locked is left: its maker may live.
+/// Removes the plain files that begin with one of `prefixes` and that nobody holds, but for those that `spare`
+/// knows by their content; returns their names. What cannot be locked is left: its maker may live.
 ///
 /// # Errors
 /// As getdents(2), unlink(2).
-pub(super) fn remove_dead(folder: &Folder, prefixes: &[&str]) -> io::Result<Vec<String>> {
+pub(super) fn remove_dead(
+    folder: &Folder,
+    prefixes: &[&str],
+    spare: &dyn Fn(&File) -> bool,
+) -> io::Result<Vec<String>> {
     let mut removed = Vec::new();
     for name in names_with(folder, prefixes)? {
         let Ok(Some(file)) = open_plain(folder, &name) else {
             continue;
         };
+        if spare(&file) {
+            continue;
+        }
         let Ok(Some(_lock)) = file.try_clone().and_then(sys::lock_exclusive) else {
             continue;
         };

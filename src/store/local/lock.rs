@@ -4,12 +4,18 @@
 //! keeps others who add away with a second one on `.adding`. Who holds it is said in files
 //! of their own, one for each holder, so that several shared holders do not overwrite one another
 //! and none is named that has gone.
+//!
+//! On a share, locks may not reach from one machine to another. There the files of holders on other machines
+//! count as locks, too ([`elsewhere`]).
+
+mod elsewhere;
 
 use super::fail;
 use super::held::{self, Held};
 use crate::base::Result;
 use crate::store::{LockMode, StoreLock, held_by};
 use crate::sys::{self, Folder, Lock};
+pub(super) use elsewhere::Reach;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -22,8 +28,12 @@ const LOCK_FILE: &str = ".lock";
 /// Locked by whoever adds, beside its share of [`LOCK_FILE`].
 const ADDING_FILE: &str = ".adding";
 
-/// The most bytes a holder says of itself.
-const MAX_TEXT: usize = 400;
+/// The most bytes a holder says of itself for people, and in all.
+const MAX_LINE: usize = 300;
+const MAX_TEXT: usize = 600;
+
+/// A message that names more holders than this helps nobody.
+const MAX_NAMED: usize = 5;
 
 /// How often the lock file may be removed under our hands before that is an error.
 const MAX_REPLACED: u32 = 10;
@@ -50,27 +60,65 @@ pub(super) fn lock(
     mode: LockMode,
     holder: &str,
 ) -> Result<StoreLock> {
+    // Whoever has just taken the lock has not said yet who it is, or has gone already.
+    for _ in 1..held::LOCK_TRIES {
+        if let Some(lock) = try_lock(folder, store, mode, holder)? {
+            return Ok(lock);
+        }
+        let holders = holders_against(folder, mode);
+        if !holders.is_empty() {
+            return Err(held_by(store, &holders));
+        }
+        std::thread::sleep(held::LOCK_PAUSE);
+    }
+    let lock = try_lock(folder, store, mode, holder)?;
+    lock.ok_or_else(|| held_by(store, &holders_against(folder, mode)))
+}
+
+/// The lock; `None` when another process of this machine holds one that does not admit it.
+fn try_lock(
+    folder: &Arc<Folder>,
+    store: &str,
+    mode: LockMode,
+    holder: &str,
+) -> Result<Option<StoreLock>> {
+    let reach = Reach::of(folder);
     match ask_all(folder, mode) {
-        Ok(Some((None, None))) => Ok(StoreLock::new(())),
         Ok(Some((lock, adding))) => {
-            // Last and only if possible: a store that is full must still be locked to be pruned.
-            let text = say(folder, holder).ok();
-            Ok(StoreLock::new(Guard {
+            // Only if possible: a store that is full must still be locked to be pruned. And before others
+            // are looked for: of two that come at once, one at least sees the other.
+            let text = match (&lock, &adding) {
+                (None, None) => None,
+                _ => say(folder, mode, holder, &reach).ok(),
+            };
+            let own = text.as_ref().map(Held::name);
+            reach.check(folder, store, mode, own)?;
+            Ok(Some(StoreLock::new(Guard {
                 _text: text,
                 _adding: adding,
                 _lock: lock,
-            }))
+            })))
         }
-        Ok(None) => {
-            let holders = held::living(folder, HOLDER, MAX_TEXT).unwrap_or_default();
-            Err(held_by(store, &holders))
-        }
+        Ok(None) => Ok(None),
         Err(e) if sys::cannot_lock(&e) => {
             Err(fail("lock", store, e)
                 .hint("its file system has no file locks; mount it with locking"))
         }
         Err(e) => Err(fail("lock", store, e)),
     }
+}
+
+/// What the living whose locks do not admit `mode` say of themselves, of no more than [`MAX_NAMED`] of them.
+fn holders_against(folder: &Folder, mode: LockMode) -> Vec<String> {
+    let all = held::said(folder, HOLDER, MAX_TEXT).unwrap_or_default();
+    let against = |said: &held::Said| {
+        said.alive && elsewhere::mode_in(&said.text).is_none_or(|theirs| !mode.admits(theirs))
+    };
+    let texts = all.iter().filter(|said| against(said)).map(held::Said::who);
+    texts
+        .filter(|text| !text.is_empty())
+        .take(MAX_NAMED)
+        .collect()
 }
 
 /// The locks that `mode` takes: on the store, and on adding to it; `None` when others hold one.
@@ -147,13 +195,14 @@ fn cannot_write(e: &io::Error) -> bool {
 
 /// Writes down who holds the lock, for those who come in vain. Synced, because other machines on
 /// a share see nothing that is still in this one's cache.
-fn say(folder: &Arc<Folder>, holder: &str) -> io::Result<Held> {
+fn say(folder: &Arc<Folder>, mode: LockMode, holder: &str, reach: &Reach) -> io::Result<Held> {
     // Readers that were killed have left theirs, and nobody else may come by for long.
-    let _ = held::remove_dead(folder, &[HOLDER]);
+    let _ = held::remove_dead(folder, &[HOLDER], &|file| reach.spares(file));
     let text = crate::base::printable(holder);
     let held = Held::create(folder, HOLDER, "run")?;
-    let bytes = held::shortened(&text, MAX_TEXT).as_bytes();
-    sys::write_all_at(held.file(), bytes, 0)?;
+    let line = held::shortened(&text, MAX_LINE);
+    let text = format!("{line}\n{}", reach.mark(mode));
+    sys::write_all_at(held.file(), text.as_bytes(), 0)?;
     sys::sync(held.file())?;
     Ok(held)
 }

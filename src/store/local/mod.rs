@@ -194,8 +194,12 @@ impl Store for LocalStore {
 
     fn clean_up(&self) -> Result<Vec<String>> {
         let _pending = sys::pending("cleaning up", &self.name);
-        held::remove_dead(&self.folder, &[UNFINISHED, lock::HOLDER])
-            .map_err(|e| fail("clean up", &self.name, e))
+        let failed = |e| fail("clean up", &self.name, e);
+        let reach = lock::Reach::of(&self.folder);
+        let spare = |file: &_| reach.spares(file);
+        let holders = held::remove_dead(&self.folder, &[lock::HOLDER], &spare).map_err(failed)?;
+        let uploads = held::remove_dead(&self.folder, &[UNFINISHED], &|_| false);
+        Ok([holders, uploads.map_err(failed)?].concat())
     }
 
     fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
