@@ -7,7 +7,7 @@ use crate::base::{
 };
 use crate::block::{AlignedBuf, BlockSource, Mapping, read_rescuing};
 use crate::image::{
-    Base, Block, BlockState, BlockStates, Compression, EncodedWindow, Encoder, Header, ImageWriter,
+    Base, Block, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, Header, ImageWriter,
     Piece, encode_window,
 };
 use std::cell::RefCell;
@@ -77,15 +77,17 @@ type Pool = Mutex<Vec<AlignedBuf>>;
 ///
 /// # Errors
 /// `Source` when the source fails as a whole, `Destination` when the image's sink does, `Interrupted`
-/// or `Terminated` when cancelled. Single bad spots are no error: see [`BackupTotals::unreadable`].
+/// or `Terminated` when cancelled; `Internal` when a frame does not decode to what went in: as many are decoded
+/// again as `encoding` says. Single bad spots are no error: see [`BackupTotals::unreadable`].
 pub fn write_blocks<W: Write>(
     source: &dyn BlockSource,
     selection: &Selection,
     parent: Option<&dyn BlockStates>,
-    compression: Compression,
+    encoding: impl Into<Encoding>,
     writer: &mut ImageWriter<W>,
     resources: Resources<'_>,
 ) -> Result<BackupTotals> {
+    let encoding = encoding.into();
     let header = writer.header().clone();
     let pool = Pool::default();
     let mut totals = BackupTotals::default();
@@ -115,7 +117,7 @@ pub fn write_blocks<W: Write>(
             Ok(())
         },
         || {
-            let (mut encoder, mut scratch) = (Encoder::new(compression)?, Vec::new());
+            let (mut encoder, mut scratch) = (Encoder::new(encoding)?, Vec::new());
             Ok(move |jobs: Vec<Job>| {
                 let encoded = jobs
                     .into_iter()
