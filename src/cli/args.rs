@@ -242,6 +242,10 @@ pub(crate) struct BackupArgs {
     /// `verify` found some].
     #[arg(long)]
     pub(crate) heal: bool,
+    /// Decode everything again before it is written, instead of one frame in 64: for a machine whose memory or
+    /// processor is in doubt.
+    #[arg(long)]
+    pub(crate) paranoid: bool,
     /// Words to keep in the image.
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,

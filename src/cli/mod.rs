@@ -154,6 +154,7 @@ fn backup(
             map: args.rescue_map,
         },
         heal: args.heal,
+        paranoid: args.paranoid,
     };
     if args.dry_run {
         let plan = ops::backup::plan(context, &request)?;

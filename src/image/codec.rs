@@ -1,7 +1,11 @@
 //! Compressing and decompressing payloads.
 
+use super::header::Header;
+use super::proof::{EncoderFault, Encoding, Prover};
 use super::record::Codec;
-use crate::base::{Error, ErrorKind, Result, to_usize};
+use super::state::Block;
+use super::window::EncodedFrame;
+use crate::base::{BlockIndex, Error, ErrorKind, Result, to_usize};
 use std::cell::RefCell;
 
 /// How new payloads are stored.
@@ -43,6 +47,10 @@ const MIN_SAVING: usize = 32;
 pub struct Encoder {
     zstd: Option<zstd::bulk::Compressor<'static>>,
     buffer: Vec<u8>,
+    prover: Prover,
+    fault: Option<EncoderFault>,
+    /// Frames so far.
+    frames: u64,
 }
 
 impl std::fmt::Debug for Encoder {
@@ -54,12 +62,13 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// An encoder for `compression`.
+    /// An encoder that makes frames as `encoding` says; of a [`Compression`] alone, a sample is proven.
     ///
     /// # Errors
     /// `Internal` when zstd gives no context (out of memory).
-    pub fn new(compression: Compression) -> Result<Encoder> {
-        let zstd = match compression {
+    pub fn new(encoding: impl Into<Encoding>) -> Result<Encoder> {
+        let encoding = encoding.into();
+        let zstd = match encoding.compression {
             Compression::None => None,
             Compression::Zstd(level) => {
                 Some(zstd::bulk::Compressor::new(level).map_err(|e| failed("start", e))?)
@@ -68,7 +77,38 @@ impl Encoder {
         Ok(Encoder {
             zstd,
             buffer: Vec::new(),
+            prover: Prover::new(encoding.proof)?,
+            fault: encoding.fault,
+            frames: 0,
         })
+    }
+
+    /// Decodes `frame`, which holds some of `blocks`, a window from block `first` on, if its turn has come.
+    ///
+    /// # Errors
+    /// `Internal` when it does not decode to what went in.
+    pub fn prove(
+        &mut self,
+        header: &Header,
+        first: BlockIndex,
+        blocks: &[Block],
+        frame: &EncodedFrame,
+    ) -> Result<()> {
+        self.prover.check(header, first, blocks, frame)
+    }
+
+    /// The payload of a frame of `raw`, and how it is stored.
+    pub(super) fn frame(&mut self, raw: &[u8]) -> Result<(Codec, Vec<u8>)> {
+        let (codec, stored) = self.encode(raw)?;
+        let mut payload = match codec {
+            Codec::Raw => raw.to_vec(),
+            Codec::Zstd => stored.to_vec(),
+        };
+        self.frames += 1;
+        if let Some(fault) = self.fault {
+            fault.strike(self.frames, &mut payload);
+        }
+        Ok((codec, payload))
     }
 
     /// `raw` in its stored form: compressed when that saves at least 1/32.

@@ -13,6 +13,7 @@ mod leaf;
 pub mod limits;
 mod node;
 mod page;
+mod proof;
 mod reader;
 mod record;
 mod resolved;
@@ -39,6 +40,7 @@ pub use info::{
 pub use leaf::{FrameRef, Leaf, frame_of};
 pub use node::{Child, Node, PagePlace};
 pub use page::{Body, Content, Page};
+pub use proof::{EncoderFault, Encoding, Proof};
 pub use reader::ImageReader;
 pub use record::RECORD_HEADER_LEN;
 pub use resolved::{BlockStates, BlockTable, OlderFiles, Piece, Source, Window, read_window};

@@ -77,7 +77,7 @@ impl Base {
 /// is not stored again. Each block is looked at once: zero test, digest, compression.
 ///
 /// # Errors
-/// `Internal` when the compressor fails.
+/// `Internal` when the compressor fails, or a frame does not decode to what went in.
 pub fn encode_window(
     header: &Header,
     first: BlockIndex,
@@ -110,7 +110,9 @@ pub fn encode_window(
         0 => None,
         _ => {
             let raw = held(header, data, mask, scratch);
-            Some(encode_frame(raw, mask, encoder)?)
+            let frame = encode_frame(raw, mask, encoder)?;
+            encoder.prove(header, first, &blocks, &frame)?;
+            Some(frame)
         }
     };
     Ok(EncodedWindow {
@@ -140,11 +142,7 @@ fn held<'a>(header: &Header, data: &'a [u8], mask: u64, scratch: &'a mut Vec<u8>
 /// # Errors
 /// `Internal` when the compressor fails.
 pub fn encode_frame(raw: &[u8], mask: u64, encoder: &mut Encoder) -> Result<EncodedFrame> {
-    let (codec, stored) = encoder.encode(raw)?;
-    let payload = match codec {
-        Codec::Raw => raw.to_vec(),
-        Codec::Zstd => stored.to_vec(),
-    };
+    let (codec, payload) = encoder.frame(raw)?;
     let crc = crc32fast::hash(&payload);
     // A window is at most 4 MiB, see `limits::MAX_FRAME_LOG2`.
     let raw_len = u32::try_from(raw.len()).unwrap_or(u32::MAX);

@@ -22,8 +22,8 @@ use crate::chain::{ChainView, Image};
 use crate::device::Consistency;
 pub use crate::image::PartitionInfo;
 use crate::image::{
-    BlockCounts, BlockStates, ByteRange, Compression, Finished, Header, ImageReader, ImageWriter,
-    Info, Kind, SourceInfo, Summary,
+    BlockCounts, BlockStates, ByteRange, Compression, Encoding, Finished, Header, ImageReader,
+    ImageWriter, Info, Kind, Proof, SourceInfo, Summary,
 };
 use crate::pipeline::{Depth, Input, Without, verify_disk, write_blocks};
 pub use crate::store::MIN_PART_LEN;
@@ -71,6 +71,8 @@ pub struct BackupRequest {
     pub rescue: RescueOptions,
     /// Whether what the image builds on is searched for damage, also when none is known.
     pub heal: bool,
+    /// Whether every frame, and not a sample of them, is decoded again before it is written.
+    pub paranoid: bool,
 }
 
 /// How an image file is cut.
@@ -85,6 +87,18 @@ pub enum Split {
 }
 
 impl BackupRequest {
+    /// How frames are made.
+    pub(super) fn encoding(&self) -> Encoding {
+        Encoding {
+            proof: if self.paranoid {
+                Proof::ALL
+            } else {
+                Proof::SAMPLED
+            },
+            ..self.compression.into()
+        }
+    }
+
     /// Whether the image goes to standard output instead of a store.
     pub fn into_pipe(&self) -> bool {
         self.store.as_os_str() == PIPE
@@ -404,7 +418,7 @@ fn make<W: Write>(
     let totals = write_blocks(
         &input,
         parent.as_ref().map(|p| p as &dyn BlockStates),
-        request.compression,
+        request.encoding(),
         &mut writer,
         context.resources(),
     )?;

@@ -418,7 +418,7 @@ impl Rescuer<'_> {
         let totals = write_blocks(
             &input,
             Some(view),
-            self.request.compression,
+            self.request.encoding(),
             writer,
             resources,
         )?;

@@ -8,7 +8,7 @@ use crate::base::{
 };
 use crate::block::{AlignedBuf, BlockSource, Effort, Mapping, Missing, Rescue};
 use crate::image::{
-    Base, Block, BlockState, BlockStates, Compression, EncodedWindow, Encoder, Header, ImageWriter,
+    Base, Block, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, Header, ImageWriter,
     Piece, encode_window,
 };
 use std::cell::RefCell;
@@ -107,14 +107,17 @@ type Pool = Mutex<Vec<AlignedBuf>>;
 ///
 /// # Errors
 /// `Source` when the source fails as a whole or not a byte of it can be read, `Destination` when the image's
-/// sink does, `Interrupted` or `Terminated` when cancelled. Single bad spots are no error: see [`BackupTotals::missing`].
+/// sink does, `Interrupted` or `Terminated` when cancelled; `Internal` when a frame does not decode to what went
+/// in: as many are decoded again as `encoding` says. Single bad spots are no error: see
+/// [`BackupTotals::missing`].
 pub fn write_blocks<W: Write>(
     input: &Input<'_>,
     parent: Option<&dyn BlockStates>,
-    compression: Compression,
+    encoding: impl Into<Encoding>,
     writer: &mut ImageWriter<W>,
     resources: Resources<'_>,
 ) -> Result<BackupTotals> {
+    let encoding = encoding.into();
     let header = writer.header().clone();
     let pool = Pool::default();
     let mut totals = BackupTotals::default();
@@ -146,7 +149,7 @@ pub fn write_blocks<W: Write>(
             Ok(())
         },
         || {
-            let (mut encoder, mut scratch) = (Encoder::new(compression)?, Vec::new());
+            let (mut encoder, mut scratch) = (Encoder::new(encoding)?, Vec::new());
             Ok(move |jobs: Vec<Job>| {
                 let encoded = jobs
                     .into_iter()

@@ -240,6 +240,9 @@ fn put_together(header: &Header, job: &Job, frames: Frames, tools: &mut Tools) -
     }
     tools.window = content.data;
     let frame = encode_frame(&tools.raw, job.needed, &mut tools.encoder)?;
+    tools
+        .encoder
+        .prove(header, first, &content.blocks, &frame)?;
     Ok(Output::Window(window(Some(frame)), false))
 }
 

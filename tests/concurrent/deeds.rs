@@ -233,6 +233,7 @@ impl Template {
             no_encrypt: false,
             rescue: RescueOptions::default(),
             heal: false,
+            paranoid: false,
         };
         let report = backup::run_in(&context, &store, &request)?;
         Ok(report.image.id.parse().unwrap())

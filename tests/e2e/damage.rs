@@ -2,9 +2,11 @@
 
 use crate::kit::bytes::{self, Stream, fingerprint, first_difference};
 use crate::kit::disk::{Disk, Layout};
+use crate::kit::records::{geometry, records};
 use crate::kit::run::text;
 use crate::kit::store::Store;
 use crate::kit::{long, scratch};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 struct Setting {
@@ -65,6 +67,60 @@ fn a_flipped_byte_is_found_and_its_place_is_named() {
             .run()
             .expect(7)
             .expect_says(&start.to_string());
+    }
+}
+
+/// Damages every 7th frame of a file; returns the blocks that these frames hold, and the length of a block.
+fn damage_frames(file: &std::path::Path) -> (BTreeSet<u64>, u64) {
+    let image = std::fs::read(file).unwrap();
+    let frames: Vec<_> = records(&image)
+        .into_iter()
+        .filter(|r| r.is_frame())
+        .collect();
+    let damaged = frames.iter().skip(2).step_by(7);
+    for frame in damaged.clone() {
+        bytes::flip(file, u64::try_from(frame.payload().end - 1).unwrap());
+    }
+    assert!(damaged.len() >= 3, "{} frames", frames.len());
+    (
+        damaged.flat_map(|f| f.blocks()).collect(),
+        geometry(&image).1,
+    )
+}
+
+#[test]
+fn what_damaged_frames_cost_is_listed_exactly() {
+    let setting = setting(Layout::Random);
+    // The second image has some of the blocks anew.
+    let changed = [3_000_001, 9_000_000, 20_000_000];
+    for at in changed {
+        bytes::flip(&setting.disk.path, at);
+    }
+    setting.store.backed_up(&setting.disk.path);
+    let (lost, block) = damage_frames(&setting.file);
+    let anew: BTreeSet<u64> = changed.iter().map(|at| at / block).collect();
+    for depth in [&[][..], &["--deep"]] {
+        let verify = setting.store.verb("verify").args(depth);
+        let verified = verify.arg("--json").run().expect(7);
+        let json = verified.json();
+        let images = json["images"].as_array().unwrap();
+        assert_eq!(images.len(), 2, "{verified}");
+        let first = images.iter().find(|i| i["id"] == setting.id.as_str());
+        let first = first.unwrap_or_else(|| panic!("{verified}"));
+        let named: BTreeSet<u64> = first["damage"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|d| (d["start"].as_u64().unwrap(), d["length"].as_u64().unwrap()))
+            .flat_map(|(start, len)| start / block..(start + len).div_ceil(block))
+            .collect();
+        assert_eq!(named, lost, "{verified}");
+        let affects = &first["affects"].as_array().unwrap()[..];
+        let [affected] = affects else {
+            panic!("{verified}");
+        };
+        let still_wanted = u64::try_from(lost.difference(&anew).count()).unwrap();
+        assert_eq!(affected["bytes"], still_wanted * block, "{verified}");
     }
 }
 

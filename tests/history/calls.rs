@@ -47,8 +47,8 @@ fn breaking(
 ) -> Option<Broken> {
     let folder = RecordedFolder::mount(what)?;
     let mut world = match lying {
-        Lying::Whole => history(open(folder.path(), lying), kinds),
-        Lying::InParts => long_history(open(folder.path(), lying), kinds),
+        Lying::Whole => history(open(folder.path(), lying), kinds, 0),
+        Lying::InParts => long_history(open(folder.path(), lying), kinds, 0),
     };
     prepare(&mut world);
     let (expected, before) = expect(world, deed, || folder.files());

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Four images of a disk of three leaves, each with something new, something inherited and something
 /// unreadable. The second leaf changes only once.
-fn chain_of_four() -> (MemoryStore, World) {
+pub(crate) fn chain_of_four() -> (MemoryStore, World) {
     let memory = MemoryStore::new("memory");
     let mut world = World::new(Arc::new(memory.clone()), odd_len(699), 3);
     world.disk.edit(&Edit::Free { at: 70, count: 600 });
@@ -90,7 +90,7 @@ fn offsets(bytes: &[u8]) -> BTreeSet<usize> {
     all
 }
 
-fn blocks(damage: &[Damage]) -> BTreeSet<u64> {
+pub(crate) fn blocks(damage: &[Damage]) -> BTreeSet<u64> {
     let extents: Vec<Extent> = normalize(damage.iter().map(|d| d.extent).collect());
     let of = |e: &Extent| e.start.0 / BLOCK..e.end().0.div_ceil(BLOCK);
     extents.iter().flat_map(of).collect()
@@ -156,7 +156,7 @@ fn behind(point: &Point, missing: u32) -> BTreeSet<u64> {
     lost
 }
 
-fn file_of(world: &World, number: u32) -> FileName {
+pub(crate) fn file_of(world: &World, number: u32) -> FileName {
     let catalog = Catalog::load(world.store.as_ref()).unwrap();
     catalog.by_id(id(number)).unwrap().file.clone()
 }

@@ -1,5 +1,6 @@
 //! A disk in memory, and what an image of it must say of each block.
 
+use crate::world::odd_len;
 use diskstrata::base::{
     BlockIndex, BlockMap, BlockSize, ByteLen, ByteOffset, Extent, Geometry, Result, to_u64,
     to_usize,
@@ -69,9 +70,13 @@ pub(crate) enum Edit {
         count: u64,
     },
     Heal,
+    /// Another length, of so many whole blocks and a bit: what is new is zero and in use.
+    Resize {
+        blocks: u64,
+    },
 }
 
-/// Fixed length, changing content.
+/// Changing content.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
     pub(crate) len: u64,
@@ -126,7 +131,8 @@ impl Disk {
                     return;
                 };
                 for block in clip(*at, *count) {
-                    self.set(block, self.past[place][to_usize(block)].clone());
+                    let was = self.past[place].get(to_usize(block));
+                    self.set(block, was.cloned().flatten());
                 }
             }
             Edit::Free { at, count } => self.used.remove_range(clip(*at, *count)),
@@ -138,7 +144,29 @@ impl Disk {
                 self.bad.extend(*sector..(sector + count).min(sectors));
             }
             Edit::Heal => self.bad.clear(),
+            Edit::Resize { blocks } => self.resize(odd_len(*blocks)),
         }
+    }
+
+    fn resize(&mut self, len: u64) {
+        self.len = len;
+        let old = self.blocks();
+        let blocks = block_size().count(ByteLen(len));
+        let fit = |map: &BlockMap| {
+            let mut new = BlockMap::empty(blocks);
+            for run in map.runs().filter(|run| run.start < blocks) {
+                new.insert_range(run.start..run.end.min(blocks));
+            }
+            new
+        };
+        (self.used, self.left_out) = (fit(&self.used), fit(&self.left_out));
+        self.used.insert_range(old.min(blocks)..blocks);
+        self.content.resize(to_usize(blocks), None);
+        // The last block was short, or is now.
+        for block in [old.min(blocks) - 1, blocks - 1] {
+            self.set(block, self.content[to_usize(block)].clone());
+        }
+        self.bad.retain(|sector| *sector < len.div_ceil(SECTOR));
     }
 
     /// Gives a block content; the last one may be short.

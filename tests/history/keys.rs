@@ -4,6 +4,7 @@
 use crate::check;
 use crate::deeds::{Stop, context};
 use crate::disk::{Cell, Edit};
+use crate::power::enough_states;
 use crate::world::{SET, World, id, odd_len};
 use age::secrecy::ExposeSecret;
 use diskstrata::base::{ErrorKind, KeySetId, Result};
@@ -233,7 +234,8 @@ impl Changing {
         }
     }
 
-    fn disturb(&self) {
+    /// Returns how many states were looked at.
+    fn disturb(&self) -> usize {
         let cuts = self.cuts();
         assert!(cuts.len() > 100, "{} states", cuts.len());
         let whole = replay(&self.ops);
@@ -255,7 +257,18 @@ impl Changing {
                 }
             }
         }
+        cuts.len()
     }
+}
+
+/// Disturbs a change of keys after which there are so many. The long campaign does it with other keys and secrets
+/// again, until it has seen enough.
+fn disturb(what: &str, after: usize, change: impl Fn(&KeyEntry) -> KeyChange) {
+    enough_states(what, |_| {
+        let changing = changing(&change);
+        assert_eq!(changing.after.len(), after);
+        Some(changing.disturb())
+    });
 }
 
 #[test]
@@ -267,21 +280,16 @@ fn a_key_comes_whenever_the_power_fails() {
         },
         name: Some("comes".to_owned()),
     };
-    let changing = changing(add);
-    assert_eq!(changing.after.len(), 3);
-    changing.disturb();
+    disturb("a key that comes", 3, add);
 }
 
 #[test]
 fn a_key_goes_whenever_the_power_fails() {
-    let changing = changing(|_| KeyChange::Remove("goes".to_owned()));
-    assert_eq!(changing.after.len(), 1);
-    changing.disturb();
+    let remove = |_: &KeyEntry| KeyChange::Remove("goes".to_owned());
+    disturb("a key that goes", 1, remove);
 }
 
 #[test]
 fn a_secret_is_made_anew_whenever_the_power_fails() {
-    let changing = changing(|_| KeyChange::Rotate);
-    assert_eq!(changing.after.len(), 2);
-    changing.disturb();
+    disturb("a new secret", 2, |_| KeyChange::Rotate);
 }

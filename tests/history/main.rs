@@ -14,6 +14,10 @@
 //! | `shaped` | a store that cuts or encrypts its images |
 //! | `copies` | images copied into another store and written anew, disturbed likewise |
 //! | `damage` | flipped bytes and missing files |
+//! | `flips` | every bit of an image flipped, one by one |
+//! | `damages` | all kinds of damage to chains that lie plain, encrypted and in parts |
+//! | `cuts` | files that end too early, or too late |
+//! | `salvage` | what is lost by damage is told exactly, and all else is found |
 //! | `keys` | keys that are changed, with the power cut in the middle of a write |
 //! | `nonces` | no key and nonce encrypt twice, whatever is done |
 //! | `choice` | on which image a new one builds |
@@ -32,15 +36,19 @@ mod check;
 mod choice;
 mod copies;
 mod crash;
+mod cuts;
 mod damage;
+mod damages;
 mod deeds;
 mod disk;
+mod flips;
 mod keys;
 mod nonces;
 mod power;
 mod random;
 mod rehearsed;
 mod room;
+mod salvage;
 mod shaped;
 mod twice;
 mod world;

@@ -8,12 +8,12 @@ use crate::kit::power::{Cut, cuts};
 use crate::kit::recorded::RecordedFolder;
 use crate::long;
 use crate::rehearsed::{Deed, Expected, Held, expect, history};
-use crate::shaped::Shaped;
+use crate::shaped::in_parts;
 use crate::world::{World, odd_len};
 use diskstrata::chain::Wish;
 use diskstrata::image::Compression;
 use diskstrata::ops::copy::CopyRequest;
-use diskstrata::store::{Form, LocalStore, MIN_PART_LEN, SplitStore, Store};
+use diskstrata::store::{LocalStore, SplitStore, Store};
 use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -29,18 +29,9 @@ pub(crate) enum Lying {
 
 pub(crate) fn open(path: &Path, lying: Lying) -> Arc<dyn Store> {
     let local = Arc::new(LocalStore::open(path).unwrap());
-    let split = SplitStore::new(local, Uuid::new_v4);
     match lying {
-        Lying::Whole => Arc::new(split),
-        Lying::InParts => Arc::new(Shaped {
-            inner: Arc::new(split),
-            form: Box::new(|| {
-                Ok(Form {
-                    part_len: Some(MIN_PART_LEN),
-                    keys: None,
-                })
-            }),
-        }),
+        Lying::Whole => Arc::new(SplitStore::new(local, Uuid::new_v4)),
+        Lying::InParts => in_parts(local),
     }
 }
 
@@ -70,8 +61,25 @@ fn check_cut(expected: &Expected, store: &Arc<dyn Store>, done: bool, when: &str
     expected.again(store, true, when);
 }
 
-/// Does a deed in a recorded folder and looks at every state that a power cut may leave. Each cut that is told
-/// from the others by what was not synced counts once.
+/// How many states of each deed the long campaign looks at, at least.
+const LONG_STATES: usize = 5000;
+
+/// Calls `disturb`, which says how many states it has looked at, once, and in the long campaign with one number
+/// after the other until that were enough. Stops where it cannot be done.
+pub(crate) fn enough_states(what: &str, mut disturb: impl FnMut(u32) -> Option<usize>) {
+    let wanted = if long() { LONG_STATES } else { 1 };
+    let (mut states, mut rounds) = (0, 0);
+    while states < wanted {
+        let Some(more) = disturb(rounds) else {
+            return;
+        };
+        states += more;
+        rounds += 1;
+    }
+    eprintln!("{what}: {states} states of {rounds} histories");
+}
+
+/// Does a deed in a recorded folder and looks at every state that a power cut may leave.
 fn disturb(
     what: &str,
     lying: Lying,
@@ -79,12 +87,23 @@ fn disturb(
     prepare: impl Fn(&mut World),
     deed: impl Fn(&World) -> Deed,
 ) {
-    let Some(folder) = RecordedFolder::mount(what) else {
-        return;
-    };
+    let once = |seed| disturb_once(what, lying, (kinds, seed), &prepare, &deed);
+    enough_states(what, once);
+}
+
+/// Each cut that is told from the others by what was not synced counts once. `None` where no folder can be
+/// recorded.
+fn disturb_once(
+    what: &str,
+    lying: Lying,
+    (kinds, seed): (&[Wish], u32),
+    prepare: impl Fn(&mut World),
+    deed: impl Fn(&World) -> Deed,
+) -> Option<usize> {
+    let folder = RecordedFolder::mount(what)?;
     let mut world = match lying {
-        Lying::Whole => history(open(folder.path(), lying), kinds),
-        Lying::InParts => long_history(open(folder.path(), lying), kinds),
+        Lying::Whole => history(open(folder.path(), lying), kinds, seed),
+        Lying::InParts => long_history(open(folder.path(), lying), kinds, seed),
     };
     prepare(&mut world);
     let about_to = || {
@@ -101,7 +120,6 @@ fn disturb(
         Lying::Whole => 100,
         Lying::InParts => 4,
     };
-    let seeds = if long() { seeds * 10 } else { seeds };
     let mut shown = 0;
     let count = cuts(&before, &changes, seeds, |cut| {
         let when = format!(
@@ -121,10 +139,11 @@ fn disturb(
         changes.len()
     );
     eprintln!("{what}: {count} states behind {} changes", changes.len());
+    Some(count)
 }
 
-/// Images that take several parts.
-pub(crate) fn long_history(store: Arc<dyn Store>, kinds: &[Wish]) -> World {
+/// Images that take several parts, of a disk with other content for every `seed`.
+pub(crate) fn long_history(store: Arc<dyn Store>, kinds: &[Wish], seed: u32) -> World {
     let mut world = World::new(store, odd_len(999), 5);
     for (n, wish) in (0u32..).zip(std::iter::once(&Wish::Full).chain(kinds)) {
         let (at, count) = (u64::from(n) * 40, if n == 0 { 60 } else { 20 });
@@ -132,7 +151,7 @@ pub(crate) fn long_history(store: Arc<dyn Store>, kinds: &[Wish]) -> World {
             // Every third seed is noise.
             let (at, seed) = (
                 at + run * 70,
-                3 * (100 * n + u32::try_from(run).unwrap()) + 1,
+                3 * (100 * n + u32::try_from(run).unwrap() + 10_000 * seed) + 1,
             );
             world.disk.edit(&Edit::Write { at, count, seed });
         }

@@ -1,14 +1,18 @@
 //! Random actions, one after the other, and everything checked after each.
 
 use crate::disk::Edit;
+use crate::shaped::{encrypted, in_parts};
 use crate::world::{World, odd_len};
 use crate::{check, long};
 use diskstrata::chain::Wish;
 use diskstrata::chain::retention::{Policy, Within};
 use diskstrata::image::Compression;
 use diskstrata::store::MemoryStore;
+use diskstrata::store::Store;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Something that happens to a store. Images are counted from the oldest, round and round.
 #[derive(Debug, Clone)]
@@ -37,6 +41,39 @@ pub(crate) enum Action {
         image: usize,
         ok: bool,
     },
+    /// All images go into another store, where they lie in some way, and the history goes on there.
+    Move {
+        lying: Lying,
+        recompress: bool,
+    },
+}
+
+/// How the images of a store lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lying {
+    Plain,
+    InParts,
+    Encrypted,
+}
+
+impl Lying {
+    /// An empty store.
+    fn store(self) -> Arc<dyn Store> {
+        let memory = Arc::new(MemoryStore::new("memory"));
+        match self {
+            Lying::Plain => memory,
+            Lying::InParts => in_parts(memory),
+            Lying::Encrypted => encrypted(memory),
+        }
+    }
+}
+
+fn lying() -> impl Strategy<Value = Lying> {
+    prop_oneof![
+        Just(Lying::Plain),
+        Just(Lying::InParts),
+        Just(Lying::Encrypted)
+    ]
 }
 
 /// Places on a disk of so many blocks. On a long one only two regions change, one of them around the
@@ -62,6 +99,7 @@ fn edit(blocks: u64) -> impl Strategy<Value = Edit> {
         1 => Just(Edit::TakeAgain),
         1 => (at(), 0u64..8, 1u64..4).prop_map(|(at, s, count)| Edit::Spoil { sector: at * 8 + s, count }),
         1 => Just(Edit::Heal),
+        1 => (blocks - blocks / 8..=blocks + blocks / 8).prop_map(|blocks| Edit::Resize { blocks }),
     ]
 }
 
@@ -139,6 +177,13 @@ pub(crate) fn history(blocks: u64, actions: usize) -> impl Strategy<Value = Vec<
         }
     });
     let rest = proptest::collection::vec(action(blocks), 3..actions);
+    begun_with(start, rest)
+}
+
+fn begun_with(
+    start: impl Strategy<Value = Action>,
+    rest: impl Strategy<Value = Vec<Action>>,
+) -> impl Strategy<Value = Vec<Action>> {
     (start, rest).prop_map(|(start, rest)| std::iter::once(start).chain(rest).collect())
 }
 
@@ -167,12 +212,44 @@ impl Action {
                 full,
             } => world.rewrite(pick(*image), *compression, *full),
             Action::Verified { image, ok } => world.note(pick(*image), *ok),
+            Action::Move { lying, recompress } => {
+                world.move_to(lying.store(), recompress.then_some(Compression::None));
+            }
         }
     }
 }
 
-fn check_history(blocks: u64, window_log2: u8, actions: &[Action]) {
-    let store = Arc::new(MemoryStore::new("memory"));
+/// A disk of a few blocks, of all lengths and with all windows, and more that happens to its images: they move
+/// into other stores too.
+fn small_history() -> impl Strategy<Value = (u64, u8, Lying, Vec<Action>)> {
+    (1u64..80, 0u8..7, lying()).prop_flat_map(|(blocks, window, lying)| {
+        let edits = proptest::collection::vec(edit(blocks), 1..6);
+        let start = (edits, any::<bool>()).prop_map(|(edits, holes)| Action::Backup {
+            edits,
+            wish: Wish::Auto,
+            compression: Compression::Zstd(1),
+            holes,
+        });
+        let plain = prop_oneof![Just(Lying::Plain), Just(Lying::InParts)];
+        let moving = (plain, any::<bool>())
+            .prop_map(|(lying, recompress)| Action::Move { lying, recompress });
+        // What is encrypted stays where its keys are.
+        let any_action = match lying {
+            Lying::Encrypted => action(blocks).boxed(),
+            _ => prop_oneof![24 => action(blocks), 1 => moving].boxed(),
+        };
+        let rest = proptest::collection::vec(any_action, 3..40);
+        (
+            Just(blocks),
+            Just(window),
+            Just(lying),
+            begun_with(start, rest),
+        )
+    })
+}
+
+fn check_history(blocks: u64, window_log2: u8, lying: Lying, actions: &[Action]) {
+    let store = lying.store();
     let mut world = World::new(store, odd_len(blocks - 1), window_log2);
     let mut looked_at = Vec::new();
     for action in actions {
@@ -203,7 +280,7 @@ proptest! {
         (blocks, window_log2, actions) in (600u64..1500, 2u8..6)
             .prop_flat_map(|(blocks, window)| (Just(blocks), Just(window), history(blocks, 16)))
     ) {
-        check_history(blocks, window_log2, &actions);
+        check_history(blocks, window_log2, Lying::Plain, &actions);
     }
 }
 
@@ -213,6 +290,28 @@ proptest! {
     /// A table of three levels.
     #[test]
     fn a_longer_disk_is_no_different(actions in history(33_300, 12)) {
-        check_history(33_300, 5, &actions);
+        check_history(33_300, 5, Lying::Plain, &actions);
     }
+}
+
+/// How many steps the long campaign takes at least, with everything checked after each.
+const LONG_STEPS: usize = 50_000;
+
+#[test]
+fn every_image_of_a_small_disk_restores_after_each_of_many_steps() {
+    let steps = AtomicUsize::new(0);
+    let config = config(if long() { 130 } else { 60 });
+    let cases = config.cases;
+    let check = |(blocks, window_log2, lying, actions): (_, _, _, Vec<Action>)| {
+        check_history(blocks, window_log2, lying, &actions);
+        steps.fetch_add(actions.len(), Ordering::Relaxed);
+        Ok(())
+    };
+    TestRunner::new(config)
+        .run(&small_history(), check)
+        .unwrap();
+    let steps = steps.into_inner();
+    eprintln!("{steps} steps of {cases} histories");
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    assert!(asked || !long() || steps >= LONG_STEPS, "{steps} steps");
 }

@@ -114,7 +114,7 @@ pub(crate) fn rehearse(
     let log = Recorded::default();
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new("memory"));
     let store: Arc<dyn Store> = Arc::new(RecordStore::new(memory, log.clone()));
-    let mut world = history(store, kinds);
+    let mut world = history(store, kinds, 0);
     prepare(&mut world);
     let (expected, start) = expect(world, deed, || log.ops().len());
     Rehearsed {
@@ -124,14 +124,14 @@ pub(crate) fn rehearse(
     }
 }
 
-/// A full image and `kinds` on top of it.
-pub(crate) fn history(store: Arc<dyn Store>, kinds: &[Wish]) -> World {
+/// A full image and `kinds` on top of it, of a disk with other content for every `seed`.
+pub(crate) fn history(store: Arc<dyn Store>, kinds: &[Wish], seed: u32) -> World {
     let mut world = World::new(store, odd_len(299), 5);
     world.disk.edit(&Edit::Free { at: 60, count: 210 });
     world.disk.edit(&Edit::Write {
         at: 5,
         count: 40,
-        seed: 0,
+        seed: 10_000 * seed,
     });
     world.backup(Wish::Full);
     for (n, wish) in (0u32..).zip(kinds) {

@@ -1,8 +1,15 @@
 //! A store whose new images take a form of its own choice: in parts, or encrypted.
 
+use crate::keys::{Pocket, RANDOM};
+use age::secrecy::ExposeSecret;
 use diskstrata::base::{Digest, RangeRead, Result};
-use diskstrata::store::{Entry, FileName, Form, LockMode, Space, Store, StoreLock, Upload};
+use diskstrata::crypt::{Identity, KeyEntry, KeyKind, KeyRing, KeySet};
+use diskstrata::store::{
+    EncryptedStore, Entry, FileName, Form, LockMode, MIN_PART_LEN, Space, SplitStore, Store,
+    StoreLock, Upload,
+};
 use std::sync::Arc;
+use uuid::Uuid;
 
 pub(crate) struct Shaped {
     pub(crate) inner: Arc<dyn Store>,
@@ -50,4 +57,35 @@ impl Store for Shaped {
     fn clean_up(&self) -> Result<Vec<String>> {
         self.inner.clean_up()
     }
+}
+
+/// A store below which all images lie in parts of the least length.
+pub(crate) fn in_parts(inner: Arc<dyn Store>) -> Arc<dyn Store> {
+    Arc::new(Shaped {
+        inner: Arc::new(SplitStore::new(inner, Uuid::new_v4)),
+        form: Box::new(|| {
+            Ok(Form {
+                part_len: Some(MIN_PART_LEN),
+                keys: None,
+            })
+        }),
+    })
+}
+
+/// A store whose images are all encrypted, for a key that it has at hand.
+pub(crate) fn encrypted(inner: Arc<dyn Store>) -> Arc<dyn Store> {
+    let (private, public) = Identity::generate();
+    let key = KeyEntry::new("mine", KeyKind::Age, &public).unwrap();
+    let keys = Arc::new(KeySet::new(vec![key], RANDOM).unwrap());
+    let pocket = Pocket(vec![private.expose_secret().to_owned()]);
+    let ring = Arc::new(KeyRing::new(pocket));
+    Arc::new(Shaped {
+        inner: Arc::new(EncryptedStore::new(inner, ring, RANDOM)),
+        form: Box::new(move || {
+            Ok(Form {
+                part_len: None,
+                keys: Some(Arc::clone(&keys)),
+            })
+        }),
+    })
 }

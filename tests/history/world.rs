@@ -29,6 +29,8 @@ pub(crate) struct Point {
     /// The number of the image that it builds on.
     pub(crate) parent: Option<u32>,
     pub(crate) root: Digest,
+    /// Length of the disk.
+    pub(crate) len: u64,
     /// What it must say of each block, and which image recorded that.
     pub(crate) cells: Arc<Vec<Cell>>,
     pub(crate) since: Arc<Vec<u32>>,
@@ -78,6 +80,9 @@ impl World {
         let Some(newest) = self.points.keys().next_back() else {
             return (Kind::Full, None);
         };
+        if self.points[newest].len != self.disk.len {
+            return (Kind::Full, None);
+        }
         let mut needed = self.lineage(*newest);
         let kind = match wish {
             Wish::Full => return (Kind::Full, None),
@@ -130,6 +135,7 @@ impl World {
             kind,
             parent,
             root,
+            len: taking.disk.len,
             cells: Arc::new(cells),
             since: Arc::new(since),
             changed,
@@ -212,6 +218,22 @@ impl World {
         let point = self.points.get_mut(&number).unwrap();
         if full {
             (point.parent, point.kind) = (None, Kind::Full);
+        }
+    }
+
+    /// Copies all images into an empty store, which takes the place of the old one. Notes stay behind.
+    pub(crate) fn move_to(&mut self, into: Arc<dyn Store>, recompress: Option<Compression>) {
+        let numbers: Vec<u32> = self.points.keys().copied().collect();
+        let request = CopyRequest {
+            to: Some("/nowhere".into()),
+            recompress,
+            ..CopyRequest::default()
+        };
+        let report = run_copy(&self.store, Some(&into), &numbers, request, &Stop::never()).unwrap();
+        assert_eq!(report.images.len(), numbers.len());
+        self.store = into;
+        for point in self.points.values_mut() {
+            point.protected = false;
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod gpt;
 pub(crate) mod power;
 pub(crate) mod privileged;
 pub(crate) mod recorded;
+pub(crate) mod records;
 pub(crate) mod run;
 pub(crate) mod store;
 pub(crate) mod tools;

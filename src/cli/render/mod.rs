@@ -4,6 +4,7 @@ mod copies;
 mod disks;
 mod history;
 mod images;
+mod json;
 mod keys;
 mod map;
 mod map_bands;
@@ -85,7 +86,7 @@ fn shown_as(
     text: impl FnOnce() -> String,
 ) -> Result<String> {
     let mut out = if output.json {
-        serde_json::to_string_pretty(value)
+        json::json(value)
             .map_err(|e| Error::new(ErrorKind::Internal, "print", "the result").caused_by(e))?
     } else {
         text()
@@ -143,7 +144,7 @@ pub(super) fn error(e: &Error, output: OutputArgs, aside: bool) {
             message: e.to_string(),
             hint: e.next_step(),
         };
-        let text = serde_json::to_string_pretty(&ErrorObject { error }).unwrap_or_default();
+        let text = json::json(&ErrorObject { error }).unwrap_or_default();
         let text = format!("{text}\n");
         let _ = match aside {
             true => std::io::stderr().write_all(text.as_bytes()),
