@@ -1,7 +1,7 @@
 //! Random access to a table of any size with a bounded number of its pages in memory.
 
-use super::super::doubt::Doubt;
-use super::super::volume::Volume;
+use super::doubt::Doubt;
+use super::volume::Volume;
 use crate::base::to_usize;
 
 const PAGE: u64 = 4096;
