@@ -4,6 +4,7 @@ use crate::base::{
     ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize,
 };
 use crate::block::{BlockSource, Mapping, UNREADABLE_PATTERN};
+use std::sync::OnceLock;
 
 /// The pattern repeats from the start of the disk on, and partitions begin at sectors.
 const PERIOD: usize = UNREADABLE_PATTERN.len();
@@ -14,25 +15,36 @@ pub(super) struct Lost<'a> {
     inner: &'a dyn BlockSource,
     /// Ascending and apart.
     ranges: &'a [Extent],
+    /// For each of them, once it was needed: whether it begins with the pattern.
+    begins: Vec<OnceLock<bool>>,
 }
 
 impl<'a> Lost<'a> {
     pub(super) fn new(inner: &'a dyn BlockSource, ranges: &'a [Extent]) -> Lost<'a> {
-        Lost { inner, ranges }
+        Lost {
+            inner,
+            ranges,
+            begins: ranges.iter().map(|_| OnceLock::new()).collect(),
+        }
     }
 
-    /// Whether `bytes`, which are those from `at` on, are the pattern.
-    fn is_pattern(&self, at: u64, bytes: &[u8]) -> Result<bool> {
-        if bytes.len() >= PERIOD {
+    /// Whether `bytes`, which are those from `at` on in range `number`, are the pattern.
+    fn is_pattern(&self, number: usize, at: u64, bytes: &[u8]) -> Result<bool> {
+        if bytes.len() >= PERIOD || !same(at, bytes) {
             return Ok(same(at, bytes));
         }
-        // So few bytes may be like it by chance: look at the whole of it around them.
-        let start = at - at % to_u64(PERIOD);
-        let len = PERIOD.min(to_usize(self.inner.len().0.saturating_sub(start)));
-        let mut around = [0; PERIOD];
-        let around = around.get_mut(..len).unwrap_or_default();
-        self.inner.read_at(ByteOffset(start), around)?;
-        Ok(same(start, around) && same(at, bytes))
+        // So few bytes may be like it by chance: look at how the range begins.
+        let (Some(range), Some(known)) = (self.ranges.get(number), self.begins.get(number)) else {
+            return Ok(true);
+        };
+        if let Some(known) = known.get() {
+            return Ok(*known);
+        }
+        let mut head = [0; PERIOD];
+        let head = head.get_mut(..PERIOD.min(to_usize(range.len.0)));
+        let head = head.unwrap_or_default();
+        self.inner.read_at(range.start, head)?;
+        Ok(*known.get_or_init(|| same(range.start.0, head)))
     }
 }
 
@@ -57,11 +69,12 @@ impl BlockSource for Lost<'_> {
             return Ok(());
         };
         let first = self.ranges.partition_point(|range| range.end() <= offset);
-        let rest = self.ranges.iter().skip(first);
-        for lost in rest.map_while(|range| range.intersect(read)) {
+        let rest = (0..).zip(self.ranges).skip(first);
+        let inside = rest.map_while(|(n, range)| Some((n, range.intersect(read)?)));
+        for (number, lost) in inside {
             let from = to_usize(lost.start.0 - offset.0);
             let bytes = buf.get(from..from + to_usize(lost.len.0));
-            if self.is_pattern(lost.start.0, bytes.unwrap_or_default())? {
+            if self.is_pattern(number, lost.start.0, bytes.unwrap_or_default())? {
                 let why = format!("the {lost} of {} could not be read", self.name());
                 return Err(Error::new(ErrorKind::Source, "read", why));
             }
