@@ -152,7 +152,7 @@ fn hit_xfs_with_shared_blocks() {
 #[test]
 fn hit_xfs_with_small_blocks() {
     if privileged_with_fs("xfs", "hit_xfs_with_small_blocks") {
-        compares("-b size=1024 -i size=1024,sparse=1 -m finobt=0", false);
+        compares("-b size=1024 -i size=512,sparse=1 -m finobt=0", false);
     }
 }
 
