@@ -16,7 +16,7 @@
 mod fs_kit;
 
 use diskstrata::base::{ByteLen, ByteOffset, Extent, Result};
-use diskstrata::block::{Capsule, MemorySource};
+use diskstrata::block::{BlockSource, Capsule, MemorySource};
 use fs_kit::damage::Record;
 use fs_kit::{capsules, damage, watch};
 use libfuzzer_sys::fuzz_target;
@@ -36,6 +36,10 @@ fuzz_target!(init: { let _ = bases(); }, |input: &[u8]| {
         let run = watch::run(&disk);
         if let Err(why) = run.check() {
             panic!("{why}");
+        }
+        let ranges = watch::ranges(disk.len().0);
+        if let Err(why) = watch::run_hit(&disk, &ranges).check_hit(&ranges) {
+            panic!("files_hit: {why}");
         }
     }
 });

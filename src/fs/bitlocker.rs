@@ -5,6 +5,7 @@
 //! Encryption (BDE) format.asciidoc`.
 
 use super::doubt::Doubt;
+use super::files::Search;
 use super::raw::Raw;
 use super::volume::Volume;
 use super::{Found, Reader, Used};
@@ -36,6 +37,10 @@ impl Reader for BitLocker {
             volume,
             "encrypted by BitLocker: all of it is in use",
         ))
+    }
+
+    fn files(&self, _: &Volume<'_>, _: &mut Search) -> Result<(), Doubt> {
+        Err(Doubt::new("it is encrypted: what lies in it is not known"))
     }
 }
 

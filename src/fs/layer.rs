@@ -1,6 +1,7 @@
 //! A volume inside a volume: its answer, told in the places of the volume below.
 
 use super::doubt::Doubt;
+use super::files::{self, Search};
 use super::volume::{Piece, Volume};
 use super::{Certainty, Content, Inside, Reader, Used, UsedReport, probe};
 use crate::base::{ByteLen, ByteOffset, Extent, normalize};
@@ -49,6 +50,30 @@ pub(super) fn look_into(
     Ok(())
 }
 
+/// Looks with `readers` into the volume `name` that `pieces` of `below` make up for who holds the bytes
+/// that `search` looks for.
+///
+/// # Errors
+/// Only when the run was stopped.
+pub(super) fn files(
+    name: &str,
+    pieces: &[Piece],
+    below: &Volume<'_>,
+    readers: &[&dyn Reader],
+    search: &mut Search,
+) -> Result<(), Doubt> {
+    let inside = search.inside(pieces);
+    if inside.is_empty() {
+        return Ok(());
+    }
+    let window = below.window(pieces);
+    if let Some(window) = search.tolerate(window)? {
+        let hit = files::look_into(&window, inside.clone(), readers)?;
+        search.absorb(name, pieces, &inside, hit);
+    }
+    Ok(())
+}
+
 /// A volume inside that is not looked into: all of its `len` bytes are in use.
 pub(super) fn opaque(name: &str, kind: &str, len: u64, why: impl Into<String>) -> Inside {
     Inside {
@@ -61,7 +86,7 @@ pub(super) fn opaque(name: &str, kind: &str, len: u64, why: impl Into<String>) -
 }
 
 /// Where `extents` of the volume made of `pieces` lie in the volume below.
-fn places(extents: &[Extent], pieces: &[Piece]) -> Vec<Extent> {
+pub(super) fn places(extents: &[Extent], pieces: &[Piece]) -> Vec<Extent> {
     let mut found = Vec::new();
     for extent in extents {
         let (start, end) = (extent.start.0, extent.end().0);

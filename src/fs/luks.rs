@@ -8,6 +8,7 @@
 
 use super::checksum::matches;
 use super::doubt::{Doubt, ensure};
+use super::files::Search;
 use super::raw::{Raw, label};
 use super::volume::Volume;
 use super::{Found, Reader, Used};
@@ -54,6 +55,10 @@ impl Reader for Luks {
             2 => luks2(volume, &start),
             version => Err(Doubt::new(format!("its LUKS version {version} is unknown"))),
         }
+    }
+
+    fn files(&self, _: &Volume<'_>, _: &mut Search) -> Result<(), Doubt> {
+        Err(Doubt::new("it is encrypted: what lies in it is not known"))
     }
 }
 

@@ -1,11 +1,11 @@
-//! Which blocks of a partition are in use?
+//! Which blocks of a partition are in use, and which files hold given bytes of it?
 //!
 //! Promises: over-report, never under-report; whoever is unsure answers [`Certainty::Unknown`] and
 //! the whole partition is taken. Decoders take bytes; nothing is ever written to a source. Must not
 //! know: where a partition lies on its disk, images, change detection.
 //!
-//! Each format is a folder: `disk.rs` decodes bytes, `walk.rs` builds the map, `mod.rs` is its
-//! `Reader`. `probe` decides which reader is asked. Everything is in use until a reader has
+//! Each format is a folder: `disk.rs` decodes bytes, `walk.rs` builds the map, `files.rs` finds files,
+//! `mod.rs` is its `Reader`. `probe` decides which reader is asked. Everything is in use until a reader has
 //! proven it free (`map::MapBuilder`); whatever a reader does not understand it answers with a
 //! `doubt::Doubt`, and then everything is taken.
 
@@ -17,6 +17,7 @@ mod exfat;
 mod ext;
 mod f2fs;
 mod fat;
+mod files;
 mod layer;
 mod luks;
 mod lvm;
@@ -24,6 +25,7 @@ mod map;
 mod md;
 mod named;
 mod ntfs;
+mod pages;
 mod probe;
 mod raw;
 mod readonly;
@@ -32,11 +34,13 @@ mod swap;
 mod volume;
 mod xfs;
 
+pub use files::{FileHit, Hit, MAX_LISTED, files_hit};
 pub use report::{Certainty, Content, ContentKind, Inside, UsedReport};
 
 use crate::base::{Cancel, Result};
 use crate::block::BlockSource;
 use doubt::Doubt;
+use files::Search;
 use map::MapBuilder;
 use volume::Volume;
 
@@ -94,7 +98,9 @@ impl Used {
 /// - `used` never leaves out a byte in use. Anything it does not understand (an unknown feature, a
 ///   count that does not add up, a journal to replay) is a [`Doubt::Unsure`] whose text ends the
 ///   sentence "all blocks are taken: …".
-/// - Neither ever panics, loops without bound or holds more than about 32 MiB beside the map,
+/// - `files` tells of everything that it finds on a volume that may be damaged or partly unreadable,
+///   and what it cannot see it gives as a reason, to `search` or as a doubt.
+/// - None ever panics, loops without bound or holds more than about 32 MiB beside the map,
 ///   whatever bytes the volume holds.
 trait Reader: Sync {
     /// What the volume is, if this reader knows it.
@@ -108,6 +114,16 @@ trait Reader: Sync {
     /// # Errors
     /// A doubt: all of it is taken.
     fn used(&self, volume: &Volume<'_>) -> Result<Used, Doubt>;
+
+    /// Who holds the bytes that `search` looks for. Only called after `probe` has recognised the volume.
+    ///
+    /// # Errors
+    /// A doubt that ends the walk: what was not claimed before is unknown.
+    fn files(&self, _volume: &Volume<'_>, _search: &mut Search) -> Result<(), Doubt> {
+        Err(Doubt::new(
+            "the files in it cannot be named: its directories are not read",
+        ))
+    }
 
     /// Whether what `probe` recognised holds another format whose signature may show at the
     /// volume's start, such as an array with its superblock at the end.

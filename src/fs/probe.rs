@@ -61,12 +61,30 @@ pub(super) fn recognise_only(volume: &Volume<'_>, readers: &[&dyn Reader]) -> Re
     Ok(report)
 }
 
-type Recognised<'r> = (Found, &'r dyn Reader);
+/// What a volume is, and its reader.
+pub(super) type Recognised<'r> = (Found, &'r dyn Reader);
 
 /// The reader whose signature is there, when it is the only one.
 fn recognise<'r>(
     volume: &Volume<'_>,
     readers: &[&'r dyn Reader],
+) -> Result<Recognised<'r>, (Found, Doubt)> {
+    recognise_by(volume, readers, false)
+}
+
+/// As the used map's readers are found, but for signatures of others whose place cannot be read: on a
+/// medium that fails those are no reason to know nothing.
+pub(super) fn recognise_around<'r>(
+    volume: &Volume<'_>,
+    readers: &[&'r dyn Reader],
+) -> Result<Recognised<'r>, (Found, Doubt)> {
+    recognise_by(volume, readers, true)
+}
+
+fn recognise_by<'r>(
+    volume: &Volume<'_>,
+    readers: &[&'r dyn Reader],
+    around: bool,
 ) -> Result<Recognised<'r>, (Found, Doubt)> {
     let unknown = || Found {
         kind: "unknown".to_owned(),
@@ -77,6 +95,7 @@ fn recognise<'r>(
         match reader.probe(volume) {
             Ok(Some(found)) => answers.push((found, *reader)),
             Ok(None) => {}
+            Err(Doubt::Unsure(_)) if around => {}
             Err(doubt) => return Err((unknown(), doubt)),
         }
     }

@@ -7,6 +7,7 @@
 //! ("kernel/power/swap.c", `swsusp_header`): then every page may be memory that wants to come back.
 
 use super::doubt::{Doubt, ensure};
+use super::files::Search;
 use super::map::MapBuilder;
 use super::raw::{Raw, label};
 use super::volume::Volume;
@@ -67,6 +68,19 @@ impl Reader for Swap {
             _ => Err(Doubt::new(
                 "it has the signature of swap areas of version 0, which no kernel has used since 2008",
             )),
+        }
+    }
+
+    fn files(&self, volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
+        let head = read_head(volume)?;
+        let found = signature(&head).ok_or_else(|| Doubt::new("its signature is gone"))?;
+        search.metadata(0..found.page.unwrap_or(HEAD));
+        match found.state {
+            State::Area => Ok(()),
+            State::Old => Err(Doubt::new("it is a swap area of version 0")),
+            State::Suspended(by) => Err(Doubt::new(format!(
+                "it holds the memory of a system that {by} has suspended"
+            ))),
         }
     }
 }

@@ -16,6 +16,11 @@ const READ_COST: u64 = 512;
 /// How many layers may lie in one another (a file system in a logical volume in an array).
 const MAX_DEPTH: u8 = 4;
 
+const USED_UP: &str = "its metadata is larger than it can sensibly be, or leads in circles";
+
+/// Is told of a unit: its number, and its bytes where they can be read.
+pub(super) type EachUnit<'a> = dyn FnMut(u64, Option<&[u8]>) -> Result<(), Doubt> + 'a;
+
 /// A run of a volume and where it lies in the partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -104,6 +109,44 @@ impl<'a> Volume<'a> {
         u64::from(self.source.geometry().logical_sector.bytes())
     }
 
+    /// Doubts when no more can be read of it because the budget for metadata is used up: every read
+    /// fails then, and who reads around failures has to end.
+    pub(super) fn must_go_on(&self) -> Result<(), Doubt> {
+        self.cancel.check()?;
+        ensure(self.budget.get() > READ_COST, || USED_UP)
+    }
+
+    /// Reads `count` units of `unit` bytes with `read` (first unit, number) for `each`, which is told their
+    /// numbers from 0 on: all at once or, where that fails, one by one; `None` is one that cannot be read.
+    ///
+    /// # Errors
+    /// What `each` returns, and a doubt when the budget is used up.
+    pub(super) fn read_around(
+        &self,
+        unit: u64,
+        count: u64,
+        read: &dyn Fn(u64, u64) -> Result<Vec<u8>, Doubt>,
+        each: &mut EachUnit<'_>,
+    ) -> Result<(), Doubt> {
+        match read(0, count) {
+            Ok(bytes) => {
+                let units = bytes.chunks_exact(to_usize(unit));
+                (0..)
+                    .zip(units)
+                    .try_for_each(|(n, bytes)| each(n, Some(bytes)))
+            }
+            Err(stopped @ Doubt::Stopped(_)) => Err(stopped),
+            Err(Doubt::Unsure(_)) => (0..count).try_for_each(|n| {
+                self.must_go_on()?;
+                match read(n, 1) {
+                    Ok(bytes) => each(n, Some(&bytes)),
+                    Err(stopped @ Doubt::Stopped(_)) => Err(stopped),
+                    Err(Doubt::Unsure(_)) => each(n, None),
+                }
+            }),
+        }
+    }
+
     /// Doubts unless a file system of `len` bytes in sectors of `sector` bytes can lie here.
     pub(super) fn must_hold(&self, len: u64, sector: u64) -> Result<(), Doubt> {
         ensure(len <= self.len, || {
@@ -143,10 +186,8 @@ impl<'a> Volume<'a> {
         let len = to_u64(buf.len());
         self.check(at, len)?;
         let left = self.budget.get().checked_sub(len + READ_COST);
-        let left = left.ok_or_else(|| {
-            Doubt::new("its metadata is larger than it can sensibly be, or leads in circles")
-        })?;
-        self.budget.set(left);
+        self.budget.set(left.unwrap_or(0));
+        ensure(left.is_some(), || USED_UP)?;
         let mut rest = buf;
         self.each_piece(at..at + len, |part| {
             let (head, tail) = std::mem::take(&mut rest).split_at_mut(to_usize(part.len));

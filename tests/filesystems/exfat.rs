@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 /// A volume and what `mkfs.exfat` is asked for.
 #[derive(Debug, Clone, Copy)]
-struct Case {
+pub(crate) struct Case {
     len: u64,
-    sector: u64,
+    pub(crate) sector: u64,
     content: u64,
     options: &'static str,
 }
 
-const fn case(len: u64, sector: u64, content: u64, options: &'static str) -> Case {
+pub(crate) const fn case(len: u64, sector: u64, content: u64, options: &'static str) -> Case {
     Case {
         len,
         sector,
@@ -42,7 +42,7 @@ const MORE_CASES: [Case; 4] = [
     case(33 * MIB, 512, 4 * MIB, "-c 1024 -b 1024"),
 ];
 
-fn make(case: Case, dir: &Path, name: &str) -> PathBuf {
+pub(crate) fn make(case: Case, dir: &Path, name: &str) -> PathBuf {
     let image = dir.join(name);
     bytes::create_sparse(&image, case.len);
     let device = Loop::with_sector(&image, case.sector);
@@ -53,13 +53,13 @@ fn make(case: Case, dir: &Path, name: &str) -> PathBuf {
 }
 
 /// A volume mounted by `mount.exfat-fuse`, which takes devices only; unmounted when dropped.
-struct Mounted {
+pub(crate) struct Mounted {
     at: PathBuf,
     _device: Loop,
 }
 
 impl Mounted {
-    fn new(image: &Path, at: &Path, sector: u64) -> Mounted {
+    pub(crate) fn new(image: &Path, at: &Path, sector: u64) -> Mounted {
         let device = Loop::with_sector(image, sector);
         std::fs::create_dir(at).unwrap();
         let args = [device.path().as_os_str(), at.as_os_str()];
@@ -68,6 +68,10 @@ impl Mounted {
             at: at.to_owned(),
             _device: device,
         }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.at
     }
 }
 

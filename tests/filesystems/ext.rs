@@ -17,16 +17,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A file system to make, and what it is then called.
-struct Make {
-    kind: &'static str,
-    len: u64,
+pub(crate) struct Make {
+    pub(crate) kind: &'static str,
+    pub(crate) len: u64,
     options: &'static str,
     /// What `tune2fs -o` is told.
     default_mode: Option<&'static str>,
 }
 
 impl Make {
-    fn new(kind: &'static str, len: u64, options: &'static str) -> Make {
+    pub(crate) fn new(kind: &'static str, len: u64, options: &'static str) -> Make {
         Make {
             kind,
             len,
@@ -36,7 +36,7 @@ impl Make {
     }
 
     /// Makes it in the new file `image`, with the files of `content` if there are any.
-    fn make(&self, image: &Path, content: Option<&Path>) {
+    pub(crate) fn make(&self, image: &Path, content: Option<&Path>) {
         bytes::create_sparse(image, self.len);
         // What was there before mkfs is no zeros.
         bytes::write_random(image, 0, self.len, 0x0DD);
@@ -51,13 +51,13 @@ impl Make {
 }
 
 /// What `dumpe2fs` says.
-struct Dump {
-    block: u64,
+pub(crate) struct Dump {
+    pub(crate) block: u64,
     free: u64,
-    free_ranges: Vec<Range<u64>>,
+    pub(crate) free_ranges: Vec<Range<u64>>,
 }
 
-fn dump(image: &Path) -> Dump {
+pub(crate) fn dump(image: &Path) -> Dump {
     let said = tools::run("dumpe2fs", &[image]);
     let field = |name: &str| -> u64 {
         let line = said.lines().find_map(|l| l.strip_prefix(name));
@@ -144,7 +144,7 @@ fn assert_kept(image: &Path, restored: &Path, dump: &Dump) {
 }
 
 /// Calls `with` on the mounted file system.
-fn mounted<T>(image: &Path, dir: &Path, with: impl FnOnce(&Path) -> T) -> T {
+pub(crate) fn mounted<T>(image: &Path, dir: &Path, with: impl FnOnce(&Path) -> T) -> T {
     let device = Loop::new(image);
     let at = dir.join("mounted");
     let mount = Mount::new(device.path(), &at);

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 /// A volume and what `mkfs.fat` is asked for.
 #[derive(Debug, Clone, Copy)]
-struct Case {
-    kind: &'static str,
-    len: u64,
+pub(crate) struct Case {
+    pub(crate) kind: &'static str,
+    pub(crate) len: u64,
     options: &'static str,
 }
 
-const fn case(kind: &'static str, len: u64, options: &'static str) -> Case {
+pub(crate) const fn case(kind: &'static str, len: u64, options: &'static str) -> Case {
     Case { kind, len, options }
 }
 
@@ -46,7 +46,7 @@ const MORE_CASES: [Case; 6] = [
     case("FAT32", 260 * MIB, "-F 32 -S 1024 -s 1 -f 2 -b 3"),
 ];
 
-fn make(case: Case, dir: &Path, name: &str) -> PathBuf {
+pub(crate) fn make(case: Case, dir: &Path, name: &str) -> PathBuf {
     let image = dir.join(name);
     bytes::create_sparse(&image, case.len);
     let mut args = vec!["--invariant"];
@@ -58,7 +58,7 @@ fn make(case: Case, dir: &Path, name: &str) -> PathBuf {
 
 /// Fills the volume to about a third: files in directories, every third deleted again, and one that
 /// lands in the holes.
-fn fill(image: &Path, dir: &Path, len: u64) {
+pub(crate) fn fill(image: &Path, dir: &Path, len: u64) {
     let mut stream = Stream::new(len);
     let content = dir.join("content");
     let mut left = (len / 4).min(3 * MIB);

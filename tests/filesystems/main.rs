@@ -15,6 +15,7 @@ mod ext;
 mod f2fs;
 mod fat;
 mod foreign;
+mod hit;
 mod luks;
 mod lvm;
 mod manifest;

@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What ntfs-3g can without mapping of users: extended attributes are alternate data streams.
-const NTFS: Abilities = Abilities {
+pub(crate) const NTFS: Abilities = Abilities {
     posix: false,
     xattrs: true,
     sparse: true,
@@ -23,7 +23,7 @@ fn text(path: &Path) -> &str {
 }
 
 /// A volume on a new file of `len` bytes.
-fn volume(dir: &Path, len: u64, sector: u64, options: &[&str]) -> PathBuf {
+pub(crate) fn volume(dir: &Path, len: u64, sector: u64, options: &[&str]) -> PathBuf {
     let image = dir.join("volume");
     bytes::create_sparse(&image, len);
     let device = Loop::with_sector(&image, sector);
@@ -31,6 +31,14 @@ fn volume(dir: &Path, len: u64, sector: u64, options: &[&str]) -> PathBuf {
     let args = [&head[..], options, &[text(device.path())]].concat();
     tools::run("mkntfs", &args);
     image
+}
+
+/// Calls `with` on the mounted volume.
+pub(crate) fn mounted<T>(image: &Path, with: impl FnOnce(&Path) -> T) -> T {
+    let dir = scratch();
+    let device = Loop::new(image);
+    let mount = Mount::ntfs(device.path(), &dir.path().join("mnt"));
+    with(mount.path())
 }
 
 /// Mounts the volume, lets `fill` fill it, and says what is in it then.
@@ -51,7 +59,7 @@ fn content(image: &Path, sector: u64) -> Manifest {
 }
 
 /// A number that `ntfsinfo` tells.
-fn info(image: &Path, field: &str) -> u64 {
+pub(crate) fn info(image: &Path, field: &str) -> u64 {
     let said = tools::run("ntfsinfo", &["--force", "--mft", text(image)]);
     let line = said.lines().find_map(|l| l.trim().strip_prefix(field));
     let value = line.unwrap_or_else(|| panic!("no {field} in {said}"));

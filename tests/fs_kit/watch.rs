@@ -1,9 +1,9 @@
-//! A run of `fs::used` of which reads, bytes and memory are counted, and what has to hold for every
+//! A run of `fs::used` or `fs::files_hit` of which reads, bytes and memory are counted, and what has to hold for every
 //! run whatever the disk holds.
 
-use diskstrata::base::{ByteLen, ByteOffset, Cancel, Error, ErrorKind, Geometry, Result};
+use diskstrata::base::{ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Geometry, Result};
 use diskstrata::block::{BlockSource, Mapping};
-use diskstrata::fs::{Certainty, UsedReport};
+use diskstrata::fs::{Certainty, Hit, MAX_LISTED, UsedReport};
 use peak_alloc::PeakAlloc;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,19 +14,21 @@ static HEAP: PeakAlloc = PeakAlloc;
 
 /// What a run may allocate at once: 64 MiB.
 pub(crate) const MOST_HEAP: u64 = 64 << 20;
-/// What `fs::used` may read of any disk beside an eighth of it: 256 MiB; and what one read costs of
+/// What either may read of any disk beside an eighth of it: 256 MiB; and what one read costs of
 /// that beside its bytes.
 const BUDGET: u64 = 256 << 20;
 const READ_COST: u64 = 512;
+/// What is read beside that to tell bytes from the pattern of unreadable ones: a little for each range.
+const AROUND: u64 = 64 << 10;
 /// Where a disk claims to be huge that says nothing about how much of its metadata is there: no
 /// damaged capsule is worth more than this. 1 GiB.
 const MOST_BYTES: u64 = 1 << 30;
 
 /// One run and what it took.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct Run<T = UsedReport> {
     pub(crate) len: u64,
-    pub(crate) report: Result<UsedReport>,
+    pub(crate) report: Result<T>,
     pub(crate) reads: u64,
     pub(crate) bytes: u64,
     /// The most that was allocated at once, beside what was allocated before.
@@ -35,6 +37,35 @@ pub(crate) struct Run {
 
 /// Asks what is in use in `source`, counting. Memory is that of the process: nothing else may run.
 pub(crate) fn run(source: &dyn BlockSource) -> Run {
+    watched(source, |metered| {
+        diskstrata::fs::used(metered, &Cancel::new())
+    })
+}
+
+/// Asks which files `ranges` of `source` hit, likewise.
+pub(crate) fn run_hit(source: &dyn BlockSource, ranges: &[Extent]) -> Run<Hit> {
+    watched(source, |metered| {
+        diskstrata::fs::files_hit(metered, ranges, &Cancel::new())
+    })
+}
+
+/// Ranges all over a disk of `len` bytes: its start, and every other of some equal parts.
+pub(crate) fn ranges(len: u64) -> Vec<Extent> {
+    const PARTS: u64 = 16;
+    let part = len / PARTS;
+    let range = |start, len| Extent {
+        start: ByteOffset(start),
+        len: ByteLen(len),
+    };
+    let every_other = (1..PARTS).step_by(2).map(|n| range(n * part, part));
+    let start = range(0, (64 << 10).min(part / 2));
+    std::iter::once(start)
+        .chain(every_other)
+        .filter(|r| !r.is_empty())
+        .collect()
+}
+
+fn watched<T>(source: &dyn BlockSource, ask: impl FnOnce(&dyn BlockSource) -> Result<T>) -> Run<T> {
     let metered = Metered {
         inner: source,
         reads: AtomicU64::new(0),
@@ -43,7 +74,7 @@ pub(crate) fn run(source: &dyn BlockSource) -> Run {
     };
     HEAP.reset_peak_usage();
     let before = HEAP.current_usage();
-    let report = diskstrata::fs::used(&metered, &Cancel::new());
+    let report = ask(&metered);
     let heap = HEAP.peak_usage().saturating_sub(before);
     Run {
         len: source.len().0,
@@ -59,23 +90,63 @@ fn most_to_read(len: u64) -> u64 {
     (len / 8).saturating_add(BUDGET).min(MOST_BYTES)
 }
 
+fn ensure(holds: bool, what: &dyn Fn() -> String) -> std::result::Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+impl<T> Run<T> {
+    /// The answer, if it did not take more than it may.
+    fn within_limits(&self) -> std::result::Result<&T, String> {
+        let report = self.report.as_ref().map_err(|e| format!("an error: {e}"))?;
+        let cost = self.bytes.saturating_add(self.reads * READ_COST);
+        ensure(cost <= most_to_read(self.len) + AROUND, &|| {
+            format!("{} bytes in {} reads", self.bytes, self.reads)
+        })?;
+        ensure(self.heap <= MOST_HEAP, &|| {
+            format!("{} bytes of memory", self.heap)
+        })?;
+        Ok(report)
+    }
+}
+
+impl Run<Hit> {
+    /// What it did that no run may do; `ranges` is what was asked for.
+    ///
+    /// # Errors
+    /// The first breach, in words.
+    pub(crate) fn check_hit(&self, ranges: &[Extent]) -> std::result::Result<&Hit, String> {
+        let hit = self.within_limits()?;
+        ensure(hit.files.len() <= MAX_LISTED, &|| "too many files".into())?;
+        ensure(
+            hit.more == 0 || hit.files.len() == MAX_LISTED || hit.incomplete.is_some(),
+            &|| format!("{} more files, and room for them", hit.more),
+        )?;
+        ensure(hit.unknown.is_empty() || hit.incomplete.is_some(), &|| {
+            "unknown bytes without a reason".into()
+        })?;
+        for part in [&hit.metadata, &hit.free, &hit.unknown] {
+            let inside = |e: &Extent| ranges.iter().any(|range| range.contains(*e));
+            ensure(part.iter().all(inside), &|| {
+                "more than was asked for".into()
+            })?;
+            let apart = part.windows(2).all(|two| two[0].end() <= two[1].start);
+            ensure(apart, &|| "extents that overlap".into())?;
+        }
+        for file in &hit.files {
+            let sane = file.bytes > 0 || file.own_metadata;
+            ensure(sane, &|| format!("{file:?} is not hit"))?;
+        }
+        Ok(hit)
+    }
+}
+
 impl Run {
     /// What it did that no run may do.
     ///
     /// # Errors
     /// The first breach, in words.
     pub(crate) fn check(&self) -> std::result::Result<&UsedReport, String> {
-        let ensure = |holds: bool, what: &dyn Fn() -> String| {
-            if holds { Ok(()) } else { Err(what()) }
-        };
-        let report = self.report.as_ref().map_err(|e| format!("an error: {e}"))?;
-        let cost = self.bytes.saturating_add(self.reads * READ_COST);
-        ensure(cost <= most_to_read(self.len), &|| {
-            format!("{} bytes in {} reads", self.bytes, self.reads)
-        })?;
-        ensure(self.heap <= MOST_HEAP, &|| {
-            format!("{} bytes of memory", self.heap)
-        })?;
+        let report = self.within_limits()?;
         let used = report.used_bytes(ByteLen(self.len)).0;
         match &report.certainty {
             Certainty::Unknown(why) => {

@@ -76,7 +76,7 @@ impl Victim {
     fn is_structural(&self, good: &[u8], changed: &Range<usize>) -> bool {
         match self.lying {
             Lying::Full | Lying::Chain => {
-                let frames = records(good).into_iter().filter(Record::is_frame);
+                let mut frames = records(good).into_iter().filter(Record::is_frame);
                 let inside = |f: Record| {
                     let payload = f.payload();
                     payload.start <= changed.start && changed.end <= payload.end

@@ -349,7 +349,7 @@ fn nodes() -> Vec<Case> {
         of(name, Some((at, bytes.to_vec())), |_, _| {})
     }
     fn places(name: &str, at: usize, bytes: &[u8]) -> Case {
-        let bytes = bytes;
+        let bytes = bytes.to_vec();
         of(name, None, move |out, _| put(out, at, &bytes))
     }
     vec![

@@ -142,6 +142,14 @@ fn judge(
     counts.most_bytes = counts.most_bytes.max(run.bytes);
     counts.most_heap = counts.most_heap.max(run.heap);
     let report = run.check()?;
+    let ranges = watch::ranges(disk.len().0);
+    let hit = catch_unwind(AssertUnwindSafe(|| watch::run_hit(disk, &ranges)))
+        .map_err(|_| "a panic of `files_hit`; its message stands above".to_owned())?;
+    counts.most_reads = counts.most_reads.max(hit.reads);
+    counts.most_bytes = counts.most_bytes.max(hit.bytes);
+    counts.most_heap = counts.most_heap.max(hit.heap);
+    hit.check_hit(&ranges)
+        .map_err(|why| format!("`files_hit`: {why}"))?;
     if report.certainty != Certainty::Certain {
         counts.unknown += 1;
         return Ok(());

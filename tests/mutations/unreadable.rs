@@ -29,7 +29,11 @@ pub(crate) fn run(decoder: &str) {
         let mut certain = 0;
         let reads = (1..=whole.reads).filter(|n| *n <= FIRST || n % step == 0);
         for (nth, lasting) in reads.flat_map(|n| [(n, false), (n, true)]) {
-            match judge(&fixture, &truth, &disk, Fault::nth_read(nth, EIO, lasting)) {
+            let fault = Fault::nth_read(nth, EIO, lasting);
+            if let Err(why) = judge_hit(&disk, fault) {
+                failures.push(format!("{}: `files_hit`, read {nth}: {why}", fixture.name));
+            }
+            match judge(&fixture, &truth, &disk, fault) {
                 Ok(taken) => certain += u64::from(!taken),
                 Err(why) => failures.push(format!(
                     "{}: read {nth} of {} fails{}: {why}",
@@ -45,6 +49,15 @@ pub(crate) fn run(decoder: &str) {
         );
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What is hit is still told, within all limits.
+fn judge_hit(disk: &Arc<dyn BlockSource>, fault: Fault) -> Result<(), String> {
+    let source = FaultSource::new(Arc::clone(disk), Faults::new(vec![fault]));
+    let ranges = watch::ranges(disk.len().0);
+    let run = catch_unwind(AssertUnwindSafe(|| watch::run_hit(&source, &ranges)))
+        .map_err(|_| "a panic; its message stands above".to_owned())?;
+    run.check_hit(&ranges).map(|_| ())
 }
 
 /// Whether everything is taken when `fault` happens.

@@ -215,8 +215,12 @@ pub(super) struct Key {
 }
 
 impl Key {
+    pub(super) const INODE_ITEM: u8 = 1;
+    pub(super) const INODE_REF: u8 = 12;
+    pub(super) const INODE_EXTREF: u8 = 13;
     pub(super) const EXTENT_DATA: u8 = 108;
     pub(super) const ROOT_ITEM: u8 = 132;
+    pub(super) const ROOT_BACKREF: u8 = 144;
     pub(super) const EXTENT_ITEM: u8 = 168;
     pub(super) const METADATA_ITEM: u8 = 169;
     /// Items that say who uses an extent; they change nothing in what is in use.
@@ -254,10 +258,15 @@ impl std::fmt::Display for Key {
 
 /// Tree numbers.
 pub(super) mod tree {
+    /// The owner of a tree whose blocks may be another's too: snapshots share them, and each carries
+    /// the number of the subvolume that made it.
+    pub(in super::super) const SHARED: u64 = 0;
     pub(in super::super) const ROOT: u64 = 1;
     pub(in super::super) const EXTENT: u64 = 2;
     pub(in super::super) const CHUNK: u64 = 3;
     pub(in super::super) const DEVICE: u64 = 4;
+    /// The subvolume at the top.
+    pub(in super::super) const FILES: u64 = 5;
     pub(in super::super) const BLOCK_GROUP: u64 = 11;
     /// The tree of log trees, and each of them: −6.
     pub(in super::super) const LOG: u64 = u64::MAX - 5;
@@ -378,6 +387,41 @@ pub(super) fn file_extent(raw: &Raw<'_>) -> Result<Option<(u64, u64)>, Doubt> {
     Ok((at != 0).then_some((at, len)))
 }
 
+/// What a file holds of its extent, logical start and length, as [`file_extent`]: the part that it refers
+/// to, or all of it where it is compressed or encrypted.
+pub(super) fn file_part(raw: &Raw<'_>) -> Result<Option<(u64, u64)>, Doubt> {
+    let Some((at, len)) = file_extent(raw)? else {
+        return Ok(None);
+    };
+    if raw.u8(16)? != 0 || raw.u8(17)? != 0 {
+        return Ok(Some((at, len)));
+    }
+    let (offset, part) = (raw.le64(37)?, raw.le64(45)?);
+    let inside = offset.checked_add(part).is_some_and(|end| end <= len);
+    ensure(inside, || {
+        format!("a file refers to more than its extent at {at} has")
+    })?;
+    Ok(Some((at.saturating_add(offset), part)))
+}
+
+/// The directories and names that an inode's item of references lists.
+pub(super) fn references<'a>(key: Key, raw: &Raw<'a>) -> Result<Vec<(u64, &'a [u8])>, Doubt> {
+    let mut found = Vec::new();
+    let mut rest = *raw;
+    while !rest.bytes().is_empty() {
+        // The longer form does not have the directory in its key.
+        let (parent, head) = if key.kind == Key::INODE_EXTREF {
+            (rest.le64(0)?, 18)
+        } else {
+            (key.offset, 10)
+        };
+        let len = usize::from(rest.le16(head - 2)?);
+        found.push((parent, rest.slice(head, len)?));
+        rest = rest.from(head + len)?;
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,5 +460,34 @@ mod tests {
         assert!(of(&bytes[..21]).is_err());
         bytes[20] = 3;
         assert!(of(&bytes).is_err());
+    }
+
+    #[test]
+    fn files_hold_a_part_of_an_extent() {
+        let mut bytes = vec![0; 53];
+        (bytes[20], bytes[22], bytes[30], bytes[37], bytes[46]) = (1, 2, 2, 64, 1);
+        let of = |bytes: &[u8]| file_part(&Raw::new(bytes, "file extent"));
+        assert_eq!(of(&bytes).unwrap(), Some((512 + 64, 256)));
+        bytes[16] = 1;
+        assert_eq!(of(&bytes).unwrap(), Some((512, 512)));
+        (bytes[16], bytes[38]) = (0, 1);
+        assert!(of(&bytes).is_err());
+    }
+
+    #[test]
+    fn references_are_names_in_directories() {
+        let one = [&[7, 0, 0, 0, 0, 0, 0, 0, 1, 0][..], b"a"].concat();
+        let two = [&[9, 0, 0, 0, 0, 0, 0, 0, 2, 0][..], b"bc"].concat();
+        let bytes = [one, two].concat();
+        let of = |kind, bytes: &[u8]| {
+            let raw = Raw::new(bytes, "item");
+            let found = references(Key::new(300, kind, 256), &raw);
+            found.map(|f| f.iter().map(|(p, n)| (*p, n.to_vec())).collect::<Vec<_>>())
+        };
+        let expected = vec![(256, b"a".to_vec()), (256, b"bc".to_vec())];
+        assert_eq!(of(Key::INODE_REF, &bytes).unwrap(), expected);
+        assert!(of(Key::INODE_REF, &bytes[..12]).is_err());
+        let long = [&[5, 0, 0, 0, 0, 0, 0, 0][..], &bytes[..11]].concat();
+        assert_eq!(of(Key::INODE_EXTREF, &long).unwrap(), [(5, b"a".to_vec())]);
     }
 }

@@ -9,6 +9,7 @@ mod checksum;
 mod chunks;
 mod disk;
 mod features;
+mod files;
 mod groups;
 mod log;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tree;
 mod walk;
 
 use super::doubt::{Doubt, ensure};
+use super::files::Search;
 use super::volume::Volume;
 use super::{Found, Reader, Used};
 use disk::{MIRRORS_AT, SUPERBLOCK_AT, SUPERBLOCK_LEN, Superblock};
@@ -60,6 +62,10 @@ impl Reader for Btrfs {
             notes,
             ..Used::mapped(findings.map)
         })
+    }
+
+    fn files(&self, volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
+        files::files(volume, search)
     }
 }
 

@@ -5,6 +5,7 @@ use super::super::doubt::{Doubt, ensure};
 use super::super::raw::Raw;
 use super::super::volume::Volume;
 use super::chunks::Chunks;
+use super::disk::tree::SHARED;
 use super::disk::{Key, Root, Superblock};
 use crate::base::{BlockIndex, BlockMap, to_u64, to_usize};
 use std::cell::{Cell, RefCell};
@@ -22,6 +23,9 @@ const LOOK_EVERY: u64 = 1 << 16;
 
 /// What may be done with an item: its key and its bytes.
 pub(super) type Visit<'f> = &'f mut dyn FnMut(Key, Raw<'_>) -> Result<(), Doubt>;
+
+/// Told why a tree block and all below it are left out.
+pub(super) type Lost<'f> = &'f mut dyn FnMut(String) -> Result<(), Doubt>;
 
 /// The trees of a file system.
 pub(super) struct Trees<'a, 'v> {
@@ -57,6 +61,8 @@ struct Walk<'w> {
     last: Option<Key>,
     /// Told the address of each tree block.
     meet: &'w mut dyn FnMut(u64) -> Result<(), Doubt>,
+    /// Told why a block is left out; without it the walk ends there.
+    lost: Option<Lost<'w>>,
 }
 
 impl<'a, 'v> Trees<'a, 'v> {
@@ -97,7 +103,14 @@ impl<'a, 'v> Trees<'a, 'v> {
         range: RangeInclusive<Key>,
         visit: Visit<'_>,
     ) -> Result<(), Doubt> {
-        self.walk(root, range, Depth::Items, &mut |at| self.met(at), visit)
+        let walk = Walk {
+            range,
+            depth: Depth::Items,
+            last: None,
+            meet: &mut |at| self.met(at),
+            lost: None,
+        };
+        self.walk(root, walk, visit)
     }
 
     /// As [`Trees::items`] for all items, with a word for each tree block instead of a note.
@@ -107,40 +120,52 @@ impl<'a, 'v> Trees<'a, 'v> {
         meet: &mut dyn FnMut(u64) -> Result<(), Doubt>,
         visit: Visit<'_>,
     ) -> Result<(), Doubt> {
-        self.walk(root, Key::FIRST..=Key::LAST, Depth::Items, meet, visit)
+        let walk = Walk {
+            range: Key::FIRST..=Key::LAST,
+            depth: Depth::Items,
+            last: None,
+            meet,
+            lost: None,
+        };
+        self.walk(root, walk, visit)
+    }
+
+    /// As [`Trees::items_telling`], without the blocks that have no good copy: those are told to `lost`.
+    pub(super) fn items_around(
+        &self,
+        root: Root,
+        meet: &mut dyn FnMut(u64) -> Result<(), Doubt>,
+        lost: Lost<'_>,
+        visit: Visit<'_>,
+    ) -> Result<(), Doubt> {
+        let walk = Walk {
+            range: Key::FIRST..=Key::LAST,
+            depth: Depth::Items,
+            last: None,
+            meet,
+            lost: Some(lost),
+        };
+        self.walk(root, walk, visit)
     }
 
     /// Notes all blocks of a tree as in use, without a look at its leaves.
     pub(super) fn addresses(&self, root: Root) -> Result<(), Doubt> {
-        let all = Key::FIRST..=Key::LAST;
         let mut nothing = |_: Key, _: Raw<'_>| Ok(());
-        self.walk(
-            root,
-            all,
-            Depth::Addresses,
-            &mut |at| self.met(at),
-            &mut nothing,
-        )
+        let walk = Walk {
+            range: Key::FIRST..=Key::LAST,
+            depth: Depth::Addresses,
+            last: None,
+            meet: &mut |at| self.met(at),
+            lost: None,
+        };
+        self.walk(root, walk, &mut nothing)
     }
 
-    fn walk(
-        &self,
-        root: Root,
-        range: RangeInclusive<Key>,
-        depth: Depth,
-        meet: &mut dyn FnMut(u64) -> Result<(), Doubt>,
-        visit: Visit<'_>,
-    ) -> Result<(), Doubt> {
+    fn walk(&self, root: Root, mut walk: Walk<'_>, visit: Visit<'_>) -> Result<(), Doubt> {
         ensure(root.level < LEVELS, || {
             format!("its tree {} claims {} levels", name(root.owner), root.level)
         })?;
-        meet(root.at)?;
-        let mut walk = Walk {
-            range,
-            depth,
-            last: None,
-            meet,
-        };
+        (walk.meet)(root.at)?;
         self.visit(&Expected { root, first: None }, &mut walk, visit)
     }
 
@@ -155,7 +180,10 @@ impl<'a, 'v> Trees<'a, 'v> {
         if expected.root.level == 0 && walk.depth == Depth::Addresses {
             return Ok(());
         }
-        let bytes = self.read(expected)?;
+        let bytes = match (self.read(expected), &mut walk.lost) {
+            (Err(Doubt::Unsure(why)), Some(lost)) => return lost(why),
+            (bytes, _) => bytes?,
+        };
         let node = Raw::new(&bytes, "tree block");
         let count = to_usize(u64::from(node.le32(0x60)?));
         if expected.root.level == 0 {
@@ -283,7 +311,11 @@ impl<'a, 'v> Trees<'a, 'v> {
         let facts = [
             ("address", at, root.at),
             ("generation", generation, root.generation),
-            ("owner", owner, root.owner),
+            (
+                "owner",
+                if root.owner == SHARED { SHARED } else { owner },
+                root.owner,
+            ),
             ("level", u64::from(level), u64::from(root.level)),
         ];
         for (what, found, wanted) in facts {

@@ -16,7 +16,7 @@ use super::{features, log};
 use crate::base::to_u64;
 
 /// The file system allocates nothing below (`BTRFS_DEVICE_RANGE_RESERVED`): boot loaders live there.
-const RESERVED: u64 = 1 << 20;
+pub(super) const RESERVED: u64 = 1 << 20;
 /// States of a device replacement that is not over: started, suspended.
 const REPLACING: [u64; 2] = [1, 4];
 
@@ -55,7 +55,7 @@ pub(super) fn map(volume: &Volume<'_>, superblock: &Superblock) -> Result<Findin
     })
 }
 
-fn chunk_root(superblock: &Superblock) -> Root {
+pub(super) fn chunk_root(superblock: &Superblock) -> Root {
     Root {
         owner: tree::CHUNK,
         at: superblock.chunk_root,
@@ -65,7 +65,11 @@ fn chunk_root(superblock: &Superblock) -> Root {
 }
 
 /// All chunks, from the chunk tree. It must know this device alone, and all system chunks.
-fn chunks(system: &Trees<'_, '_>, superblock: &Superblock, root: Root) -> Result<Chunks, Doubt> {
+pub(super) fn chunks(
+    system: &Trees<'_, '_>,
+    superblock: &Superblock,
+    root: Root,
+) -> Result<Chunks, Doubt> {
     let mut chunks = Chunks::default();
     let (mut devices, mut listed) = (0u64, 0);
     system.items(
@@ -106,14 +110,23 @@ fn chunks(system: &Trees<'_, '_>, superblock: &Superblock, root: Root) -> Result
     Ok(chunks)
 }
 
-/// Where the tree `id` begins, from the root tree.
-fn root_of(trees: &Trees<'_, '_>, superblock: &Superblock, id: u64) -> Result<Root, Doubt> {
-    let roots = Root {
+/// Where the root tree begins.
+pub(super) fn top(superblock: &Superblock) -> Root {
+    Root {
         owner: tree::ROOT,
         at: superblock.root,
         level: superblock.root_level,
         generation: superblock.generation,
-    };
+    }
+}
+
+/// Where the tree `id` begins, from the root tree.
+pub(super) fn root_of(
+    trees: &Trees<'_, '_>,
+    superblock: &Superblock,
+    id: u64,
+) -> Result<Root, Doubt> {
+    let roots = top(superblock);
     let key = Key::new(id, Key::ROOT_ITEM, 0);
     let mut found = None;
     trees.items(roots, key..=key, &mut |_, raw| {

@@ -5,7 +5,7 @@ use super::super::raw::Raw;
 use super::super::volume::Volume;
 use super::disk::{self, Boot, ENTRY, File, Kind, Stream};
 use super::streams::{Bitmap, Table};
-use crate::base::{BlockIndex, BlockMap};
+use crate::base::{BlockIndex, BlockMap, to_usize};
 use std::ops::Range;
 
 /// How much of a directory is read at a time.
@@ -27,6 +27,9 @@ pub(super) struct Entries<'v> {
     rest: Range<u64>,
     part: Vec<u8>,
     at: usize,
+    /// Whether what cannot be read is left out, and whether there was such.
+    around: bool,
+    lost: bool,
 }
 
 impl<'v> Entries<'v> {
@@ -44,7 +47,48 @@ impl<'v> Entries<'v> {
             rest: 0..0,
             part: Vec::new(),
             at: 0,
+            around: false,
+            lost: false,
         }
+    }
+
+    /// As [`Entries::new`], without the entries that cannot be read.
+    pub(super) fn around(
+        volume: &'v Volume<'v>,
+        boot: &'v Boot,
+        runs: Vec<Range<u32>>,
+    ) -> Entries<'v> {
+        Entries {
+            around: true,
+            ..Entries::new(volume, boot, runs)
+        }
+    }
+
+    /// Whether entries were left out.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// The next `len` bytes of the run.
+    fn read_part(&mut self, len: u64) -> Result<Vec<u8>, Doubt> {
+        if !self.around {
+            return self.volume.read(self.rest.start, len);
+        }
+        let (sector, start) = (self.boot.sector, self.rest.start);
+        let read = |n: u64, count: u64| self.volume.read(start + n * sector, count * sector);
+        let (mut part, lost) = (Vec::new(), &mut self.lost);
+        self.volume
+            .read_around(sector, len / sector, &read, &mut |_, bytes| {
+                match bytes {
+                    Some(bytes) => part.extend_from_slice(bytes),
+                    None => {
+                        *lost = true;
+                        part.resize(part.len() + to_usize(sector), disk::UNUSED);
+                    }
+                }
+                Ok(())
+            })?;
+        Ok(part)
     }
 
     /// The next entry; `None` where the clusters end.
@@ -57,7 +101,7 @@ impl<'v> Entries<'v> {
                 self.rest = self.boot.cluster_at(run.start)..self.boot.cluster_at(run.end);
             }
             let len = PART.min(self.rest.end - self.rest.start);
-            self.part = self.volume.read(self.rest.start, len)?;
+            self.part = self.read_part(len)?;
             self.rest.start += len;
             self.at = 0;
         }
@@ -82,7 +126,7 @@ impl<'v> Entries<'v> {
     }
 
     /// The set that `first` begins and `more` entries end.
-    fn set(&mut self, first: &[u8; ENTRY], more: u8) -> Result<File, Doubt> {
+    pub(super) fn set(&mut self, first: &[u8; ENTRY], more: u8) -> Result<File, Doubt> {
         let mut set = first.to_vec();
         for _ in 0..more {
             let entry = self.next()?;

@@ -2,6 +2,7 @@
 
 use super::super::checksum;
 use super::super::doubt::{Doubt, ensure};
+use super::super::files::shown_utf16;
 use super::super::raw::{Raw, unknown_bits};
 use crate::base::to_usize;
 
@@ -225,6 +226,8 @@ pub(super) struct Stream {
 
 /// Bytes of a directory entry.
 pub(super) const ENTRY: usize = 32;
+/// The type of an entry that is not in use.
+pub(super) const UNUSED: u8 = 1;
 
 /// What the first entry of a set is, or an entry by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +263,7 @@ pub(super) fn kind(entry: &Raw<'_>) -> Result<Kind, Doubt> {
     };
     Ok(match entry.u8(0)? {
         0 => Kind::EndOfDirectory,
-        1..=0x7F => Kind::Unused,
+        UNUSED..=0x7F => Kind::Unused,
         0x81 => Kind::Bitmap {
             second: entry.u8(1)? & 1 != 0,
             stream: stream()?,
@@ -288,6 +291,8 @@ pub(super) fn label(entry: &Raw<'_>) -> Result<Option<String>, Doubt> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct File {
     pub(super) is_directory: bool,
+    /// Escaped.
+    pub(super) name: String,
     /// Its content, then what vendors keep with it.
     pub(super) streams: Vec<Stream>,
 }
@@ -302,13 +307,18 @@ pub(super) fn file(set: &[u8]) -> Result<File, Doubt> {
     ensure(checksum::matches(sum, stored), || {
         format!("a file's directory entries have the checksum {sum:#06x} and say {stored:#06x}")
     })?;
-    let mut streams = Vec::new();
+    let (mut streams, mut name, mut name_len) = (Vec::new(), Vec::new(), 0);
     for (number, entry) in set.chunks_exact(ENTRY).enumerate().skip(1) {
         let entry = Raw::new(entry, "directory");
         let (kind, flags) = (entry.u8(0)?, entry.u8(1)?);
         ensure(kind >= STREAM && (kind == STREAM) == (number == 1), || {
             format!("a file's directory entry {number} is of the type {kind:#04x}")
         })?;
+        if kind == NAME {
+            name.extend_from_slice(entry.slice(2, 30)?);
+        } else if kind == STREAM {
+            name_len = 2 * usize::from(entry.u8(3)?);
+        }
         if kind == STREAM || (kind != NAME && flags & 1 != 0) {
             streams.push(Stream {
                 first: entry.le32(20)?,
@@ -321,8 +331,10 @@ pub(super) fn file(set: &[u8]) -> Result<File, Doubt> {
         !streams.is_empty(),
         || "a file's directory entry stands alone",
     )?;
+    name.truncate(name_len);
     Ok(File {
         is_directory: raw.le16(4)? & DIRECTORY != 0,
+        name: shown_utf16(&name),
         streams,
     })
 }

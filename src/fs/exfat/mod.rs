@@ -11,11 +11,12 @@
 
 mod directory;
 mod disk;
-mod pages;
+mod files;
 mod streams;
 mod walk;
 
 use super::doubt::Doubt;
+use super::files::Search;
 use super::volume::Volume;
 use super::{Found, Reader, Used};
 
@@ -29,5 +30,9 @@ impl Reader for Exfat {
 
     fn used(&self, volume: &Volume<'_>) -> Result<Used, Doubt> {
         walk::used(volume)
+    }
+
+    fn files(&self, volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
+        files::files(volume, search)
     }
 }

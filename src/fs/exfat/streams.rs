@@ -1,10 +1,10 @@
 //! Where files lie: chains of the file allocation table, and whether the bitmap knows them.
 
 use super::super::doubt::{Doubt, ensure};
+use super::super::pages::Pages;
 use super::super::raw::Raw;
 use super::super::volume::{Piece, Volume};
 use super::disk::{Boot, Stream};
-use super::pages::Pages;
 use crate::base::to_usize;
 use std::ops::Range;
 

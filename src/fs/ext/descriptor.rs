@@ -16,6 +16,10 @@ pub(super) struct Descriptor {
     pub(super) free: u64,
     /// The block bitmap was never written: what is there means nothing.
     pub(super) uninitialised: bool,
+    /// The inode bitmap and table were never written.
+    pub(super) inodes_uninitialised: bool,
+    /// Inodes at the end of the table that were never written.
+    pub(super) unused_inodes: u64,
     /// CRC-32C of the block bitmap, the lower half only in short descriptors.
     bitmap_sum: u32,
 }
@@ -48,8 +52,23 @@ impl Descriptor {
             inode_table: wide(raw.le32(0x08)?, high32(0x28)?),
             free: pair(raw.le16(0x0C)?, high16(0x2C)?).into(),
             uninitialised: superblock.has_descriptor_sums() && flags & 2 != 0,
+            inodes_uninitialised: superblock.has_descriptor_sums() && flags & 1 != 0,
+            unused_inodes: if superblock.has_descriptor_sums() {
+                pair(raw.le16(0x1C)?, high16(0x32)?).into()
+            } else {
+                0
+            },
             bitmap_sum: pair(raw.le16(0x18)?, high16(0x38)?),
         })
+    }
+
+    /// How many of the group's `all` inodes have ever been written: those at the start of its table.
+    pub(super) fn inodes(&self, all: u64) -> u64 {
+        if self.inodes_uninitialised {
+            0
+        } else {
+            all.saturating_sub(self.unused_inodes)
+        }
     }
 
     /// Doubts unless `bitmap`, the bytes with a bit for each cluster of `group`, has the checksum

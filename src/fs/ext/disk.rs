@@ -100,6 +100,10 @@ pub(super) struct Superblock {
     pub(super) state: u16,
     pub(super) error_count: u32,
     pub(super) journal_inode: u64,
+    /// The first inode that is not set aside for the file system itself.
+    pub(super) first_inode: u64,
+    /// Inodes of the file system itself that lie behind that one: project quota, orphans; or 0.
+    pub(super) more_own_inodes: [u64; 2],
     pub(super) mmp_block: u64,
     pub(super) uuid: [u8; 16],
     /// Seed of all CRC-32C.
@@ -154,6 +158,12 @@ impl Superblock {
             state: raw.le16(0x3A)?,
             error_count: raw.le32(0x194)?,
             journal_inode: raw.le32(0xE0)?.into(),
+            first_inode: if revision == 0 {
+                11
+            } else {
+                raw.le32(0x54)?.into()
+            },
+            more_own_inodes: [raw.le32(0x26C)?.into(), raw.le32(0x280)?.into()],
             mmp_block: raw.le64(0x168)?,
             uuid,
             seed,
@@ -233,6 +243,13 @@ impl Superblock {
             && self.inodes_per_group == later.inodes_per_group
             && self.inode == later.inode
             && self.descriptor == later.descriptor
+    }
+
+    /// Whether inode `number` is one of the file system itself. The root directory is.
+    pub(super) fn is_own_inode(&self, number: u64) -> bool {
+        number < self.first_inode
+            || number == self.journal_inode
+            || self.more_own_inodes.contains(&number)
     }
 
     /// Whether descriptor blocks lie in their groups.

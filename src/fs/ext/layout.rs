@@ -49,6 +49,13 @@ impl Superblock {
         start + u64::from(self.has_copy(group))
     }
 
+    /// The block with the nearest copy of descriptor block `index`, if there is one.
+    pub(super) fn descriptor_copy(&self, index: u64) -> Option<u64> {
+        let old = !self.has_meta_bg() || index < self.first_meta_bg;
+        let there = old && self.groups() > 1 && self.has_copy(1);
+        there.then(|| self.group_blocks(1).start + 1 + index)
+    }
+
     /// Whether `group` begins with the superblock or a copy of it.
     fn has_copy(&self, group: u64) -> bool {
         if group == 0 {

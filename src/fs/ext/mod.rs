@@ -11,7 +11,9 @@
 mod bits;
 mod descriptor;
 mod disk;
+mod entries;
 mod features;
+mod files;
 mod inode;
 mod journal;
 mod layout;
@@ -21,6 +23,7 @@ mod view;
 mod walk;
 
 use super::doubt::Doubt;
+use super::files::Search;
 use super::volume::Volume;
 use super::{Found, Reader, Used};
 use disk::{Identity, SUPERBLOCK_AT, SUPERBLOCK_LEN};
@@ -45,6 +48,14 @@ impl Reader for Ext {
             ));
         }
         walk::used(volume)
+    }
+
+    fn files(&self, volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
+        if identify(volume)?.is_some_and(|identity| identity.is_journal()) {
+            search.metadata(0..volume.len());
+            return Ok(());
+        }
+        files::files(volume, search)
     }
 }
 

@@ -65,6 +65,22 @@ pub(super) fn settle<'v>(volume: &'v Volume<'v>) -> Result<Settled<'v>, Doubt> {
     Ok(settled)
 }
 
+/// The file system as it lies on the disk, whatever state that is in, for who looks for files in what is
+/// damaged.
+///
+/// # Errors
+/// A doubt when the superblock itself is not to be believed.
+pub(super) fn as_it_lies<'v>(volume: &'v Volume<'v>) -> Result<Settled<'v>, Doubt> {
+    let bytes = volume.read(SUPERBLOCK_AT, SUPERBLOCK_LEN)?;
+    let superblock = Superblock::decode(&bytes, volume.len())?;
+    Ok(Settled {
+        view: View::new(volume, superblock.block, Overlay::new()),
+        superblock,
+        journal: None,
+        replayed: false,
+    })
+}
+
 /// Looks into the file system's own journal, and replays it when it has to be.
 fn settle_journal<'v>(volume: &'v Volume<'v>, settled: &mut Settled<'v>) -> Result<(), Doubt> {
     let superblock = &settled.superblock;
@@ -128,7 +144,7 @@ fn journal_blocks(view: &View<'_>, superblock: &Superblock) -> Result<Blocks, Do
         inode_table,
         superblock.inode_table_blocks(),
     )?;
-    inode::blocks(view, superblock, number, inode_table)
+    inode::journal_blocks(view, superblock, number, inode_table)
 }
 
 fn check_state(superblock: &Superblock) -> Result<(), Doubt> {

@@ -15,10 +15,13 @@ use crate::base::to_u64;
 const MOST_LOOKED_AT: usize = 256;
 /// Bytes of the root directory that are looked at.
 const MOST_READ: u64 = 64 << 10;
-const ENTRY: usize = 32;
-const DELETED: u8 = 0xE5;
-const LABEL: u8 = 0x08;
-const DIRECTORY: u8 = 0x10;
+/// Bytes of an entry.
+pub(super) const ENTRY: usize = 32;
+/// The first byte of an entry that was given back.
+pub(super) const DELETED: u8 = 0xE5;
+/// Attributes.
+pub(super) const LABEL: u8 = 0x08;
+pub(super) const DIRECTORY: u8 = 0x10;
 
 /// An entry of a directory: a file, or a directory.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,17 +45,22 @@ fn named(entries: &[u8], width: Width) -> Result<Vec<Named>, Doubt> {
         if first == DELETED || attributes & LABEL != 0 {
             continue;
         }
-        let high = match width {
-            Width::ThirtyTwo => u32::from(raw.le16(20)?),
-            Width::Twelve | Width::Sixteen => 0,
-        };
         found.push(Named {
             name: raw.slice(0, 11)?.escape_ascii().to_string(),
             is_directory: attributes & DIRECTORY != 0,
-            cluster: high << 16 | u32::from(raw.le16(26)?),
+            cluster: first_cluster(&raw, width)?,
         });
     }
     Ok(found)
+}
+
+/// The first cluster that `entry` names.
+pub(super) fn first_cluster(entry: &Raw<'_>, width: Width) -> Result<u32, Doubt> {
+    let high = match width {
+        Width::ThirtyTwo => u32::from(entry.le16(20)?),
+        Width::Twelve | Width::Sixteen => 0,
+    };
+    Ok(high << 16 | u32::from(entry.le16(26)?))
 }
 
 /// Looks at the root directory of a volume whose files and directories have `taken` clusters.

@@ -12,11 +12,14 @@
 mod chains;
 mod directory;
 mod disk;
+mod files;
+mod names;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use super::doubt::Doubt;
+use super::files::Search;
 use super::volume::Volume;
 use super::{Found, Reader, Used};
 
@@ -30,5 +33,9 @@ impl Reader for Fat {
 
     fn used(&self, volume: &Volume<'_>) -> Result<Used, Doubt> {
         walk::used(volume)
+    }
+
+    fn files(&self, volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
+        files::files(volume, search)
     }
 }

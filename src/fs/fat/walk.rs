@@ -78,7 +78,7 @@ pub(super) fn used(volume: &Volume<'_>) -> Result<Used, Doubt> {
 }
 
 /// Both systems that matter set a bit of the boot sector while they use a volume.
-fn check_state(boot: &Boot) -> Result<(), Doubt> {
+pub(super) fn check_state(boot: &Boot) -> Result<(), Doubt> {
     let (at, state) = boot.state;
     ensure(state & IN_USE == 0, || {
         format!(
@@ -162,7 +162,7 @@ fn check_root(volume: &Volume<'_>, boot: &Boot, taken: u64) -> Result<(), Doubt>
 }
 
 /// The first byte of table `copy`.
-fn table_at(boot: &Boot, copy: u8) -> u64 {
+pub(super) fn table_at(boot: &Boot, copy: u8) -> u64 {
     boot.table_at + u64::from(copy) * boot.table_len
 }
 

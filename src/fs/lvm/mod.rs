@@ -12,6 +12,7 @@ mod text;
 mod walk;
 
 use super::doubt::Doubt;
+use super::files::Search;
 use super::volume::Volume;
 use super::{Found, READERS, Reader, Used};
 use crate::base::to_usize;
@@ -31,5 +32,9 @@ impl Reader for Lvm2 {
 
     fn used(&self, volume: &Volume<'_>) -> Result<Used, Doubt> {
         walk::map(volume, READERS)
+    }
+
+    fn files(&self, volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
+        walk::files(volume, READERS, search)
     }
 }

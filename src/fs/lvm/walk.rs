@@ -1,6 +1,7 @@
 //! From the description of a volume group to the map of one of its physical volumes.
 
 use super::super::doubt::{Doubt, ensure};
+use super::super::files::Search;
 use super::super::layer;
 use super::super::map::MapBuilder;
 use super::super::volume::{Piece, Volume};
@@ -50,6 +51,50 @@ pub(super) fn map(volume: &Volume<'_>, readers: &[&dyn Reader]) -> Result<Used, 
         look_into(logical, &group, volume, readers, &mut used)?;
     }
     Ok(used)
+}
+
+/// Who holds in the physical volume `volume` what `search` looks for, its logical volumes looked into with
+/// `readers`.
+pub(super) fn files(
+    volume: &Volume<'_>,
+    readers: &[&dyn Reader],
+    search: &mut Search,
+) -> Result<(), Doubt> {
+    let header = header(volume)?;
+    let text = description(volume, &header)?;
+    let text = String::from_utf8_lossy(&text);
+    let parsed = Section::parse(text.trim_end_matches('\0'))?;
+    let group = Group::of(&parsed, &header.uuid)?;
+    let (start, end) = extents(&group, volume)?;
+    search.metadata(0..start);
+    search.metadata(end..volume.len());
+    for gap in gaps(&group)? {
+        search.free(start + gap.start * group.extent..start + gap.end * group.extent);
+    }
+    for logical in &group.volumes {
+        let name = format!("{}/{}", group.name, logical.name);
+        let places = logical.segments.iter().flat_map(|s| {
+            let len = s.area_count * group.extent;
+            let firsts = s.areas.iter().flatten();
+            firsts.map(move |first| (first * group.extent + start, len))
+        });
+        let hit = places.fold(false, |hit, (at, len)| {
+            hit | search.touches(&(at..at + len))
+        });
+        if !hit {
+            continue;
+        }
+        let pieces = match &logical.opaque {
+            Some(why) => Err(why.to_string()),
+            None => pieces(logical, &group)?
+                .ok_or_else(|| "it has too many stripes on one disk".to_owned()),
+        };
+        match pieces {
+            Ok(pieces) => layer::files(&name, &pieces, volume, readers, search)?,
+            Err(why) => search.lacks(format!("{name}: {why}")),
+        }
+    }
+    Ok(())
 }
 
 /// The only label's.

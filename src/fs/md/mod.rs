@@ -13,6 +13,7 @@ mod tests;
 mod walk;
 
 use super::doubt::Doubt;
+use super::files::Search;
 use super::volume::Volume;
 use super::{Found, READERS, Reader, Used};
 
@@ -33,6 +34,10 @@ impl Reader for AtEnd {
     fn shows_inner_signature(&self) -> bool {
         true
     }
+
+    fn files(&self, volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
+        walk::files(volume, &walk::AT_END, READERS, search)
+    }
 }
 
 impl Reader for AtStart {
@@ -42,5 +47,9 @@ impl Reader for AtStart {
 
     fn used(&self, volume: &Volume<'_>) -> Result<Used, Doubt> {
         walk::map(volume, &walk::AT_START, READERS)
+    }
+
+    fn files(&self, volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
+        walk::files(volume, &walk::AT_START, READERS, search)
     }
 }

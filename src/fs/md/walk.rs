@@ -1,6 +1,7 @@
 //! Finding a member's superblock, and the map of a member.
 
 use super::super::doubt::{Doubt, ensure};
+use super::super::files::Search;
 use super::super::layer;
 use super::super::map::MapBuilder;
 use super::super::volume::{Piece, Volume};
@@ -124,6 +125,44 @@ pub(super) fn map(
     formats: &[Format],
     readers: &[&dyn Reader],
 ) -> Result<Used, Doubt> {
+    let (superblock, place) = mirror(volume, formats)?;
+    if let Some(why) = superblock.unsteady {
+        return Err(Doubt::new(why));
+    }
+    let data = data(&superblock, place, volume)?;
+    let mut used = Used::mapped(MapBuilder::new(volume.len(), unit(&data)));
+    used.map.keep(0..data.start);
+    used.map.keep(data.end..volume.len());
+    used.notes.push(
+        "after a restore a check of the array will count mismatches in free space; they do no harm"
+            .to_owned(),
+    );
+    let name = superblock.name.unwrap_or_else(|| "array".to_owned());
+    layer::look_into(&name, &[piece(&data)], volume, readers, &mut used)?;
+    Ok(used)
+}
+
+/// Who holds in the member `volume` what `search` looks for, the data of a mirror looked into with
+/// `readers`.
+pub(super) fn files(
+    volume: &Volume<'_>,
+    formats: &[Format],
+    readers: &[&dyn Reader],
+    search: &mut Search,
+) -> Result<(), Doubt> {
+    let (superblock, place) = mirror(volume, formats)?;
+    if let Some(why) = &superblock.unsteady {
+        search.lacks(why.clone());
+    }
+    let data = data(&superblock, place, volume)?;
+    search.metadata(0..data.start);
+    search.metadata(data.end..volume.len());
+    let name = superblock.name.unwrap_or_else(|| "array".to_owned());
+    layer::files(&name, &[piece(&data)], volume, readers, search)
+}
+
+/// The superblock of a mirror's member, and where that begins.
+fn mirror(volume: &Volume<'_>, formats: &[Format]) -> Result<(Superblock, u64), Doubt> {
     let member = find(volume, formats)?
         .ok_or_else(|| Doubt::new("its superblock is there at one look and not at the next"))?;
     let superblock = match member.format {
@@ -142,25 +181,16 @@ pub(super) fn map(
             superblock.disks
         )
     })?;
-    if let Some(why) = superblock.unsteady {
-        return Err(Doubt::new(why));
-    }
-    let data = data(&superblock, member.place, volume)?;
-    let mut used = Used::mapped(MapBuilder::new(volume.len(), unit(&data)));
-    used.map.keep(0..data.start);
-    used.map.keep(data.end..volume.len());
-    used.notes.push(
-        "after a restore a check of the array will count mismatches in free space; they do no harm"
-            .to_owned(),
-    );
-    let name = superblock.name.unwrap_or_else(|| "array".to_owned());
-    let piece = Piece {
+    Ok((superblock, member.place))
+}
+
+/// All of the array, which lies in one piece.
+fn piece(data: &Range<u64>) -> Piece {
+    Piece {
         start: 0,
         len: data.end - data.start,
         at: data.start,
-    };
-    layer::look_into(&name, &[piece], volume, readers, &mut used)?;
-    Ok(used)
+    }
 }
 
 /// The bytes that the array has of the member: they must touch neither superblock nor bitmap.

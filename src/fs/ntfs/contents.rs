@@ -5,11 +5,9 @@ use super::super::report::{Content as Left, ContentKind};
 use super::disk::{Attribute, DATA, FILE_NAME, Record, Value, file_name, in_record, text};
 use super::log::ADVICE;
 use super::stream::{Content, Mft};
-use super::walk::each_record;
+use super::walk::{ROOT, each_record};
 use crate::base::{ByteOffset, Extent};
 
-/// The number of the root folder.
-const ROOT: u64 = 5;
 /// The root folder has at most one file of each name; more are damage and stay in.
 const MAX_CANDIDATES: usize = 8;
 /// The files, all in the root folder.

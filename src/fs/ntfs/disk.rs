@@ -15,6 +15,10 @@ pub(super) const VOLUME_NAME: u32 = 0x60;
 pub(super) const VOLUME_INFORMATION: u32 = 0x70;
 /// Attribute: content.
 pub(super) const DATA: u32 = 0x80;
+/// Attribute: the start of an index.
+pub(super) const INDEX_ROOT: u32 = 0x90;
+/// Attribute: the rest of an index.
+pub(super) const INDEX: u32 = 0xA0;
 /// Attribute: a bitmap, of `$MFT` the one of its records.
 pub(super) const BITMAP: u32 = 0xB0;
 
@@ -25,7 +29,7 @@ const STRIDE: usize = 512;
 /// Offset of the record's own number, where its header is long enough to hold it.
 const OWN_NUMBER: usize = 0x2C;
 /// A reference's low 48 bits are the record's number; the others count its uses.
-const NUMBER: u64 = (1 << 48) - 1;
+pub(super) const NUMBER: u64 = (1 << 48) - 1;
 
 /// Puts back the two bytes at the end of each 512 that an update sequence number stands in for.
 /// The same for MFT records and for the journal's restart pages.
@@ -361,6 +365,11 @@ pub(super) fn file_name(value: &[u8]) -> Result<(u64, &[u8]), Doubt> {
     let raw = Raw::new(value, "file name");
     let name = raw.slice(0x42, 2 * usize::from(raw.u8(0x40)?))?;
     Ok((raw.le64(0)? & NUMBER, name))
+}
+
+/// Whether a `FILE_NAME` value is a short name that stands for a longer one.
+pub(super) fn is_short_name(value: &[u8]) -> bool {
+    value.get(0x41) == Some(&2)
 }
 
 /// Text from UTF-16.

@@ -24,11 +24,14 @@
 mod boot;
 mod contents;
 mod disk;
+mod files;
+mod index;
 mod log;
 mod stream;
 mod walk;
 
 use super::doubt::Doubt;
+use super::files::Search;
 use super::raw::Raw;
 use super::volume::Volume;
 use super::{Found, Reader, Used};
@@ -58,6 +61,10 @@ impl Reader for Ntfs {
 
     fn used(&self, volume: &Volume<'_>) -> Result<Used, Doubt> {
         walk::used(volume)
+    }
+
+    fn files(&self, volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
+        files::files(volume, search)
     }
 }
 

@@ -68,6 +68,28 @@ impl Stream {
         })
     }
 
+    /// Where the `len` bytes from `at` of the value lie in the volume.
+    pub(super) fn places_of(
+        &self,
+        at: u64,
+        len: u64,
+    ) -> impl Iterator<Item = std::ops::Range<u64>> + '_ {
+        let end = at.saturating_add(len);
+        let first = self.runs.partition_point(|(first, run)| {
+            first.saturating_add(run.len).saturating_mul(self.cluster) <= at
+        });
+        let rest = self.runs.iter().skip(first);
+        let within = move |first: &u64| first.saturating_mul(self.cluster) < end;
+        rest.take_while(move |(first, _)| within(first))
+            .filter_map(move |(first, run)| {
+                let place = run.at?.saturating_mul(self.cluster);
+                let start = first.saturating_mul(self.cluster);
+                let from = at.max(start);
+                let to = end.min(start.saturating_add(run.len.saturating_mul(self.cluster)));
+                Some(place.saturating_add(from - start)..place.saturating_add(to - start))
+            })
+    }
+
     /// Fills `buf` from byte `at` of the value.
     ///
     /// # Errors
@@ -127,7 +149,16 @@ pub(super) struct Mft<'a> {
 impl<'a> Mft<'a> {
     /// Finds all of it, beginning with its first record.
     pub(super) fn open(volume: &'a Volume<'a>, boot: Boot) -> Result<Mft<'a>, Doubt> {
-        let mut bytes = volume.read(boot.mft, boot.record)?;
+        Mft::open_at(volume, boot, boot.mft)
+    }
+
+    /// Finds all of it, beginning with the copy of its first record.
+    pub(super) fn open_by_mirror(volume: &'a Volume<'a>, boot: Boot) -> Result<Mft<'a>, Doubt> {
+        Mft::open_at(volume, boot, boot.mirror)
+    }
+
+    fn open_at(volume: &'a Volume<'a>, boot: Boot, at: u64) -> Result<Mft<'a>, Doubt> {
+        let mut bytes = volume.read(at, boot.record)?;
         let record = usable(&mut bytes, MFT)?;
         ensure(record.base == MFT, || "its $MFT is a part of another file")?;
         let found = gather(volume, &boot, None, &record, MFT, DATA, "")?;
@@ -167,6 +198,37 @@ impl<'a> Mft<'a> {
         let record = Record::decode(&bytes, number).map_err(|d| in_record(number, d))?;
         let known = Some(&self.stream);
         gather(self.volume, &self.boot, known, &record, number, kind, name)
+    }
+
+    /// All values in records of type `kind` of the file whose first record is `number`; those in its
+    /// other records as far as they can be read.
+    pub(super) fn resident(&self, number: u64, kind: u32) -> Result<Vec<Vec<u8>>, Doubt> {
+        let mut found = Vec::new();
+        let bytes = self.record(number)?;
+        let base = Record::decode(&bytes, number).map_err(|d| in_record(number, d))?;
+        take_resident(&base, kind, &mut found)?;
+        let list = base.attributes()?.find_map(|attribute| {
+            let attribute = attribute.ok().filter(|a| a.is(ATTRIBUTE_LIST, ""))?;
+            Some(list_bytes(self.volume, &self.boot, &attribute))
+        });
+        let list = list.transpose()?.unwrap_or_default();
+        let mut others: Vec<u64> = list_entries(&list)?
+            .iter()
+            .filter(|entry| entry.kind == kind && entry.record != number)
+            .map(|entry| entry.record)
+            .collect();
+        others.dedup();
+        for other in others {
+            let part = self.record(other).and_then(|bytes| {
+                let record = Record::decode(&bytes, other)?;
+                ensure(record.base == number, || "it is a part of another file")?;
+                take_resident(&record, kind, &mut found)
+            });
+            if let Err(stopped @ Doubt::Stopped(_)) = part {
+                return Err(stopped);
+            }
+        }
+        Ok(found)
     }
 
     /// A value that is needed, in clusters and readable as it lies there.
@@ -275,6 +337,17 @@ fn take_part(found: &mut Option<Stream>, boot: &Boot, part: &Clusters<'_>) -> Re
     found
         .get_or_insert_with(|| Stream::new(boot, part))
         .append(part)
+}
+
+/// Adds the values of type `kind` that `record` holds itself.
+fn take_resident(record: &Record<'_>, kind: u32, found: &mut Vec<Vec<u8>>) -> Result<(), Doubt> {
+    for attribute in record.attributes()? {
+        let attribute = attribute?;
+        if let (true, Value::Resident(value)) = (attribute.kind == kind, attribute.value) {
+            found.push(value.to_vec());
+        }
+    }
+    Ok(())
 }
 
 fn text_is(utf16: &[u8], ascii: &str) -> bool {

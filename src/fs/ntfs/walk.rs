@@ -17,8 +17,10 @@ use crate::base::{to_u64, to_usize};
 
 /// Files with fixed numbers.
 const MIRROR: u64 = 1;
-const LOG: u64 = 2;
+pub(super) const LOG: u64 = 2;
 pub(super) const VOLUME: u64 = 3;
+/// The root folder.
+pub(super) const ROOT: u64 = 5;
 const ALLOCATION: u64 = 6;
 const BOOT: u64 = 7;
 const BAD_CLUSTERS: u64 = 8;
@@ -89,7 +91,7 @@ fn compare_mirror(mft: &Mft<'_>) -> Result<(), Doubt> {
 }
 
 /// Version and flags of the volume.
-fn check_flags(mft: &Mft<'_>) -> Result<(), Doubt> {
+pub(super) fn check_flags(mft: &Mft<'_>) -> Result<(), Doubt> {
     let found = mft.content(VOLUME, VOLUME_INFORMATION, "")?;
     let Some(Content::Resident(value)) = found else {
         return Err(Doubt::new("its $Volume says nothing about its version"));

@@ -76,6 +76,17 @@ pub(super) struct Superblock {
     pub(super) log_incompatible: u32,
     /// Whether making or growing it has not been finished.
     pub(super) in_progress: bool,
+    /// Bytes of an inode.
+    pub(super) inode: u64,
+    /// Bits that an inode's number within its block has.
+    pub(super) inode_bits: u32,
+    /// Bytes of a block of a directory.
+    pub(super) directory_block: u64,
+    /// The inode of the root directory.
+    pub(super) root_inode: u64,
+    /// Inodes of the file system itself: realtime bitmap and summary, quota of users, groups, projects,
+    /// the directory of metadata.
+    pub(super) own_inodes: [u64; 6],
 }
 
 impl Superblock {
@@ -116,6 +127,24 @@ impl Superblock {
             incompatible,
             log_incompatible: if v5 { raw.be32(0xDC)? } else { 0 },
             in_progress: raw.u8(0x7E)? != 0,
+            inode: u64::from(raw.be16(0x68)?),
+            inode_bits: raw.u8(0x7B)?.into(),
+            directory_block: u64::from(raw.be32(4)?)
+                .checked_shl(raw.u8(0xC0)?.into())
+                .unwrap_or(0),
+            root_inode: raw.be64(0x38)?,
+            own_inodes: [
+                raw.be64(0x40)?,
+                raw.be64(0x48)?,
+                raw.be64(0xA0)?,
+                raw.be64(0xA8)?,
+                if v5 { raw.be64(0xE8)? } else { 0 },
+                if incompatible & super::features::METADATA_DIRECTORY != 0 {
+                    raw.be64(0x108)?
+                } else {
+                    0
+                },
+            ],
         };
         found.check_sizes(raw)?;
         if v5 {
@@ -176,6 +205,61 @@ impl Superblock {
         ensure(self.bytes().is_some(), || {
             wrong(format!("gives {} blocks", self.blocks))
         })
+    }
+
+    /// Doubts unless inodes and directories have sizes that can be.
+    pub(super) fn check_inodes(&self) -> Result<(), Doubt> {
+        let (inode, block) = (self.inode, self.block);
+        let sound = inode.is_power_of_two()
+            && (256..=2048).contains(&inode)
+            && inode <= block
+            && 1u64.checked_shl(self.inode_bits) == Some(block / inode)
+            && (block..=64 << 10).contains(&self.directory_block)
+            && self.directory_block.is_power_of_two();
+        ensure(sound, || {
+            format!(
+                "its superblock gives inodes of {inode} bytes and directories blocks of {}: run \
+                 xfs_repair on it",
+                self.directory_block
+            )
+        })
+    }
+
+    /// Bits that an inode's number within its group has.
+    pub(super) fn group_inode_bits(&self) -> u32 {
+        self.group_bits + self.inode_bits
+    }
+
+    /// One past the last number that an inode of `group`, which exists, can have within it.
+    pub(super) fn inodes_of(&self, group: u64) -> u64 {
+        self.blocks_of(group) << self.inode_bits
+    }
+
+    /// The first byte of inode `number`, if there can be one.
+    pub(super) fn place_of_inode(&self, number: u64) -> Option<u64> {
+        let block = self.place_of(number >> self.inode_bits, 1)?;
+        let within = number % 1u64.checked_shl(self.inode_bits)?;
+        block.checked_add(within * self.inode)
+    }
+
+    /// The first byte of the `len` blocks that begin with `block`, a block number of the file system, if
+    /// they exist.
+    pub(super) fn place_of(&self, block: u64, len: u64) -> Option<u64> {
+        let group = block.checked_shr(self.group_bits)?;
+        let within = block % 1u64.checked_shl(self.group_bits)?;
+        let end = within.checked_add(len)?;
+        let inside = len > 0 && group < self.groups && end <= self.blocks_of(group);
+        inside.then(|| self.byte_of(group, within))
+    }
+
+    /// Whether directories say what kind of file an entry is.
+    pub(super) fn file_types(&self) -> bool {
+        super::features::has_file_types(self)
+    }
+
+    /// Whether a chunk of inodes may have holes.
+    pub(super) fn has_sparse_chunks(&self) -> bool {
+        super::features::has_sparse_chunks(self)
     }
 
     /// Bytes of the file system, unless there are too many to count.

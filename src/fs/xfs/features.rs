@@ -15,7 +15,12 @@ const ZONED: u32 = 0x200 | 0x400;
 /// File types in directories, sparse inode chunks, own UUID, large timestamps, large extent
 /// counters, exchange of ranges, parent pointers, directory of metadata: none of them changes what
 /// the trees of free space mean.
-const INCOMPATIBLE: u32 = 0x1 | 0x2 | META_UUID | 0x8 | 0x20 | 0x40 | 0x80 | 0x100;
+const INCOMPATIBLE: u32 =
+    FILE_TYPES | SPARSE_CHUNKS | META_UUID | 0x8 | 0x20 | 0x40 | 0x80 | METADATA_DIRECTORY;
+const FILE_TYPES: u32 = 0x1;
+const SPARSE_CHUNKS: u32 = 0x2;
+/// Inodes of the file system itself have a directory of their own.
+pub(super) const METADATA_DIRECTORY: u32 = 0x100;
 /// Tree of free inodes, reverse map, shared extents, counts of inode tree blocks.
 const RO_COMPATIBLE: u32 = 0x1 | REVERSE_MAP | 0x4 | 0x8;
 const REVERSE_MAP: u32 = 0x2;
@@ -28,7 +33,8 @@ const MORE_BITS: u16 = 0x8000;
 /// Counters of the superblock only written at unmount.
 const LAZY_COUNTERS: u32 = 0x2;
 /// Lazy counters, attributes of version 2, 32-bit project numbers, file types in directories.
-const FEATURES2: u32 = LAZY_COUNTERS | 0x8 | 0x80 | 0x200;
+const FEATURES2: u32 = LAZY_COUNTERS | 0x8 | 0x80 | FILE_TYPES_V4;
+const FILE_TYPES_V4: u32 = 0x200;
 
 /// Doubts what is not known, and what is known to be different.
 pub(super) fn check(superblock: &Superblock) -> Result<(), Doubt> {
@@ -84,4 +90,14 @@ pub(super) fn counts_tree_blocks(superblock: &Superblock) -> bool {
 /// Whether groups have a tree of the reverse map.
 pub(super) fn has_reverse_map(superblock: &Superblock) -> bool {
     superblock.ro_compatible & REVERSE_MAP != 0
+}
+
+/// Whether directories say what kind of file an entry is.
+pub(super) fn has_file_types(superblock: &Superblock) -> bool {
+    superblock.incompatible & FILE_TYPES != 0 || second_word(superblock) & FILE_TYPES_V4 != 0
+}
+
+/// Whether a chunk of inodes may have holes.
+pub(super) fn has_sparse_chunks(superblock: &Superblock) -> bool {
+    superblock.incompatible & SPARSE_CHUNKS != 0
 }

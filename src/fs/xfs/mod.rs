@@ -10,7 +10,10 @@
 //! Algorithms & Data Structures". All numbers are big-endian but for checksums.
 
 mod disk;
+mod entries;
 mod features;
+mod files;
+mod inode;
 mod log;
 #[cfg(test)]
 mod tests;
@@ -18,6 +21,7 @@ mod tree;
 mod walk;
 
 use super::doubt::Doubt;
+use super::files::Search;
 use super::volume::Volume;
 use super::{Found, Reader, Used, raw};
 
@@ -39,5 +43,9 @@ impl Reader for Xfs {
 
     fn used(&self, volume: &Volume<'_>) -> Result<Used, Doubt> {
         walk::used(volume)
+    }
+
+    fn files(&self, volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
+        files::files(volume, search)
     }
 }

@@ -36,6 +36,11 @@ fn superblock(version: u8) -> Superblock {
         incompatible: 0,
         log_incompatible: 0,
         in_progress: false,
+        inode: 256,
+        inode_bits: 1,
+        directory_block: 512,
+        root_inode: 64,
+        own_inodes: [0; 6],
     }
 }
 

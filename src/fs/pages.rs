@@ -1,7 +1,7 @@
 //! Random access to a table of any size with a bounded number of its pages in memory.
 
-use super::super::doubt::Doubt;
-use super::super::volume::Volume;
+use super::doubt::Doubt;
+use super::volume::Volume;
 use crate::base::to_usize;
 
 const PAGE: u64 = 4096;
@@ -13,8 +13,9 @@ pub(super) struct Pages<'v> {
     volume: &'v Volume<'v>,
     at: u64,
     len: u64,
-    /// Page `n` is held in slot `n % SLOTS`, with its number.
-    slots: Vec<Option<(u64, Vec<u8>)>>,
+    /// Page `n` is held in slot `n % SLOTS`, with its number; `None` for one that cannot be read, which is
+    /// not tried again and again.
+    slots: Vec<Option<(u64, Option<Vec<u8>>)>>,
 }
 
 impl<'v> Pages<'v> {
@@ -37,10 +38,18 @@ impl<'v> Pages<'v> {
         let slot = self.slots.get_mut(to_usize(number % SLOTS));
         let slot = slot.ok_or_else(missing)?;
         if slot.as_ref().is_none_or(|(held, _)| *held != number) {
-            *slot = Some((number, self.volume.read(self.at + start, len)?));
+            let read = self.volume.read(self.at + start, len);
+            let (page, failed) = match read {
+                Ok(page) => (Some(page), None),
+                Err(doubt) => (None, Some(doubt)),
+            };
+            *slot = Some((number, page));
+            if let Some(doubt) = failed {
+                return Err(doubt);
+            }
         }
-        let page = slot.as_ref().map(|(_, page)| page.as_slice());
-        page.and_then(|page| page.get(to_usize(at - start)..))
-            .ok_or_else(missing)
+        let page = slot.as_ref().and_then(|(_, page)| page.as_deref());
+        let page = page.ok_or_else(|| Doubt::new("a part of a table cannot be read"))?;
+        page.get(to_usize(at - start)..).ok_or_else(missing)
     }
 }
