@@ -99,6 +99,29 @@ pub trait BlockSource: Send + Sync {
     }
 }
 
+/// Whoever has borrowed a source has one.
+impl<S: BlockSource + ?Sized> BlockSource for &S {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn geometry(&self) -> Geometry {
+        (**self).geometry()
+    }
+
+    fn read_at(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<()> {
+        (**self).read_at(offset, buf)
+    }
+
+    fn mapping(&self, offset: ByteOffset) -> Result<Mapping> {
+        (**self).mapping(offset)
+    }
+
+    fn is_cached(&self, extent: Extent) -> bool {
+        (**self).is_cached(extent)
+    }
+}
+
 /// How a target makes a range read as zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zeroing {

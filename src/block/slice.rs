@@ -5,20 +5,20 @@ use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Resul
 use std::sync::Arc;
 
 /// `extent` of `inner` as a source.
-pub struct SliceSource {
+pub struct SliceSource<'a> {
     name: String,
-    inner: Arc<dyn BlockSource>,
+    inner: Arc<dyn BlockSource + 'a>,
     extent: Extent,
 }
 
-impl SliceSource {
+impl<'a> SliceSource<'a> {
     /// The part `extent` of `inner`, called `name` in messages.
     ///
     /// # Errors
     /// `Damaged` when the extent passes the end of `inner`: it came from a partition table that lies.
     pub fn new(
         name: impl Into<String>,
-        inner: Arc<dyn BlockSource>,
+        inner: Arc<dyn BlockSource + 'a>,
         extent: Extent,
     ) -> Result<Self> {
         let name = name.into();
@@ -35,7 +35,7 @@ impl SliceSource {
     }
 }
 
-impl BlockSource for SliceSource {
+impl BlockSource for SliceSource<'_> {
     fn name(&self) -> &str {
         &self.name
     }

@@ -250,6 +250,7 @@ fn restore(
         target: args.target,
         partition,
         only_changed: args.only_changed,
+        salvage: args.salvage,
         holds: args.holds,
         read_back: !args.no_read_back,
     };
@@ -277,7 +278,7 @@ fn restore(
     progress.finish();
     progress.warn_rest(&report.warnings);
     render::done(output, &report, || render::restored(&report, output))?;
-    Ok(if report.unreadable.is_empty() {
+    Ok(if report.unreadable.is_empty() && report.lost.is_empty() {
         0
     } else {
         INCOMPLETE

@@ -51,6 +51,7 @@ pub fn to_file(
             target: file,
             partition: request.partition.map(|n| (n, None)),
             only_changed: false,
+            salvage: false,
             holds: None,
             read_back: true,
         },

@@ -2,7 +2,7 @@
 
 use super::piped::PIPE;
 use super::{Context, stores};
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Cancel, Error, ErrorKind, Result};
 use crate::chain::{Catalog, ChainView, Image, Lineage};
 use crate::image::{Header, ImageReader, Info};
 use crate::store::{FileName, LockMode, Store, StoreLock};
@@ -137,6 +137,11 @@ impl<'a> Library<'a> {
     /// `Usage` when no store was named; what listing it fails with.
     pub fn catalog(&self) -> Result<Catalog> {
         Catalog::load(self.store()?.as_ref())
+    }
+
+    /// What stops whoever reads from it.
+    pub(super) fn cancel(&self) -> &Cancel {
+        self.context.cancel
     }
 
     /// The store.

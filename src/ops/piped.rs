@@ -10,7 +10,7 @@ use crate::base::{
 use crate::block::BlockSource;
 use crate::chain::Image;
 use crate::crypt::{DecryptReader, EncryptWriter, KeySet};
-use crate::image::{Beginning, Ending, ImageStream, RawTable};
+use crate::image::{Beginning, Ending, ImageReader, ImageStream, RawTable};
 use crate::layout::{self, Layout};
 use crate::pipeline::{Depth, verify_stream};
 use crate::store::{FileName, write_error};
@@ -189,6 +189,7 @@ pub(super) fn layout_of(beginning: &Beginning, tables: &TablesSource<'_>) -> Res
 
 /// The imaged disk as far as it is known before its content comes: the raw partition tables.
 pub(super) struct TablesSource<'a> {
+    name: &'a str,
     tables: &'a [RawTable],
     geometry: Geometry,
 }
@@ -196,15 +197,25 @@ pub(super) struct TablesSource<'a> {
 impl<'a> TablesSource<'a> {
     pub(super) fn of(beginning: &'a Beginning) -> TablesSource<'a> {
         TablesSource {
+            name: "the image in the pipe",
             tables: &beginning.tables,
             geometry: beginning.info.source.geometry(beginning.header.disk_len),
+        }
+    }
+
+    /// Of an image whose content may be damaged.
+    pub(super) fn of_image(image: &'a ImageReader) -> TablesSource<'a> {
+        TablesSource {
+            name: image.name(),
+            tables: image.tables(),
+            geometry: image.info().source.geometry(image.header().disk_len),
         }
     }
 }
 
 impl BlockSource for TablesSource<'_> {
     fn name(&self) -> &str {
-        "the image in the pipe"
+        self.name
     }
 
     fn geometry(&self) -> Geometry {

@@ -1,12 +1,13 @@
 //! An image onto a disk.
 
+use super::hits::{Hit, hits_on};
 use super::partitions::{layout_of, numbered};
 use super::piped::{self, PipeInput, Piped, TablesSource};
 pub use super::restore_target::TargetInfo;
 use super::restore_target::{Destination, destination, target_info};
 use super::{Context, Found, ImageRecord, Library};
 use crate::base::{
-    BlockIndex, BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Result,
+    BlockIndex, BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Result, normalize,
 };
 use crate::block::{BlockSource, BlockTarget, SliceTarget};
 use crate::chain::{self, ChainView};
@@ -14,7 +15,9 @@ use crate::device::{self, Inventory, Resolved, WritePermit, WriteRequest};
 use crate::image::{ByteRange, Header, Info};
 use crate::layout::Layout;
 use crate::pipeline::{self, Depth};
-use crate::restore::{RestorePlan, Scope, execute, execute_stream, plan_disk, plan_partition};
+use crate::restore::{
+    RestorePlan, Scope, execute, execute_salvaging, execute_stream, plan_disk, plan_partition,
+};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +44,8 @@ pub struct RestoreRequest {
     pub holds: Option<String>,
     /// Whether to read back what was written.
     pub read_back: bool,
+    /// Whether a damaged image is restored as far as it is whole. Everything is written then.
+    pub salvage: bool,
 }
 
 /// What a restore will do.
@@ -66,6 +71,8 @@ pub struct RestorePreview {
     pub holds: Option<ImageRecord>,
     /// Whether what was written will be read back.
     pub read_back: bool,
+    /// Whether what the image has lost is left out, instead of nothing being written.
+    pub salvage: bool,
     /// Every reason not to write; the restore runs only when there is none.
     pub refusals: Vec<String>,
     /// What a person should know.
@@ -89,6 +96,10 @@ pub struct RestoreReport {
     pub read_back: bool,
     /// What the image does not have.
     pub unreadable: Vec<ByteRange>,
+    /// What the image has lost.
+    pub lost: Vec<ByteRange>,
+    /// What unreadable and lost bytes belong to, on the imaged disk.
+    pub hits: Vec<Hit>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -152,7 +163,9 @@ pub fn prepare_in(
     request: &RestoreRequest,
 ) -> Result<Prepared<'static>> {
     let found = library.find(&request.image)?;
-    found.check_lineage()?;
+    if !request.salvage {
+        found.check_lineage()?;
+    }
     let holds = request.holds.as_deref().map(|wanted| {
         let holds = library.find(wanted)?;
         holds.check_lineage()?;
@@ -160,18 +173,24 @@ pub fn prepare_in(
     });
     let holds = holds.transpose()?;
     let reader = found.view.image();
+    let tables = TablesSource::of_image(reader);
     let imaged = Imaged {
         record: ImageRecord::of(&found.image),
         name: reader.name(),
         header: reader.header(),
         info: reader.info(),
         layout: layout_of(&found.view)?,
-        disk: &found.view,
+        disk: if request.salvage {
+            &tables
+        } else {
+            &found.view
+        },
         files: &found.paths,
     };
     let (planned, mut preview) = plan(context, request, imaged)?;
     preview.holds = holds.as_ref().map(|h| ImageRecord::of(&h.image));
     preview.only_changed = request.only_changed || holds.is_some();
+    preview.salvage = request.salvage;
     Ok(Prepared {
         origin: Origin::Stored {
             found: Box::new(found),
@@ -192,6 +211,13 @@ pub fn prepare_piped<'a>(
     request: &RestoreRequest,
     input: PipeInput<'a>,
 ) -> Result<Prepared<'a>> {
+    if request.salvage {
+        return Err(
+            Error::new(ErrorKind::Usage, "salvage", "an image in a pipe")
+                .because("what is lost must be known before the first byte is written")
+                .hint("store the image in a folder first"),
+        );
+    }
     if request.only_changed || request.holds.is_some() {
         return Err(
             Error::new(ErrorKind::Usage, "write only what differs", "from a pipe")
@@ -283,6 +309,7 @@ fn plan(
             .collect(),
         untouched: plan.untouched.into(),
         only_changed: false,
+        salvage: false,
         holds: None,
         read_back: request.read_back,
         refusals: refusals.iter().map(ToString::to_string).collect(),
@@ -343,8 +370,13 @@ impl Prepared<'_> {
         } = self;
         let Planned { slice, plan, .. } = &planned;
         let mut permit = device::permit_write(&planned.inventory, &planned.target, &planned.write)?;
+        let mut lost = Vec::new();
         if let Origin::Stored { found, .. } = &origin {
-            check_image(context, &found.view, plan)?;
+            if preview.salvage {
+                lost = lost_of(context, &found.view, plan)?;
+            } else {
+                check_image(context, &found.view, plan)?;
+            }
             // Parts may have turned up where nobody knew of when it was planned.
             permit = planned.permit_beside(found.paths_now())?;
         }
@@ -359,7 +391,15 @@ impl Prepared<'_> {
         };
         let (read_back, resources) = (preview.read_back, context.resources());
         let mut known = false;
+        let mut view_of_hits = None;
         let result = match origin {
+            Origin::Stored { found, .. } if preview.salvage => {
+                let view = &found.view;
+                let done =
+                    execute_salvaging(view, plan, place.as_ref(), &lost, read_back, resources);
+                view_of_hits = Some(found);
+                done
+            }
             Origin::Stored { found, holds } => {
                 let view = &found.view;
                 let everything = target.starts_zeroed() || !preview.only_changed;
@@ -395,7 +435,21 @@ impl Prepared<'_> {
                 done.unreadable.len()
             ));
         }
+        let lost: Vec<ByteRange> = done.lost.iter().map(|e| (*e).into()).collect();
+        if !lost.is_empty() {
+            let bytes: u64 = lost.iter().map(|r| r.length).fold(0, u64::saturating_add);
+            warnings.push(format!(
+                "the image is damaged: {bytes} bytes in {} places are lost; a pattern stands there",
+                lost.len()
+            ));
+        }
+        let hits = match &view_of_hits {
+            Some(found) => hits_on(&found.view, context.cancel, &lost)?,
+            None => Vec::new(),
+        };
         Ok(RestoreReport {
+            lost,
+            hits,
             target: target.name().to_owned(),
             written_bytes: done.written,
             zeroed_bytes: done.zeroed,
@@ -434,6 +488,14 @@ fn known_scope(holds: &ChainView, wanted: &ChainView) -> Result<Scope> {
     Ok(Scope::Known { differing, sample })
 }
 
+/// What the files of `view` have lost of what `plan` restores: every block of it is compared with its digest.
+fn lost_of(context: &Context<'_>, view: &ChainView, plan: &RestorePlan) -> Result<Vec<Extent>> {
+    let size = view.image().header().block_size.bytes();
+    let blocks = plan.source.start.0 / size..plan.source.end().0.div_ceil(size);
+    let damage = pipeline::verify_disk(view, blocks, Depth::Deep, context.resources())?;
+    Ok(normalize(damage.into_iter().map(|d| d.extent).collect()))
+}
+
 fn check_image(context: &Context<'_>, view: &ChainView, plan: &RestorePlan) -> Result<()> {
     let header = view.image().header();
     view.image()
@@ -452,7 +514,10 @@ fn check_image(context: &Context<'_>, view: &ChainView, plan: &RestorePlan) -> R
                 "the image is damaged: {} of the disk are lost ({}); nothing was written",
                 first.extent, first.what
             ))
-            .hint("`strata verify --deep` lists all of the damage; restore another image"),
+            .hint(
+                "`strata verify --deep` lists all of the damage; restore another image, or what is left of this \
+                 one with --salvage",
+            ),
     )
 }
 

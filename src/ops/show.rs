@@ -1,7 +1,7 @@
 //! What is in an image?
 
-pub use super::hits::Hit;
-use super::hits::hits;
+pub use super::hits::{FileRecord, Hit};
+use super::hits::{hits, hits_on};
 use super::partitions::layout_of;
 use super::{Context, ImageRecord, Library};
 use crate::base::Result;
@@ -117,6 +117,7 @@ pub fn show_in(library: &Library<'_>, wanted: &str, with_changed: bool) -> Resul
     let record = ImageRecord::of(image);
     let layout = layout_of(view)?;
     Ok(Shown {
+        hits: hits_on(view, library.cancel(), &reader.summary().unreadable)?,
         part_bytes: store.part_len(&image.file)?,
         parts: store.part_count(&image.file)?,
         changed_ranges: with_changed.then(|| changed_ranges(view)).transpose()?,

@@ -1,6 +1,7 @@
 //! Is every image whole, with all that it builds on?
 
 use super::against::against;
+use super::hits::{Hit, hits_on};
 use super::images::lock_to_read;
 use super::{Context, Library};
 use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Result, normalize};
@@ -62,6 +63,8 @@ pub struct Verified {
     pub share: u32,
     /// What is wrong, and which bytes of the disk it costs.
     pub damage: Vec<DamageRecord>,
+    /// What that belongs to on the image's disk.
+    pub hits: Vec<Hit>,
     /// Younger images that lose something by it.
     pub affects: Vec<Affected>,
     /// What is wrong with the image as a whole.
@@ -341,8 +344,10 @@ fn verify_one(
         verified.ok = false;
         verified.message = Some(broken);
     }
-    let lost: Vec<Extent> = damage.iter().map(|d| d.extent).collect();
-    verified.affects = affected(store, catalog, &image, &normalize(lost));
+    let lost = normalize(damage.iter().map(|d| d.extent).collect());
+    let ranges: Vec<ByteRange> = lost.iter().map(|e| (*e).into()).collect();
+    verified.hits = hits_on(&view, context.cancel, &ranges)?;
+    verified.affects = affected(store, catalog, &image, &lost);
     context.cancel.check()?;
     Ok(verified)
 }
@@ -363,6 +368,7 @@ impl Verified {
             deep: depth == Depth::Deep,
             share: 1000,
             damage: damage.iter().map(record).collect(),
+            hits: Vec::new(),
             affects: Vec::new(),
             message: None,
         }
@@ -376,6 +382,7 @@ impl Verified {
             deep: false,
             share: 0,
             damage: Vec::new(),
+            hits: Vec::new(),
             affects: Vec::new(),
             message: Some(error.to_string()),
         }

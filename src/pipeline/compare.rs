@@ -3,8 +3,8 @@
 use super::Resources;
 use super::ordered;
 use crate::base::{
-    BlockIndex, BlockMap, ByteOffset, Digest, Event, Extent, Phase, Result, normalize, to_u64,
-    to_usize,
+    BlockIndex, BlockMap, ByteOffset, Digest, Event, Extent, Phase, Result, normalize, outside,
+    to_u64, to_usize,
 };
 use crate::block::{AlignedBuf, Mapping};
 use crate::image::{BlockState, BlockStates, Header, Leaf, Piece, is_zero};
@@ -123,7 +123,14 @@ impl Planner<'_> {
             blocks.start.max(self.what.blocks.start)..blocks.end.min(self.what.blocks.end)
         };
         match piece {
-            Piece::Lost { error, .. } => Err(error),
+            Piece::Lost { blocks, error } => {
+                let blocks = clip(blocks);
+                let lost = self.header.extent_of(&blocks);
+                match outside(lost, &self.what.except).is_empty() {
+                    true => each(blocks, Work::Skip),
+                    false => Err(error),
+                }
+            }
             Piece::Uniform { blocks, state, .. } => self.run(clip(blocks), state, each),
             Piece::Leaf(leaf) => self.leaf(&leaf, clip(leaf.first.0..leaf.end()), each),
         }

@@ -5,10 +5,10 @@ use super::plan::RestorePlan;
 use super::recent::Recent;
 use crate::base::Silent;
 use crate::base::{
-    BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, outside, to_u64,
-    to_usize,
+    BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, normalize,
+    outside, subtract, to_u64, to_usize,
 };
-use crate::block::{AlignedBuf, BlockSource, BlockTarget};
+use crate::block::{AlignedBuf, BlockSource, BlockTarget, fill_unreadable};
 use crate::chain::ChainView;
 use crate::image::{
     Block, BlockState, BlockStates, Ending, Header, ImageStream, Summary, Window, is_zero,
@@ -29,6 +29,9 @@ const ZERO_STEP: u64 = 256 << 20;
 /// How far writing runs ahead before the kernel is asked to begin writing to the medium.
 const WRITE_BACK_STEP: u64 = 8 << 20;
 
+/// As much of the pattern is made and written at once.
+const PATTERN_STEP: u64 = 1 << 20;
+
 /// What a restore did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
@@ -46,6 +49,8 @@ pub struct Restored {
     pub read_back: bool,
     /// Ranges of the imaged disk that the image does not have; the pattern stands there.
     pub unreadable: Vec<Extent>,
+    /// Ranges of the imaged disk that the image has lost; the pattern stands there.
+    pub lost: Vec<Extent>,
 }
 
 /// What is written of an image.
@@ -79,14 +84,48 @@ pub fn execute(
     read_back: bool,
     resources: Resources<'_>,
 ) -> Result<Restored> {
+    write_all(view, plan, target, (scope, &[]), read_back, resources)
+}
+
+/// Writes what is left of `view` to `target` as `plan` says. Where bytes are `lost`, which are ascending and
+/// apart, the pattern stands afterwards; lost parts of partition tables are taken from the image's copy of them.
+///
+/// # Errors
+/// As [`execute`]; `Damaged` also when more is lost than that.
+pub fn execute_salvaging(
+    view: &ChainView,
+    plan: &RestorePlan,
+    target: &dyn BlockTarget,
+    lost: &[Extent],
+    read_back: bool,
+    resources: Resources<'_>,
+) -> Result<Restored> {
+    write_all(view, plan, target, (Scope::All, lost), read_back, resources)
+}
+
+fn write_all(
+    view: &ChainView,
+    plan: &RestorePlan,
+    target: &dyn BlockTarget,
+    (scope, lost): (Scope, &[Extent]),
+    read_back: bool,
+    resources: Resources<'_>,
+) -> Result<Restored> {
     let mut critical = Critical::blank(plan);
+    let mut mended = Vec::new();
     for imaged in critical.imaged(plan) {
         let mut bytes = AlignedBuf::zeroed(to_usize(imaged.len.0));
-        view.read_at(imaged.start, &mut bytes)?;
+        mended.extend(read_critical(view, imaged, lost, &mut bytes)?);
         critical.take(plan, imaged, &bytes);
     }
     critical.finish(plan);
     let mut run = Run::new(view.image().header(), plan, target, resources);
+    run.lost = lost;
+    let still: Vec<Extent> = lost
+        .iter()
+        .filter_map(|e| e.intersect(plan.source))
+        .collect();
+    run.report.lost = subtract(&still, &normalize(mended));
     run.erase_critical()?;
     // What was compared a moment ago need not be read again.
     let mut read_again = None;
@@ -163,6 +202,36 @@ pub fn execute_stream<R: Read + Send>(
     Ok((report, ending))
 }
 
+/// Fills `bytes` with the range `imaged` of the disk. What is `lost` comes from the image's copy of the partition
+/// tables; where that does not have it, the pattern stands. Returns what it had.
+fn read_critical(
+    view: &ChainView,
+    imaged: Extent,
+    lost: &[Extent],
+    bytes: &mut [u8],
+) -> Result<Vec<Extent>> {
+    let place = |part: Extent| {
+        let from = to_usize(part.start.0 - imaged.start.0);
+        from..from + to_usize(part.len.0)
+    };
+    for part in outside(imaged, lost) {
+        view.read_at(part.start, &mut bytes[place(part)])?;
+    }
+    let mut mended = Vec::new();
+    for gap in lost.iter().filter_map(|e| e.intersect(imaged)) {
+        fill_unreadable(&mut bytes[place(gap)], gap.start);
+        for (offset, table) in view.image().tables() {
+            let whole = Extent::new(*offset, ByteLen(to_u64(table.len())));
+            if let Some(part) = whole.and_then(|whole| whole.intersect(gap)) {
+                let from = to_usize(part.start.0 - offset.0);
+                bytes[place(part)].copy_from_slice(&table[from..from + to_usize(part.len.0)]);
+                mended.push(part);
+            }
+        }
+    }
+    Ok(mended)
+}
+
 struct Run<'a> {
     header: &'a Header,
     plan: &'a RestorePlan,
@@ -173,6 +242,8 @@ struct Run<'a> {
     unflushed: Extent,
     /// The only blocks to write, where the target holds others already.
     only: Option<BlockMap>,
+    /// What is known to be lost of the image.
+    lost: &'a [Extent],
 }
 
 impl<'a> Run<'a> {
@@ -190,6 +261,7 @@ impl<'a> Run<'a> {
             report: Restored::default(),
             unflushed: Extent::default(),
             only: None,
+            lost: &[],
         }
     }
 
@@ -239,7 +311,7 @@ impl<'a> Run<'a> {
         match extracted {
             Extracted::Run { state, .. } => self.write_run(extent, *state)?,
             Extracted::Unwanted { .. } => self.report.unchanged += extent.len.0,
-            Extracted::Lost { error, .. } => return Err(error.clone()),
+            Extracted::Lost { error, .. } => self.write_lost(extent, error)?,
             Extracted::Window(window) => self.write_window(window)?,
         }
         Ok(extent.len.0)
@@ -247,8 +319,64 @@ impl<'a> Run<'a> {
 
     fn write_window(&mut self, window: &Window) -> Result<()> {
         if let Some(error) = &window.error {
-            return Err(error.clone());
+            return self.write_damaged(window, error);
         }
+        self.write_whole(window)
+    }
+
+    /// Writes a window some of whose blocks are known to be lost: the pattern stands in their place.
+    fn write_damaged(&mut self, window: &Window, error: &Error) -> Result<()> {
+        let header = self.header;
+        let start = header
+            .extent_of(&(window.first.0..window.first.0 + 1))
+            .start;
+        let mut data = window.data.clone();
+        for block in &window.lost {
+            let extent = header.extent_of(&(block.0..block.0 + 1));
+            self.check_lost(extent, error)?;
+            let from = to_usize(extent.start.0 - start.0);
+            if let Some(place) = data.get_mut(from..from + to_usize(extent.len.0)) {
+                fill_unreadable(place, extent.start);
+            }
+        }
+        self.write_whole(&Window {
+            first: window.first,
+            blocks: window.blocks.clone(),
+            data,
+            lost: Vec::new(),
+            error: None,
+        })
+    }
+
+    /// Writes the pattern where nothing is known of the image.
+    fn write_lost(&mut self, imaged: Extent, error: &Error) -> Result<()> {
+        self.check_lost(imaged, error)?;
+        let mut data = vec![0; to_usize(PATTERN_STEP.min(imaged.len.0))];
+        let mut at = imaged.start.0;
+        while at < imaged.end().0 {
+            self.resources.cancel.check()?;
+            let len = (imaged.end().0 - at).min(to_u64(data.len()));
+            let extent = Extent {
+                start: ByteOffset(at),
+                len: ByteLen(len),
+            };
+            let part = &mut data[..to_usize(len)];
+            fill_unreadable(part, extent.start);
+            self.write_data(extent, part)?;
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// Fails with `error` unless `imaged` is known to be lost.
+    fn check_lost(&self, imaged: Extent, error: &Error) -> Result<()> {
+        match outside(imaged, self.lost).is_empty() {
+            true => Ok(()),
+            false => Err(error.clone()),
+        }
+    }
+
+    fn write_whole(&mut self, window: &Window) -> Result<()> {
         let header = self.header;
         let first = window.first.0;
         let whole = header.extent_of(&(first..first + to_u64(window.blocks.len())));
@@ -470,11 +598,8 @@ impl<'a> Run<'a> {
         resources: Resources<'_>,
     ) -> Result<Vec<Extent>> {
         let plan = self.plan;
-        let imaged_critical: Vec<Extent> = plan
-            .critical
-            .iter()
-            .filter_map(|e| plan.on_image(*e))
-            .collect();
+        let critical = plan.critical.iter().filter_map(|e| plan.on_image(*e));
+        let except = normalize(critical.chain(self.lost.iter().copied()).collect());
         let on_target = |at: ByteOffset| {
             ByteOffset(
                 at.0.saturating_sub(plan.source.start.0)
@@ -490,7 +615,7 @@ impl<'a> Run<'a> {
         };
         let what = Compared {
             blocks,
-            except: imaged_critical,
+            except,
             in_use: None,
             unreadable: true,
             only,

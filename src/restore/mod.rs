@@ -11,5 +11,5 @@ mod recent;
 #[cfg(test)]
 mod tests;
 
-pub use execute::{Restored, Scope, execute, execute_stream};
+pub use execute::{Restored, Scope, execute, execute_salvaging, execute_stream};
 pub use plan::{RestorePlan, plan_disk, plan_partition};

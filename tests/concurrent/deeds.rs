@@ -419,6 +419,7 @@ impl Stores<'_> {
             target: target.display().to_string(),
             partition: None,
             only_changed: false,
+            salvage: false,
             holds: None,
             read_back: true,
         };

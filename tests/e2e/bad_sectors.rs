@@ -453,6 +453,10 @@ fn metadata() {
             .expect(0);
         let hit = &shown.json()["hits"][0];
         assert_eq!(hit["partition"].as_u64(), partition, "{what}: {shown}");
+        if partition == Some(ext4.number) {
+            let told = hit["metadata_bytes"].as_u64() > Some(0) || hit["incomplete"].is_string();
+            assert!(told, "{what}: {shown}");
+        }
         all_but(&store, &truth, &[bad], dir.path());
     }
 }

@@ -29,6 +29,7 @@ mod pipes;
 mod refusals;
 mod resize;
 mod round_trip;
+mod salvage;
 mod space;
 mod split;
 mod stalls;

@@ -1,13 +1,14 @@
 //! Images: listed, shown, verified.
 
 use super::history::short;
+use super::hits::hits;
 use super::partitions::partitions;
 use super::{clean, lines_of, most_ranges, ranges, right, table};
 use crate::base::ByteLen;
 use crate::cli::args::OutputArgs;
 use crate::ops::BlockCounts;
 use crate::ops::list::{How, Listed, Listing};
-use crate::ops::show::{Hit, Shown, TakeInfo};
+use crate::ops::show::{Shown, TakeInfo};
 use crate::ops::verify::VerifyReport;
 use comfy_table::Cell;
 
@@ -206,7 +207,7 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
         &shown.untried,
         output,
     ));
-    text.extend(shown.hits.iter().map(hit_in_words));
+    text.push_str(&hits(&shown.hits, output));
     for changed in shown.changed_ranges.iter().flatten() {
         let end = changed.range.start.saturating_add(changed.range.length);
         let start = changed.range.start;
@@ -219,22 +220,6 @@ pub(in crate::cli) fn shown(shown: &Shown, output: OutputArgs) -> String {
         text.push_str(&format!("warning: {}\n", clean(warning)));
     }
     text
-}
-
-/// What a lost part of a disk belongs to, as a line.
-fn hit_in_words(hit: &Hit) -> String {
-    let bytes = ByteLen(hit.bytes);
-    let label = hit
-        .label
-        .as_deref()
-        .map(|label| format!(" {label}"))
-        .unwrap_or_default();
-    let what = format!("{}{label}", hit.filesystem);
-    match hit.partition {
-        Some(0) => format!("  {bytes} of the disk ({})\n", clean(&what)),
-        Some(number) => format!("  {bytes} of partition {number} ({})\n", clean(&what)),
-        None => format!("  {bytes} outside of partitions: tables and gaps\n"),
-    }
 }
 
 /// " (partitions 1, 2)", or nothing.
@@ -304,6 +289,7 @@ pub(in crate::cli) fn verified(report: &VerifyReport, output: OutputArgs) -> Str
             let parts = numbers_in_words(&damage.partitions);
             text.push_str(&format!("  {lost}{parts}: {}\n", clean(&damage.what)));
         }
+        text.push_str(&hits(&image.hits, output));
         for affected in &image.affects {
             text.push_str(&format!(
                 "  {} loses {} by it{}\n",

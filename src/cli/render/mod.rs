@@ -3,6 +3,7 @@
 mod copies;
 mod disks;
 mod history;
+mod hits;
 mod images;
 mod json;
 mod keys;

@@ -1,5 +1,6 @@
 //! What a backup, a restore or an export would do and did.
 
+use super::hits::hits;
 use super::partitions::partitions;
 use super::{clean, ranges};
 use crate::base::ByteLen;
@@ -215,6 +216,8 @@ pub(in crate::cli) fn restored(report: &RestoreReport, output: OutputArgs) -> St
     };
     text.push_str(&format!("{checked}.\n"));
     text.push_str(&ranges("not in the image", &report.unreadable, output));
+    text.push_str(&ranges("lost by the image", &report.lost, output));
+    text.push_str(&hits(&report.hits, output));
     text
 }
 
