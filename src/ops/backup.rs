@@ -197,6 +197,7 @@ pub fn run_in(
     settle_if_alone(context, store, "backup")?;
     let _lock = lock(store.as_ref(), LockMode::Adding, "backup")?;
     let map = map_file(request)?;
+    map.as_ref().map(MapFile::check_writable).transpose()?;
     let rescuer = |map| Rescuer {
         context,
         request,

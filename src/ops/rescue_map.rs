@@ -20,10 +20,10 @@ pub(super) struct MapFile {
 }
 
 impl MapFile {
-    /// Reads the file at `path`, if there is one, and sees whether one can be written there.
+    /// Reads the file at `path`, if there is one.
     ///
     /// # Errors
-    /// `Usage` when it cannot be a map, `Destination` when none can be written.
+    /// `Usage` when it cannot be a map.
     pub(super) fn open(path: &Path) -> Result<MapFile> {
         let mut map = MapFile {
             path: path.to_owned(),
@@ -32,10 +32,17 @@ impl MapFile {
         };
         map.text = map.read()?;
         map.own = map.image().is_some();
-        let beside = map.beside(".new")?;
-        File::create(&beside).map_err(|e| map.fails(e))?;
-        fs::remove_file(&beside).map_err(|e| map.fails(e))?;
         Ok(map)
+    }
+
+    /// Sees whether a map can be written, before hours of work are done.
+    ///
+    /// # Errors
+    /// `Usage` when the path names no file, `Destination` when none can be written there.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        let beside = self.beside(".new")?;
+        let made = File::create(&beside).and_then(|_| fs::remove_file(&beside));
+        made.map_err(|e| self.fails(e))
     }
 
     fn read(&self) -> Result<Option<String>> {
@@ -216,8 +223,9 @@ mod tests {
             ErrorKind::Usage
         );
         let nowhere = dir.path().join("nowhere/disk.map");
+        let nowhere = MapFile::open(&nowhere).unwrap();
         assert_eq!(
-            MapFile::open(&nowhere).map(drop).unwrap_err().kind(),
+            nowhere.check_writable().unwrap_err().kind(),
             ErrorKind::Destination
         );
     }

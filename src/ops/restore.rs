@@ -391,16 +391,15 @@ impl Prepared<'_> {
         };
         let (read_back, resources) = (preview.read_back, context.resources());
         let mut known = false;
-        let mut view_of_hits = None;
+        let mut source = None;
         let result = match origin {
             Origin::Stored { found, .. } if preview.salvage => {
-                let view = &found.view;
-                let done =
-                    execute_salvaging(view, plan, place.as_ref(), &lost, read_back, resources);
-                view_of_hits = Some(found);
-                done
+                let found = source.insert(found);
+                let (view, place) = (&found.view, place.as_ref());
+                execute_salvaging(view, plan, place, &lost, read_back, resources)
             }
             Origin::Stored { found, holds } => {
+                let found = source.insert(found);
                 let view = &found.view;
                 let everything = target.starts_zeroed() || !preview.only_changed;
                 let scope = match holds {
@@ -443,13 +442,13 @@ impl Prepared<'_> {
                 lost.len()
             ));
         }
-        let hits = match &view_of_hits {
-            Some(found) => hits_on(&found.view, context.cancel, &lost)?,
-            None => Vec::new(),
-        };
+        let missing = normalize([done.unreadable.as_slice(), &done.lost].concat());
+        let missing: Vec<ByteRange> = missing.into_iter().map(Into::into).collect();
+        // The target is written: whoever stops now misses names, and nothing else.
+        let hits = source.and_then(|s| hits_on(&s.view, context.cancel, &missing).ok());
         Ok(RestoreReport {
             lost,
-            hits,
+            hits: hits.unwrap_or_default(),
             target: target.name().to_owned(),
             written_bytes: done.written,
             zeroed_bytes: done.zeroed,

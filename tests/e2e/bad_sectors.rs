@@ -457,6 +457,11 @@ fn metadata() {
             let told = hit["metadata_bytes"].as_u64() > Some(0) || hit["incomplete"].is_string();
             assert!(told, "{what}: {shown}");
         }
+        let restored = store
+            .restore("latest", &dir.path().join("again.img"))
+            .arg("--json");
+        let restored = restored.run().expect(3);
+        assert_eq!(restored.json()["hits"], shown.json()["hits"], "{what}");
         all_but(&store, &truth, &[bad], dir.path());
     }
 }
@@ -488,13 +493,12 @@ fn free_space() {
         let (from, to) = run.split_once('-')?;
         Some(from.parse::<u64>().ok()?..to.parse::<u64>().ok()? + 1)
     });
-    // One that is free by whole windows, and the middle of a short one.
     let runs: Vec<Range<u64>> = runs.collect();
     let longest = runs.iter().max_by_key(|r| r.end - r.start).unwrap();
     let first = ext4.start + longest.start * size;
     let last = ext4.start + longest.end * size;
     assert!(last - first > 4 * MIB, "{longest:?}");
-    let bad = first + 64 * KIB..last - 64 * KIB;
+    let bad = first + 64 * KIB..(first + 3 * MIB).min(last - 64 * KIB);
     disk.spoil(bad.clone());
     let store = Store::new(dir.path(), "store");
     disk.take_reads();
