@@ -80,9 +80,13 @@ impl Image<'_> {
         });
         let most = if long() { units.len() } else { 100 };
         let step = units.len().div_ceil(most).max(1);
-        // The first ones are what all the others hang on.
+        // The first ones are what all the others hang on; what is no metadata is of directories.
+        let is_metadata = |unit: &Range<u64>| {
+            let mut all = whole.metadata.iter();
+            all.any(|part| part.intersect(extent(unit)).is_some())
+        };
         let some = units.into_iter().enumerate();
-        let some = some.filter(|(n, _)| *n < 8 || n % step == 0);
+        let some = some.filter(|(n, unit)| *n < 8 || n % step == 0 || !is_metadata(unit));
         some.map(|(_, unit)| unit).collect()
     }
 
