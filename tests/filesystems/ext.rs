@@ -338,14 +338,14 @@ fn plan(image: &Path, dir: &Path) -> Value {
 }
 
 /// A file system copied while it is mounted, and its files that were on the disk by then.
-struct Crashed {
-    dir: tempfile::TempDir,
-    image: PathBuf,
+pub(crate) struct Crashed {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) image: PathBuf,
     files: BTreeMap<String, Vec<u8>>,
 }
 
 /// Makes a file system, works on it, and copies it in the middle of that.
-fn crashed(make: &Make) -> Crashed {
+pub(crate) fn crashed(make: &Make) -> Crashed {
     let dir = scratch();
     let (live, image) = (dir.path().join("live"), dir.path().join("image"));
     make.make(&live, None);
@@ -418,7 +418,7 @@ impl Crashed {
     }
 
     /// A copy whose journal `e2fsck` has replayed.
-    fn replayed(&self) -> PathBuf {
+    pub(crate) fn replayed(&self) -> PathBuf {
         let copy = self.dir.path().join("replayed");
         fs::copy(&self.image, &copy).unwrap();
         // 1: it mended something, as a replay always is.

@@ -12,7 +12,7 @@ use std::process::Output;
 const EXTENT: u64 = 4 * MIB;
 
 /// A disk that is the only one that LVM sees.
-struct Disk {
+pub(crate) struct Disk {
     device: Loop,
     /// Another that it sees.
     other: Option<Loop>,
@@ -22,7 +22,7 @@ struct Disk {
 }
 
 impl Disk {
-    fn new(file: &Path) -> Disk {
+    pub(crate) fn new(file: &Path) -> Disk {
         Disk {
             device: Loop::new(file),
             other: None,
@@ -51,7 +51,7 @@ impl Disk {
     }
 
     #[track_caller]
-    fn lvm(&self, tool: &str, args: &[&str]) -> String {
+    pub(crate) fn lvm(&self, tool: &str, args: &[&str]) -> String {
         let output = self.try_lvm(tool, args);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{tool} {args:?}: {said}");
@@ -59,14 +59,14 @@ impl Disk {
     }
 
     /// Makes it the only disk of the group `vg0`, with `options` to `pvcreate`.
-    fn make_group(&self, options: &[&str]) {
+    pub(crate) fn make_group(&self, options: &[&str]) {
         let args = [&["-ff", "-y"], options, &[self.path()]].concat();
         self.lvm("pvcreate", &args);
         self.lvm("vgcreate", &["-s", "4m", "vg0", self.path()]);
     }
 
     /// A linear volume of so many extents.
-    fn make_volume(&self, name: &str, extents: u64) {
+    pub(crate) fn make_volume(&self, name: &str, extents: u64) {
         let extents = extents.to_string();
         let off = ["-an", "-Zn", "-Wn"];
         self.lvm(
@@ -81,7 +81,7 @@ impl Disk {
     }
 
     /// Where `vg0/name` lies: first byte and length of each segment, as `lvs` tells.
-    fn places(&self, name: &str) -> Vec<(u64, u64)> {
+    pub(crate) fn places(&self, name: &str) -> Vec<(u64, u64)> {
         let volume = format!("vg0/{name}");
         let args = ["--noheadings", "-o", "seg_pe_ranges", &volume];
         let listed = self.lvm("lvs", &args);
@@ -106,7 +106,7 @@ impl Disk {
         }
     }
 
-    fn copy_in(&self, from: &Path, places: &[(u64, u64)]) {
+    pub(crate) fn copy_in(&self, from: &Path, places: &[(u64, u64)]) {
         let mut at = 0;
         for (place, len) in places {
             bytes::write(&self.file, *place, &bytes::read(from, at, *len));

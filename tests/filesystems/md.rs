@@ -9,11 +9,11 @@ use crate::manifest::Manifest;
 use std::path::{Path, PathBuf};
 
 const LEN: u64 = 64 * MIB;
-const DATA: u64 = 2 * MIB;
-const SIZE: u64 = 60 * MIB;
+pub(crate) const DATA: u64 = 2 * MIB;
+pub(crate) const SIZE: u64 = 60 * MIB;
 
 /// A file of [`LEN`] with a superblock of version 1 at byte `place` and data from byte `data` on.
-fn member(path: &Path, level: i32, place: u64, data: u64) -> PathBuf {
+pub(crate) fn member(path: &Path, level: i32, place: u64, data: u64) -> PathBuf {
     let mut sb = vec![0u8; 4096];
     let mut put = |at: usize, bytes: &[u8]| sb[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &0xA92B_4EFC_u32.to_le_bytes());

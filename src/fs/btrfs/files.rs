@@ -3,7 +3,8 @@
 //!
 //! Of an extent a file holds what it refers to, all of it when it is compressed, in every copy of its
 //! chunk. Tree blocks are metadata; a file whose items lie in one that is hit in all its copies is told
-//! of. What the extent tree has and no file refers to is free for whoever looks for files.
+//! of. What the extent tree has and no file refers to is free for whoever looks for files, but not when
+//! files are missing.
 
 use super::super::doubt::{Doubt, ensure};
 use super::super::files::{Climber, Found, Hits, Search, shown};
@@ -15,6 +16,7 @@ use super::disk::{
     file_part, references, tree,
 };
 use super::tree::Trees;
+use super::walk::Extents;
 use super::{features, walk};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -128,21 +130,44 @@ impl Files<'_, '_> {
         Ok(())
     }
 
-    /// Tree blocks are metadata.
+    /// What the extent tree says: tree blocks are metadata, and what it does not list is free, unless
+    /// a log has blocks that it does not know yet.
     fn own(&self, search: &mut Search) -> Result<(), Doubt> {
-        let root = walk::root_of(&self.trees, self.superblock, tree::EXTENT)?;
+        let (chunks, superblock) = (self.trees.chunks(), self.superblock);
+        let on_device = chunks.on_device()?;
+        walk::free_outside(superblock, &on_device, &mut |range| search.free(range));
+        let root = walk::root_of(&self.trees, superblock, tree::EXTENT)?;
         let search = RefCell::new(search);
+        let mut free = |range| {
+            if superblock.log_root == 0 {
+                search.borrow_mut().free(range);
+            }
+        };
+        let extents = RefCell::new(Extents::new(chunks, superblock, &mut free));
         let mut meet = |_: u64| Ok(());
-        let mut lost = |why| self.lost(&search, why);
+        let mut lost = |why| {
+            extents.borrow_mut().skip();
+            self.lost(&search, why)
+        };
         self.trees
             .items_around(root, &mut meet, &mut lost, &mut |key, raw| {
                 let len = match key.kind {
-                    Key::METADATA_ITEM => self.superblock.node(),
-                    Key::EXTENT_ITEM if extent_flags(&raw)? & EXTENT_OF_TREE != 0 => key.offset,
+                    Key::METADATA_ITEM => superblock.node(),
+                    Key::EXTENT_ITEM => key.offset,
                     _ => return Ok(()),
                 };
-                self.metadata(&mut search.borrow_mut(), key.objectid, len)
-            })
+                let flags = extent_flags(&raw)?;
+                if flags & EXTENT_OF_TREE != 0 {
+                    self.metadata(&mut search.borrow_mut(), key.objectid, len)?;
+                }
+                let next = extents.borrow_mut().next(key.objectid, len, flags);
+                if search.borrow_mut().tolerate(next)?.is_none() {
+                    extents.borrow_mut().skip();
+                }
+                Ok(())
+            })?;
+        extents.into_inner().finish();
+        Ok(())
     }
 
     /// A tree block is lost.

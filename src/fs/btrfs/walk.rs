@@ -14,6 +14,7 @@ use super::groups::Groups;
 use super::tree::Trees;
 use super::{features, log};
 use crate::base::to_u64;
+use std::ops::Range;
 
 /// The file system allocates nothing below (`BTRFS_DEVICE_RANGE_RESERVED`): boot loaders live there.
 pub(super) const RESERVED: u64 = 1 << 20;
@@ -43,9 +44,9 @@ pub(super) fn map(volume: &Volume<'_>, superblock: &Superblock) -> Result<Findin
     let trees = Trees::new(volume, superblock, chunks);
     trees.addresses(root)?;
     check_device_tree(&trees, superblock, &on_device)?;
-    free_outside(&mut map, superblock, &on_device);
+    free_outside(superblock, &on_device, &mut |range| map.free(range));
     drop(on_device);
-    walk_extents(&trees, superblock, &mut map)?;
+    walk_extents(&trees, superblock, &mut |range| map.free(range))?;
     let logs = log::keep(&trees, superblock, &mut map)?;
     keep_fixed(&mut map, volume, superblock);
     Ok(Findings {
@@ -170,18 +171,22 @@ fn check_device_tree(
 }
 
 /// What no chunk lies on is free.
-fn free_outside(map: &mut MapBuilder, superblock: &Superblock, on_device: &[(u64, u64, u64)]) {
+pub(super) fn free_outside(
+    superblock: &Superblock,
+    on_device: &[(u64, u64, u64)],
+    free: &mut dyn FnMut(Range<u64>),
+) {
     let mut at = RESERVED;
     for (start, len, _) in on_device {
         if *start > at {
-            map.free(at..*start);
+            free(at..*start);
         }
         at = at.max(start.saturating_add(*len));
     }
     let end = superblock.device.total_bytes;
     if end > at {
         // The builder reads a range up to its end as one that includes a short last unit.
-        map.free(at..end / superblock.block() * superblock.block());
+        free(at..end / superblock.block() * superblock.block());
     }
 }
 
@@ -208,11 +213,11 @@ fn walk_block_groups(
 fn walk_extents(
     trees: &Trees<'_, '_>,
     superblock: &Superblock,
-    map: &mut MapBuilder,
+    free: &mut dyn FnMut(Range<u64>),
 ) -> Result<(), Doubt> {
     let root = root_of(trees, superblock, tree::EXTENT)?;
     trees.addresses(root)?;
-    let mut extents = Extents::new(trees.chunks(), superblock, map);
+    let mut extents = Extents::new(trees.chunks(), superblock, free);
     let apart = walk_block_groups(trees, superblock, &mut extents.groups)?;
     let mut ignore = |_| Ok(());
     trees.items_telling(root, &mut ignore, &mut |key, raw| match key.kind {
@@ -250,31 +255,39 @@ fn walk_extents(
 }
 
 /// Extents as they come, and what lies between them.
-struct Extents<'a> {
+pub(super) struct Extents<'a> {
     chunks: &'a Chunks,
     groups: Groups,
     superblock: &'a Superblock,
-    map: &'a mut MapBuilder,
+    /// Is told of what lies between them, in all copies.
+    free: &'a mut dyn FnMut(Range<u64>),
     /// The chunk that extents are met in.
     index: usize,
     /// What is accounted for up to here, logical.
     at: u64,
+    /// Whether extents from there on may be missing.
+    skipped: bool,
 }
 
 impl<'a> Extents<'a> {
-    fn new(chunks: &'a Chunks, superblock: &'a Superblock, map: &'a mut MapBuilder) -> Extents<'a> {
+    pub(super) fn new(
+        chunks: &'a Chunks,
+        superblock: &'a Superblock,
+        free: &'a mut dyn FnMut(Range<u64>),
+    ) -> Extents<'a> {
         Extents {
             chunks,
             groups: Groups::of(chunks),
             superblock,
-            map,
+            free,
             index: 0,
             at: chunks.places().first().map_or(0, |p| p.start),
+            skipped: false,
         }
     }
 
     /// The next extent.
-    fn next(&mut self, start: u64, len: u64, flags: u64) -> Result<(), Doubt> {
+    pub(super) fn next(&mut self, start: u64, len: u64, flags: u64) -> Result<(), Doubt> {
         while self.place().is_some_and(|p| p.end() <= start) {
             self.leave_chunk();
         }
@@ -292,7 +305,13 @@ impl<'a> Extents<'a> {
         self.groups.count(self.index, len);
         self.free_to(start);
         self.at = end;
+        self.skipped = false;
         Ok(())
+    }
+
+    /// Extents are missing here: nothing is known to be free up to the next one.
+    pub(super) fn skip(&mut self) {
+        self.skipped = true;
     }
 
     fn place(&self) -> Option<&'a Place> {
@@ -301,9 +320,10 @@ impl<'a> Extents<'a> {
 
     /// What lies before `end`, in this chunk, is free.
     fn free_to(&mut self, end: u64) {
-        if let Some(place) = self.place().filter(|_| end > self.at) {
+        let known = !self.skipped && end > self.at;
+        if let Some(place) = self.place().filter(|_| known) {
             for copy in place.copies_of(self.at) {
-                self.map.free(copy..copy.saturating_add(end - self.at));
+                (self.free)(copy..copy.saturating_add(end - self.at));
             }
         }
     }
@@ -316,7 +336,7 @@ impl<'a> Extents<'a> {
     }
 
     /// All that follows the last extent is free.
-    fn finish(mut self) -> Groups {
+    pub(super) fn finish(mut self) -> Groups {
         while self.place().is_some() {
             self.leave_chunk();
         }

@@ -10,6 +10,7 @@ use super::super::doubt::{Doubt, ensure};
 use super::super::files::{Climber, Found, Hits, Search, shown};
 use super::super::raw::Raw;
 use super::super::volume::Volume;
+use super::bits;
 use super::descriptor::Descriptor;
 use super::disk::Superblock;
 use super::entries::{self, Entry};
@@ -26,13 +27,9 @@ const RUN: u64 = 1 << 20;
 
 /// Tells `search` who holds what in the file system on `volume`.
 pub(super) fn files(volume: &Volume<'_>, search: &mut Search) -> Result<(), Doubt> {
-    let settled = match state::settle(volume) {
-        Ok(settled) => settled,
-        Err(Doubt::Unsure(why)) => {
-            search.lacks(why);
-            state::as_it_lies(volume)?
-        }
-        Err(stopped) => return Err(stopped),
+    let (settled, is_settled) = match search.tolerate(state::settle(volume))? {
+        Some(settled) => (settled, true),
+        None => (state::as_it_lies(volume)?, false),
     };
     let tables = Tables {
         volume,
@@ -41,6 +38,10 @@ pub(super) fn files(volume: &Volume<'_>, search: &mut Search) -> Result<(), Doub
     let mut hits = Hits::default();
     let inodes = tables.find(search, &mut hits);
     search.tolerate(inodes)?;
+    if is_settled && search.is_unsure() {
+        let free = tables.free(search);
+        search.tolerate(free)?;
+    }
     if hits.is_empty() {
         return Ok(());
     }
@@ -181,6 +182,58 @@ impl Tables<'_, '_> {
         }
         if !own {
             hits.add(inode.number, &found);
+        }
+        Ok(())
+    }
+
+    /// Tells what the bitmaps call free: a file that was not found may have the rest.
+    fn free(&self, search: &mut Search) -> Result<(), Doubt> {
+        let mut known = 0;
+        self.each_group(search, &mut |_, group| {
+            known += u64::from(!group.is_copy);
+            Ok(())
+        })?;
+        // In a group without a bitmap may lie the tables of another whose descriptor is lost.
+        let all_known = known == self.superblock().groups();
+        self.each_group(search, &mut |search, group| {
+            if !group.is_copy && (all_known || !group.descriptor.uninitialised) {
+                let free = self.free_of(search, group);
+                self.known(free)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Tells what is free of `group`, whose descriptor is no copy.
+    fn free_of(&self, search: &mut Search, group: &Group) -> Result<(), Doubt> {
+        let (
+            superblock,
+            Group {
+                number, descriptor, ..
+            },
+        ) = (self.superblock(), group);
+        let clusters = superblock.group_clusters(*number);
+        let bytes = |run: Range<u64>| {
+            let at = |n| superblock.cluster_at(clusters.start + n);
+            at(run.start)..at(run.end)
+        };
+        let count = clusters.end - clusters.start;
+        if !search.touches(&bytes(0..count)) {
+            return Ok(());
+        }
+        if descriptor.uninitialised {
+            // What metadata takes of it is told as such.
+            search.free(bytes(0..count));
+            return Ok(());
+        }
+        let at = descriptor.block_bitmap;
+        walk::check_inside(superblock, "block bitmap", *number, at, 1)?;
+        let block = self.settled.view.read(at, 1)?;
+        let len = to_usize(superblock.clusters_per_group() / 8);
+        let bitmap = Raw::new(&block, "block bitmap").slice(0, len)?;
+        descriptor.check_bitmap(bitmap, superblock, *number)?;
+        for run in bits::clear_runs(bitmap, count) {
+            search.free(bytes(run));
         }
         Ok(())
     }

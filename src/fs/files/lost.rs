@@ -75,7 +75,7 @@ impl BlockSource for Lost<'_> {
             let from = to_usize(lost.start.0 - offset.0);
             let bytes = buf.get(from..from + to_usize(lost.len.0));
             if self.is_pattern(number, lost.start.0, bytes.unwrap_or_default())? {
-                let why = format!("the {lost} of {} could not be read", self.name());
+                let why = format!("the {lost} of {}, which are lost", self.name());
                 return Err(Error::new(ErrorKind::Source, "read", why));
             }
         }

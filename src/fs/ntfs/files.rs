@@ -17,8 +17,9 @@ use super::disk::{
 use super::index;
 use super::log::ensure_clean;
 use super::stream::{Content, Mft, Stream, boot_sector};
-use super::walk::{self, LOG, ROOT};
+use super::walk::{self, ALLOCATION, FreeRuns, LOG, ROOT};
 use crate::base::to_usize;
+use std::ops::Range;
 
 /// Files below this number are the file system's own.
 const FIRST_FILE: u64 = 24;
@@ -43,7 +44,7 @@ pub(super) fn files(volume: &Volume<'_>, search: &mut Search) -> Result<(), Doub
         let log = mft.plain(LOG, DATA, "journal")?;
         ensure_clean(volume, &log)
     });
-    search.tolerate(clean)?;
+    let is_clean = search.tolerate(clean)?.is_some();
     let mut pass = Pass {
         mft: &mft,
         hits: Hits::default(),
@@ -52,6 +53,10 @@ pub(super) fn files(volume: &Volume<'_>, search: &mut Search) -> Result<(), Doub
     let done = pass.records(search);
     search.tolerate(done)?;
     let Pass { mut hits, lost, .. } = pass;
+    if is_clean && search.is_unsure() {
+        let free = free(&mft, search);
+        search.tolerate(free)?;
+    }
     if hits.is_empty() {
         return Ok(());
     }
@@ -212,6 +217,36 @@ impl Pass<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Tells what `$Bitmap` calls free: a file that was not found may have the rest.
+fn free(mft: &Mft<'_>, search: &mut Search) -> Result<(), Doubt> {
+    const UNIT: u64 = 512;
+    let bitmap = mft.plain(ALLOCATION, DATA, "$Bitmap")?;
+    let cluster = mft.boot.cluster;
+    let end = mft.boot.clusters.min(bitmap.initialised.saturating_mul(8));
+    let units = end.div_ceil(8 * UNIT);
+    let mut runs = FreeRuns::default();
+    let mut take = |run: Range<u64>| search.free(run.start * cluster..run.end * cluster);
+    for first in (0..units).step_by(to_usize(PIECE / UNIT)) {
+        let read = |n: u64, count: u64| {
+            let mut bytes = vec![0; to_usize(count * UNIT)];
+            bitmap.read_into(mft.volume, (first + n) * UNIT, &mut bytes)?;
+            Ok(bytes)
+        };
+        let count = (PIECE / UNIT).min(units - first);
+        mft.volume
+            .read_around(UNIT, count, &read, &mut |n, bytes| {
+                // What cannot be read counts as in use.
+                let bytes = bytes.unwrap_or(&[0xFF; 512]);
+                runs.take((first + n) * UNIT * 8, bytes, end, &mut take);
+                Ok(())
+            })?;
+    }
+    if let Some(start) = runs.start {
+        take(start..end);
+    }
+    Ok(())
 }
 
 /// Whether record `number` is in use for the bitmap of records; for all that is known it is, where that

@@ -21,7 +21,8 @@ pub(super) const LOG: u64 = 2;
 pub(super) const VOLUME: u64 = 3;
 /// The root folder.
 pub(super) const ROOT: u64 = 5;
-const ALLOCATION: u64 = 6;
+/// `$Bitmap`.
+pub(super) const ALLOCATION: u64 = 6;
 const BOOT: u64 = 7;
 const BAD_CLUSTERS: u64 = 8;
 
@@ -150,13 +151,14 @@ fn take_free(mft: &Mft<'_>, map: &mut MapBuilder) -> Result<u64, Doubt> {
 
 /// Runs of zeros in a bitmap that comes in pieces.
 #[derive(Debug, Default)]
-struct FreeRuns {
-    start: Option<u64>,
+pub(super) struct FreeRuns {
+    /// Where the run begins that goes on behind the pieces so far.
+    pub(super) start: Option<u64>,
 }
 
 impl FreeRuns {
     /// Goes through the next piece, whose first bit is `first`; bits from `end` on do not count.
-    fn take(
+    pub(super) fn take(
         &mut self,
         first: u64,
         piece: &[u8],

@@ -2,10 +2,10 @@
 
 use super::{Owner, Truth, ask, ask_kernel, owners};
 use crate::aged::{self, POSIX};
-use crate::ext::{Make, dump, mounted};
+use crate::ext::{Make, crashed, dump, mounted};
 use crate::kit::bytes;
 use crate::kit::privileged::privileged_with_fs;
-use crate::kit::{KIB, scratch, tools};
+use crate::kit::{KIB, MIB, scratch, tools};
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
@@ -22,24 +22,25 @@ fn aged(make: &Make, dir: &Path) -> (std::path::PathBuf, Truth) {
         ask_kernel(root, &mut owners, true);
         owners
     });
-    let dump = dump(&image);
-    let mut owners = owners;
+    let truth = truth(make.kind, &image, owners);
+    (image, truth)
+}
+
+/// Who holds what in the file system in `image`, whose files are `owners`.
+fn truth(kind: &'static str, image: &Path, mut owners: BTreeMap<u64, Owner>) -> Truth {
+    let dump = dump(image);
     for number in links(&owners) {
-        let content = blocks(&image, number, dump.block);
+        let content = blocks(image, number, dump.block);
         owners.entry(number).or_default().content = content;
     }
-    let truth = Truth {
+    let bytes = |r: &Range<u64>| r.start * dump.block..r.end * dump.block;
+    Truth {
         set_aside: 0,
-        kind: make.kind,
+        kind,
         unit: dump.block,
         owners,
-        free: dump
-            .free_ranges
-            .iter()
-            .map(|r| r.start * dump.block..r.end * dump.block)
-            .collect(),
-    };
-    (image, truth)
+        free: dump.free_ranges.iter().map(bytes).collect(),
+    }
 }
 
 /// Files that the kernel tells no places of: links.
@@ -73,6 +74,19 @@ fn compares(make: &Make) {
     let (image, truth) = aged(make, dir.path());
     truth.compare(&image);
     compare_with_debugfs(&image, &truth);
+}
+
+/// A copy under load, whose journal has changes: what counts is what `e2fsck` makes of it.
+fn compares_crashed(make: &Make) {
+    let crashed = crashed(make);
+    let (dir, replayed) = (crashed.dir.path(), crashed.replayed());
+    let owners = mounted(&replayed, dir, |root| {
+        let mut owners = owners(root);
+        ask_kernel(root, &mut owners, true);
+        owners
+    });
+    let truth = truth(make.kind, &replayed, owners);
+    truth.compare(&crashed.image);
 }
 
 /// What `debugfs` says of blocks at random: also those that only tell where others lie, and attributes.
@@ -133,4 +147,11 @@ compares! {
     hit_ext4_with_meta_groups: "ext4", 32_769, "-t ext4 -b 1024 -O meta_bg,^resize_inode,64bit";
     hit_ext4_with_clusters: "ext4", 40_960, "-t ext4 -b 1024 -C 4096 -O bigalloc";
     hit_ext4_with_content_in_inodes: "ext4", 32_768, "-t ext4 -b 1024 -O inline_data,ea_inode -I 512";
+}
+
+#[test]
+fn hit_ext4_whose_journal_has_changes() {
+    if privileged_with_fs("ext4", "hit_ext4_whose_journal_has_changes") {
+        compares_crashed(&Make::new("ext4", 64 * MIB, "-t ext4 -b 1024 -J size=8"));
+    }
 }
