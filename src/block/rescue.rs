@@ -191,9 +191,10 @@ impl<'a> Rescue<'a> {
         Ok(missing.normalized())
     }
 
-    /// Whether any read was good.
-    pub fn has_read(&self) -> bool {
-        self.progress().good.is_some()
+    /// Whether many reads have failed, and none was good: there is no disk.
+    pub fn has_read_nothing(&self) -> bool {
+        let progress = self.progress();
+        progress.good.is_none() && progress.in_a_row >= DOUBT
     }
 
     /// Whether some of `whole` may have to be left out.

@@ -163,7 +163,7 @@ pub fn write_blocks<W: Write>(
         },
     )?;
     totals.missing = std::mem::take(&mut totals.missing).normalized();
-    if input.known.is_none() && !totals.missing.is_empty() && !disk.rescue.has_read() {
+    if input.known.is_none() && disk.rescue.has_read_nothing() {
         return Err(Error::new(ErrorKind::Source, "image", input.source.name())
             .because("nothing of it can be read")
             .hint("see whether it is still plugged in, and what `dmesg` says"));
