@@ -11,13 +11,13 @@ use super::place::{Place, differs};
 use super::rescue_map::MapFile;
 use super::{Context, ImageRecord, describe};
 use crate::base::{
-    BlockMap, BlockSize, ByteLen, Error, ErrorKind, Event, Extent, Observer, Phase, Result,
-    subtract,
+    BlockMap, BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Observer, Phase,
+    Result, normalize, subtract,
 };
 use crate::block::{Effort, Missing};
 use crate::chain::{Catalog, ChainView, Image};
 use crate::device::{self, Consistency, DiskIdentity, Inventory, ReadClaim};
-use crate::image::{BlockCounts, Header, ImageWriter, Info, Kind, Parent, Summary};
+use crate::image::{BlockCounts, Header, ImageReader, ImageWriter, Info, Kind, Parent, Summary};
 use crate::layout;
 use crate::pipeline::{Input, Selection, write_blocks};
 use crate::store::{FileName, Store};
@@ -147,7 +147,18 @@ pub(super) fn goes_on_from(
     let Some(found) = map.decode(image.header.disk_len)? else {
         return Ok(None);
     };
-    if found.missing.is_empty() {
+    // The image knows what it lacks; a map, which anybody may have edited, says only how hard that was tried.
+    let reader = ImageReader::open(store.open(&image.file)?)?;
+    let disk = Extent::whole(image.header.disk_len);
+    let listed = reader.summary().unreadable.iter();
+    let lacks = listed.filter_map(|r| Extent::new(ByteOffset(r.start), ByteLen(r.length)));
+    let lacks = normalize(lacks.filter_map(|e| e.intersect(disk)).collect());
+    let untried = subtract(&lacks, &found.missing.bad);
+    let missing = Missing {
+        bad: subtract(&lacks, &untried),
+        untried,
+    };
+    if missing.is_empty() {
         return Ok(None);
     }
     let newest = catalog.set(&image.info.set).last();
@@ -160,12 +171,12 @@ pub(super) fn goes_on_from(
         .because(format!("{} is newer", newest.file))
         .hint("name another file for the map: an ordinary backup reads bad sectors again, too"));
     }
-    Ok(Some((image.clone(), found.missing)))
+    Ok(Some((image.clone(), missing)))
 }
 
 /// What goes on from `image`: nothing of it is stored, and it is what the report is about.
 pub(super) fn report_of(store: &Arc<dyn Store>, image: &Image) -> Result<BackupReport> {
-    let reader = crate::image::ImageReader::open(store.open(&image.file)?)?;
+    let reader = ImageReader::open(store.open(&image.file)?)?;
     let info = &image.info;
     Ok(BackupReport {
         image: ImageRecord::of(image),

@@ -40,6 +40,14 @@ impl MapFile {
     /// # Errors
     /// `Usage` when the path names no file, `Destination` when none can be written there.
     pub(super) fn check_writable(&self) -> Result<()> {
+        let kept = self.beside(".bak")?;
+        if self.text.is_some() && !self.own && kept.symlink_metadata().is_ok() {
+            return Err(
+                Error::new(ErrorKind::Destination, "keep a copy of", self.name())
+                    .because(format!("{} exists", kept.display()))
+                    .hint("move the file with .bak behind its name away"),
+            );
+        }
         let beside = self.beside(".new")?;
         let made = File::create(&beside).and_then(|_| fs::remove_file(&beside));
         made.map_err(|e| self.fails(e))

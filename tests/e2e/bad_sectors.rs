@@ -318,6 +318,38 @@ fn a_map_goes_on() {
 }
 
 #[test]
+fn a_map_that_says_less_than_the_image_hides_nothing() {
+    let truth = Stream::new(212).bytes(8 * MIB);
+    let Some(disk) = BadDisk::new(truth.clone(), "a map that says too little") else {
+        return;
+    };
+    let dir = scratch();
+    let bad = [3 * MIB..3 * MIB + 512, 5 * MIB..5 * MIB + 1024];
+    bad.iter().for_each(|range| disk.spoil(range.clone()));
+    let store = Store::new(dir.path(), "store");
+    let map = dir.path().join("disk.map");
+    let backup = || {
+        store
+            .backup(disk.path())
+            .args(["--json", "--rescue-map", text(&map)])
+    };
+    backup().run().expect(3);
+    let edited = std::fs::read_to_string(&map)
+        .unwrap()
+        .replace("  -\n", "  +\n");
+    std::fs::write(&map, edited).unwrap();
+    disk.heal();
+    disk.spoil(bad[0].clone());
+    let report = backup().run().expect(3);
+    assert_eq!(
+        ranges(&report, &report.json()["unreadable"]),
+        bad[..1],
+        "{report}"
+    );
+    all_but(&store, &truth, &bad[..1], dir.path());
+}
+
+#[test]
 fn a_map_of_an_older_image_is_refused() {
     let truth = Stream::new(207).bytes(8 * MIB);
     let Some(disk) = BadDisk::new(truth, "a map of an older image") else {
