@@ -98,7 +98,7 @@ fn write(
             None => Base::None,
         };
         let (encoder, scratch) = (&mut encoder, &mut scratch);
-        let window = encode_window(header, first, data, &known, &base, encoder, scratch)?;
+        let window = encode_window(header, first, data, &known, &base.into(), encoder, scratch)?;
         writer.push_window(&window)?;
     }
     let unreadable = known.iter().filter(|k| k.1 == BlockState::Unreadable);

@@ -195,7 +195,7 @@ pub(crate) fn image(header: &Header, compression: Compression, parts: &[Part]) -
                     first,
                     &data,
                     &[],
-                    &Base::None,
+                    &Base::None.into(),
                     &mut encoder,
                     &mut Vec::new(),
                 );

@@ -160,6 +160,7 @@ impl FrameReader {
             raw_len: record.raw_len,
             payload: record.payload(&self.stored).to_vec(),
             crc: record.payload_crc,
+            at: None,
         }
     }
 

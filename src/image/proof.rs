@@ -145,7 +145,15 @@ mod tests {
             let data: Vec<u8> = (0..4096 * 4u64).map(|i| low(i / 7 * n)).collect();
             let first = BlockIndex((n - 1) * 4);
             let (base, scratch) = (&Base::None, &mut scratch);
-            let encoded = encode_window(&header, first, &data, &[], base, &mut encoder, scratch);
+            let encoded = encode_window(
+                &header,
+                first,
+                &data,
+                &[],
+                &base.clone().into(),
+                &mut encoder,
+                scratch,
+            );
             let Err(error) = encoded else { return false };
             assert_eq!(error.kind(), ErrorKind::Internal);
             let text = error.to_string();

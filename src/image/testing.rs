@@ -18,7 +18,7 @@ pub(crate) fn image_of(disk: &[u8]) -> Vec<u8> {
             first,
             data,
             &[],
-            &Base::None,
+            &Base::None.into(),
             &mut encoder,
             &mut scratch,
         );

@@ -5,6 +5,7 @@ use super::header::Header;
 use super::leaf::Leaf;
 use super::record::Codec;
 use super::state::{Block, BlockState};
+use super::unfinished::KeptLeaf;
 use crate::base::{BlockIndex, Digest, Result, to_u64, to_usize};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct EncodedFrame {
     pub(super) raw_len: u32,
     pub(super) payload: Vec<u8>,
     pub(super) crc: u32,
+    /// Where its record stands in the file already, if it was taken from there.
+    pub(super) at: Option<u64>,
 }
 
 impl EncodedWindow {
@@ -46,6 +49,21 @@ impl EncodedWindow {
         self.frame
             .as_ref()
             .map_or(0, |f| to_u64(f.payload.len()) + header)
+    }
+}
+
+/// What is known of a window beside its bytes.
+#[derive(Debug, Clone)]
+pub struct Around {
+    /// What the parent says of it.
+    pub base: Base,
+    /// What the file holds of it already.
+    pub kept: Option<Arc<KeptLeaf>>,
+}
+
+impl From<Base> for Around {
+    fn from(base: Base) -> Around {
+        Around { base, kept: None }
     }
 }
 
@@ -73,8 +91,9 @@ impl Base {
 
 /// Encodes the window that starts at block `first` and whose content is `data`, to the window's or
 /// the disk's end. `known[i]` is the state of block i where that is decided already; every other
-/// block, and all when `known` is empty, is Zero or Data as its bytes say. What `base` holds already
-/// is not stored again. Each block is looked at once: zero test, digest, compression.
+/// block, and all when `known` is empty, is Zero or Data as its bytes say. What the base in `around` holds already
+/// is not stored again. Each block is looked at once: zero test, digest, compression. Where a leaf is kept that
+/// says the same of the window, its frame is taken instead of compressing.
 ///
 /// # Errors
 /// `Internal` when the compressor fails, or a frame does not decode to what went in.
@@ -83,10 +102,11 @@ pub fn encode_window(
     first: BlockIndex,
     data: &[u8],
     known: &[Option<BlockState>],
-    base: &Base,
+    around: &Around,
     encoder: &mut Encoder,
     scratch: &mut Vec<u8>,
 ) -> Result<EncodedWindow> {
+    let Around { base, kept } = around;
     let mut blocks = Vec::with_capacity(to_usize(header.window_blocks()));
     let mut mask = 0u64;
     for (i, bytes) in data.chunks(header.block_size.as_usize()).enumerate() {
@@ -109,8 +129,11 @@ pub fn encode_window(
     let frame = match mask {
         0 => None,
         _ => {
-            let raw = held(header, data, mask, scratch);
-            let frame = encode_frame(raw, mask, encoder)?;
+            let there = kept.as_ref().and_then(|k| k.frame(first, mask, &blocks));
+            let frame = match there {
+                Some(frame) => frame,
+                None => encode_frame(held(header, data, mask, scratch), mask, encoder)?,
+            };
             encoder.prove(header, first, &blocks, &frame)?;
             Some(frame)
         }
@@ -152,6 +175,7 @@ pub fn encode_frame(raw: &[u8], mask: u64, encoder: &mut Encoder) -> Result<Enco
         raw_len,
         payload,
         crc,
+        at: None,
     })
 }
 
@@ -183,7 +207,7 @@ mod tests {
             BlockIndex(0),
             data,
             known,
-            base,
+            &base.clone().into(),
             &mut encoder,
             scratch,
         )

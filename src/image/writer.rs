@@ -6,16 +6,16 @@ use super::info::{BlockCounts, ByteRange, Info, RawTable, Summary, encode_tables
 use super::leaf::FrameRef;
 use super::limits::{MAX_INFO_VALUES, MAX_LISTED_RANGES, MAX_SECTION_LEN};
 use super::node::Child;
-use super::record::{Codec, Place, RecordHeader, Section};
+use super::record::{Codec, Place, RECORD_HEADER_LEN, RecordHeader, Section};
 use super::state::{Block, BlockState};
 use super::table::{FinishedPage, TableBuilder};
 use super::trailer::{RecordRef, Trailer};
-use super::window::EncodedWindow;
-use crate::base::{BlockIndex, Digest, Error, ErrorKind, Result, to_u64};
+use super::window::{EncodedFrame, EncodedWindow};
+use crate::base::{BlockIndex, Digest, Error, ErrorKind, Result, to_u64, to_usize};
 use std::io::Write;
 
 /// Sections are small and read often: a moderate level always pays.
-const SECTION_LEVEL: i32 = 3;
+const SECTIONS: Compression = Compression::Zstd(3);
 
 /// An image being written. Blocks are given in order, each exactly once; nothing is ever seeked.
 pub struct ImageWriter<W: Write> {
@@ -26,6 +26,7 @@ pub struct ImageWriter<W: Write> {
     tables: (RecordRef, Digest),
     frames: u64,
     listener: Option<Listener>,
+    keeper: Option<Keeper>,
 }
 
 /// Blocks that an image being written is told of.
@@ -39,6 +40,8 @@ pub enum Told<'a> {
 
 /// Is told of every block, in order.
 type Listener = Box<dyn FnMut(Told<'_>) + Send>;
+/// Says whether so many bytes from a position on need not be written, because the sink has them.
+type Keeper = Box<dyn FnMut(u64, u64) -> bool + Send>;
 
 /// What a finished image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +75,41 @@ impl<W: Write> ImageWriter<W> {
         info: &Info,
         tables: &[RawTable],
     ) -> Result<ImageWriter<W>> {
-        let info = to_json(info)?;
-        if !has_at_most(MAX_INFO_VALUES, &info) {
-            return Err(Error::new(ErrorKind::Internal, "write", "info section")
-                .because("it holds more values than a reader accepts"));
-        }
+        let info = info_to_json(info)?;
         ImageWriter::start_with(sink, name, header, &info, &encode_tables(tables))
+    }
+
+    /// Begins an image whose first frame stands at byte `front`, as in a file that has its frames already.
+    /// `keeper` is asked of each frame that was taken from there whether it stands where it has to. `None`
+    /// when what stands in front of the first frame is longer.
+    ///
+    /// # Errors
+    /// As [`ImageWriter::start`].
+    pub fn start_over(
+        sink: W,
+        name: impl Into<String>,
+        header: Header,
+        (info, tables): (&Info, &[RawTable]),
+        front: u64,
+        keeper: impl FnMut(u64, u64) -> bool + Send + 'static,
+    ) -> Result<Option<ImageWriter<W>>> {
+        let (mut info, tables) = (info_to_json(info)?, encode_tables(tables));
+        let mut counted = Appender::new(std::io::sink(), String::new(), &header);
+        counted.front(&header, &info, &tables)?;
+        let Some(padding) = front.checked_sub(counted.at) else {
+            return Ok(None);
+        };
+        if padding > u64::from(MAX_SECTION_LEN) {
+            return Ok(None);
+        }
+        // White space behind a JSON text is a part of it that says nothing.
+        info.resize(info.len() + to_usize(padding), b' ');
+        if info.len() > to_usize(u64::from(MAX_SECTION_LEN)) {
+            return Ok(None);
+        }
+        let mut writer = ImageWriter::start_with(sink, name, header, &info, &tables)?;
+        writer.keeper = Some(Box::new(keeper));
+        Ok(Some(writer))
     }
 
     /// Begins an image that says the same of itself as the one that `sections` are of.
@@ -100,15 +132,8 @@ impl<W: Write> ImageWriter<W> {
         info: &[u8],
         tables: &[u8],
     ) -> Result<ImageWriter<W>> {
-        let mut out = Appender {
-            sink,
-            name: name.into(),
-            at: 0,
-            tag: header.tag(),
-        };
-        out.append(&header.encode())?;
-        let info = out.section(Section::Info, info)?;
-        let tables = out.section(Section::Tables, tables)?;
+        let mut out = Appender::new(sink, name.into(), &header);
+        let (info, tables) = out.front(&header, info, tables)?;
         let table = TableBuilder::new(&header);
         Ok(ImageWriter {
             out,
@@ -118,6 +143,7 @@ impl<W: Write> ImageWriter<W> {
             tables,
             frames: 0,
             listener: None,
+            keeper: None,
         })
     }
 
@@ -188,7 +214,10 @@ impl<W: Write> ImageWriter<W> {
                     raw_len: frame.raw_len,
                     payload_crc: frame.crc,
                 };
-                let place = self.out.record(&record, &frame.payload)?;
+                let place = match self.kept(frame) {
+                    Some(place) => place,
+                    None => self.out.record(&record, &frame.payload)?,
+                };
                 self.frames += 1;
                 Some(FrameRef {
                     first: window.first,
@@ -204,6 +233,24 @@ impl<W: Write> ImageWriter<W> {
         let out = &mut self.out;
         self.table
             .push_window(&window.blocks, frame, &mut |page| out.page(page))
+    }
+
+    /// The place of `frame`, when the sink has it where it has to be.
+    fn kept(&mut self, frame: &EncodedFrame) -> Option<RecordRef> {
+        let at = frame.at.filter(|at| *at == self.out.at)?;
+        let stored_len = len32(&frame.payload);
+        let len = to_u64(RECORD_HEADER_LEN) + u64::from(stored_len);
+        self.keeper.as_mut()?(at, len).then_some(())?;
+        self.out.at += len;
+        Some(RecordRef {
+            offset: at,
+            stored_len,
+        })
+    }
+
+    /// The sink, of an image that will not be finished.
+    pub fn into_sink(self) -> W {
+        self.out.sink
     }
 
     /// Blocks by state so far.
@@ -236,7 +283,7 @@ impl<W: Write> ImageWriter<W> {
     fn finish_with(mut self, summary: &[u8]) -> Result<(W, Finished)> {
         let blocks = self.table.counts();
         let top = self.table.finish()?;
-        let summary = self.out.section(Section::Summary, summary)?;
+        let summary = self.out.section(Section::Summary, SECTIONS, summary)?;
         let digests = [top.digest, self.info.1, self.tables.1, summary.1];
         let root = root_digest(&self.header, digests);
         let trailer = Trailer {
@@ -282,6 +329,15 @@ pub(super) fn root_digest(header: &Header, digests: [Digest; 4]) -> Digest {
     )
 }
 
+fn info_to_json(info: &Info) -> Result<Vec<u8>> {
+    let info = to_json(info)?;
+    if has_at_most(MAX_INFO_VALUES, &info) {
+        return Ok(info);
+    }
+    Err(Error::new(ErrorKind::Internal, "write", "info section")
+        .because("it holds more values than a reader accepts"))
+}
+
 fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value)
         .map_err(|e| Error::new(ErrorKind::Internal, "encode", "a section").caused_by(e))
@@ -301,6 +357,29 @@ struct Appender<W> {
 }
 
 impl<W: Write> Appender<W> {
+    fn new(sink: W, name: String, header: &Header) -> Appender<W> {
+        Appender {
+            sink,
+            name,
+            at: 0,
+            tag: header.tag(),
+        }
+    }
+
+    /// What stands in front of the first frame. The info section is not compressed, so that its length does not
+    /// depend on the digits of a time: whoever goes on with an unfinished image writes it anew in its place.
+    fn front(
+        &mut self,
+        header: &Header,
+        info: &[u8],
+        tables: &[u8],
+    ) -> Result<((RecordRef, Digest), (RecordRef, Digest))> {
+        self.append(&header.encode())?;
+        let info = self.section(Section::Info, Compression::None, info)?;
+        let tables = self.section(Section::Tables, SECTIONS, tables)?;
+        Ok((info, tables))
+    }
+
     fn fail(&self, e: std::io::Error) -> Error {
         // A store explains its failures itself.
         match e.downcast::<Error>() {
@@ -337,7 +416,12 @@ impl<W: Write> Appender<W> {
         self.record(&raw_record(place, &page.payload), &page.payload)
     }
 
-    fn section(&mut self, section: Section, raw: &[u8]) -> Result<(RecordRef, Digest)> {
+    fn section(
+        &mut self,
+        section: Section,
+        compression: Compression,
+        raw: &[u8],
+    ) -> Result<(RecordRef, Digest)> {
         if len32(raw) > MAX_SECTION_LEN {
             return Err(
                 Error::new(ErrorKind::Internal, "write", section.name()).because(format!(
@@ -347,7 +431,7 @@ impl<W: Write> Appender<W> {
             );
         }
         let digest = Digest::of(raw);
-        let mut encoder = Encoder::new(Compression::Zstd(SECTION_LEVEL))?;
+        let mut encoder = Encoder::new(compression)?;
         let place = Place::Section(section.code());
         let place = match encoder.encode(raw)? {
             (Codec::Raw, _) => self.record(&raw_record(place, raw), raw)?,

@@ -9,6 +9,7 @@ use super::removal::settle;
 pub use super::rescue::{DEFAULT_RETRIES, RescueOptions, RescuePass};
 use super::rescue::{Rescuer, Stopwatch, first_effort, goes_on_from, missing_in_words, report_of};
 use super::rescue_map::MapFile;
+use super::resume::{self, Begun, Destination};
 use super::state::Keeper;
 use super::stores;
 use super::take::{Fallback, TakeOptions};
@@ -23,7 +24,7 @@ use crate::device::Consistency;
 pub use crate::image::PartitionInfo;
 use crate::image::{
     BlockCounts, BlockStates, ByteRange, Compression, Encoding, Finished, Header, ImageReader,
-    ImageWriter, Info, Kind, Proof, SourceInfo, Summary,
+    ImageWriter, Info, Kind, Proof, SourceInfo, Summary, Unfinished,
 };
 use crate::pipeline::{Depth, Input, Without, verify_disk, write_blocks};
 pub use crate::store::MIN_PART_LEN;
@@ -126,6 +127,8 @@ pub struct BackupReport {
     pub part_bytes: Option<u64>,
     /// The keys that open it; absent when it is not encrypted.
     pub keys: Option<Vec<KeyRecord>>,
+    /// Bytes of it that an interrupted run had stored; 0 when it was begun anew.
+    pub continued_bytes: u64,
     /// Bytes whose content older images have lost, and which this one does not take from them.
     pub healed_bytes: u64,
     /// What could not be read.
@@ -157,7 +160,13 @@ pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan
         .map(|s| goes_on_from(s.as_ref(), map.as_ref()))
         .transpose()?
         .flatten();
-    let mut plan = prepare(context, request, store.as_ref())?.plan;
+    let prepared = prepare(context, request, store.as_ref())?;
+    let begun = store
+        .as_ref()
+        .map(|s| resume::begun_bytes(s.as_ref(), &prepared))
+        .transpose()?;
+    let mut plan = prepared.plan;
+    plan.continues_bytes = begun.flatten();
     if let Some((image, missing)) = goes_on {
         plan.kind = Kind::Incremental.name();
         plan.parent = Some(image.header.id.to_string());
@@ -194,7 +203,7 @@ pub fn run_in(
     store: &Arc<dyn Store>,
     request: &BackupRequest,
 ) -> Result<BackupReport> {
-    settle_if_alone(context, store, "backup")?;
+    let begun = resume::settle_but_begun(context, store)?;
     let _lock = lock(store.as_ref(), LockMode::Adding, "backup")?;
     let map = map_file(request)?;
     map.as_ref().map(MapFile::check_writable).transpose()?;
@@ -208,7 +217,8 @@ pub fn run_in(
         let report = report_of(store, &image)?;
         return rescuer(map).run(image.header.id, missing, report);
     }
-    let prepared = prepare(context, request, Some(store))?;
+    let mut prepared = prepare(context, request, Some(store))?;
+    let begun = resume::choose(begun, &mut prepared);
     if let Some(free) = prepared
         .plan
         .store_free_bytes
@@ -232,7 +242,7 @@ pub fn run_in(
         }
         None => Vec::new(),
     };
-    let made = write(context, store, prepared, request, avoid)?;
+    let made = write(context, store, prepared, request, (begun, avoid))?;
     match made.later {
         true => rescuer(map).run(made.id, made.missing, made.report),
         false => Ok(made.report.lacking(&made.missing)),
@@ -266,8 +276,16 @@ pub fn run_into_pipe(
     let mut prepared = prepare(context, request, None)?;
     let keys = prepared.take_keys(context)?;
     let out = PipeOutput::new(context, out, keys.as_deref()).map_err(in_pipe)?;
-    let made = make(context, (out, PIPE_NAME), prepared, request, Attempt::Only);
-    let (out, made) = made.map_err(in_pipe)?;
+    let writer = ImageWriter::start(
+        out,
+        PIPE_NAME,
+        prepared.header.clone(),
+        &prepared.info,
+        &prepared.tables,
+    );
+    let writer = writer.map_err(in_pipe)?;
+    let made = make(context, writer, None, prepared, request, Attempt::Only);
+    let (out, made) = made.map_err(|stopped| in_pipe(stopped.error))?;
     out.finish().map_err(in_pipe)?;
     let image = ImageRecord {
         bytes: made.finished.len,
@@ -320,6 +338,7 @@ struct Made {
     plan: BackupPlan,
     finished: Finished,
     read: u64,
+    continued: u64,
     healed: u64,
     missing: Missing,
     warnings: Vec<String>,
@@ -346,6 +365,7 @@ impl Made {
             stored_bytes: self.finished.len,
             part_bytes: self.plan.part_bytes,
             keys: self.plan.keys,
+            continued_bytes: self.continued,
             healed_bytes: self.healed,
             unreadable: Vec::new(),
             untried: Vec::new(),
@@ -367,21 +387,34 @@ impl BackupReport {
     }
 }
 
-/// Writes the image into the first of `sink`, which is called by the second in messages.
+/// Why an image was not finished, and what it was written to, as far as that still takes anything.
+struct Stopped<W> {
+    error: Error,
+    sink: Option<W>,
+}
+
+impl<W> From<Error> for Stopped<W> {
+    fn from(error: Error) -> Stopped<W> {
+        Stopped { error, sink: None }
+    }
+}
+
+/// Writes the image by `writer`; what is `begun` of it is not made again.
 fn make<W: Write>(
     context: &Context<'_>,
-    sink: (W, &str),
+    mut writer: ImageWriter<W>,
+    begun: Option<&Unfinished>,
     prepared: Prepared,
     request: &BackupRequest,
     attempt: Attempt,
-) -> Result<(W, Made)> {
+) -> std::result::Result<(W, Made), Stopped<W>> {
     let Prepared {
         claim,
         parent,
         selection,
         header,
         info,
-        tables,
+        tables: _,
         plan,
         protection: _,
         keeper,
@@ -401,7 +434,6 @@ fn make<W: Write>(
     };
     let healed = lost.iter().map(|e| e.len.0).fold(0, u64::saturating_add);
     let parent = parent.as_ref().map(|p| Without::new(p.states(), &lost));
-    let mut writer = ImageWriter::start(sink.0, sink.1, header.clone(), &info, &tables)?;
     if let Some(keeper) = &keeper {
         writer.tell(keeper.listener());
     }
@@ -414,6 +446,7 @@ fn make<W: Write>(
     };
     let input = Input {
         effort: first_effort(&request.rescue, later, avoid, &clock),
+        begun,
         ..Input::new(source.as_ref(), &selection)
     };
     let totals = write_blocks(
@@ -422,7 +455,14 @@ fn make<W: Write>(
         request.encoding(),
         &mut writer,
         context.resources(),
-    )?;
+    );
+    let totals = match totals {
+        Ok(totals) => totals,
+        Err(error) => {
+            let sink = Some(writer.into_sink());
+            return Err(Stopped { error, sink });
+        }
+    };
     let missing = totals.missing;
     let mut warnings = plan.warnings.clone();
     if totals.parent_lost > 0 {
@@ -441,13 +481,17 @@ fn make<W: Write>(
         ..Summary::default()
     };
     let (sink, finished) = writer.finish(summary)?;
-    context.cancel.check()?;
+    if let Err(error) = context.cancel.check() {
+        let sink = Some(sink);
+        return Err(Stopped { error, sink });
+    }
     let made = Made {
         header,
         info,
         plan,
         finished,
         read: totals.read,
+        continued: 0,
         healed,
         missing,
         warnings,
@@ -472,13 +516,14 @@ struct Written {
     later: bool,
 }
 
-/// Writes the image into `store`. The bytes `avoid` are left for later, if there can be a later.
+/// Writes the image into `store`, going on with what was begun of it. The bytes `avoid` are left for later, if
+/// there can be a later.
 fn write(
     context: &Context<'_>,
     store: &Arc<dyn Store>,
     mut prepared: Prepared,
     request: &BackupRequest,
-    avoid: Vec<Extent>,
+    (begun, avoid): (Option<Begun>, Vec<Extent>),
 ) -> Result<Written> {
     let file = FileName::new(prepared.plan.file.clone())?;
     let blind = prepared.protection.is_blind(context);
@@ -489,13 +534,22 @@ fn write(
     if let (Some(keys), true) = (&form.keys, blind) {
         prepared.keep(keys)?;
     }
-    let upload = store.create_as(&file, &form)?;
+    let Destination { writer, begun } =
+        Destination::new(store.as_ref(), &file, &form, &prepared, begun)?;
     // An image that cannot be read here is nothing that another could be made from.
     let attempt = match blind {
         true => Attempt::Only,
         false => Attempt::First(avoid),
     };
-    let (upload, mut made) = make(context, (upload, file.as_str()), prepared, request, attempt)?;
+    let unfinished = begun.as_ref().map(|(image, _)| image);
+    let made = make(context, writer, unfinished, prepared, request, attempt);
+    let (upload, mut made) = made.map_err(|Stopped { error, sink }| {
+        if let Some(upload) = sink {
+            resume::leave(context, upload, &error);
+        }
+        error
+    })?;
+    made.continued = begun.map_or(0, |(_, upload)| upload.kept());
     let phase = Phase::Sync;
     context
         .observer

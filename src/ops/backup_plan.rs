@@ -69,6 +69,9 @@ pub struct BackupPlan {
     pub take_bytes: u64,
     /// Of these, bytes that the source knows to be zero.
     pub hole_bytes: u64,
+    /// Bytes that an interrupted run has stored of this very image, where there are any: what of them is still as
+    /// on the disk is not stored again.
+    pub continues_bytes: Option<u64>,
     /// Room in the store, where it says.
     pub store_free_bytes: Option<u64>,
     /// What a person should know.
@@ -237,6 +240,7 @@ pub(super) fn prepare(
         fallbacks,
         take_bytes,
         hole_bytes,
+        continues_bytes: None,
         store_free_bytes,
         warnings,
     };

@@ -49,6 +49,7 @@ mod rescue;
 mod rescue_map;
 pub mod restore;
 mod restore_target;
+mod resume;
 pub mod secrets;
 pub mod show;
 mod state;

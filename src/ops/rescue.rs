@@ -179,6 +179,7 @@ pub(super) fn report_of(store: &Arc<dyn Store>, image: &Image) -> Result<BackupR
     let reader = ImageReader::open(store.open(&image.file)?)?;
     let info = &image.info;
     Ok(BackupReport {
+        continued_bytes: 0,
         image: ImageRecord::of(image),
         reason: info.reason.clone(),
         blocks: reader.summary().blocks,

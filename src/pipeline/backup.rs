@@ -8,8 +8,8 @@ use crate::base::{
 };
 use crate::block::{AlignedBuf, BlockSource, Effort, Mapping, Missing, Rescue};
 use crate::image::{
-    Base, Block, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, Header, ImageWriter,
-    Piece, encode_window,
+    Around, Base, Block, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, Header,
+    ImageWriter, Piece, Unfinished, encode_window,
 };
 use std::cell::RefCell;
 use std::io::Write;
@@ -27,6 +27,8 @@ pub struct Input<'a> {
     pub effort: Effort<'a>,
     /// What it holds except in some places, ascending and apart: only these are read from the disk.
     pub known: Option<(&'a dyn BlockSource, &'a [Extent])>,
+    /// The same image as another run had begun it: what it holds of blocks that are as they were is not made again.
+    pub begun: Option<&'a Unfinished>,
     /// What observers are told that is done.
     pub phase: Phase,
 }
@@ -39,6 +41,7 @@ impl<'a> Input<'a> {
             selection,
             effort: Effort::THOROUGH,
             known: None,
+            begun: None,
             phase: Phase::Backup,
         }
     }
@@ -63,7 +66,7 @@ const BATCH: usize = 4;
 struct Job {
     first: BlockIndex,
     count: u64,
-    base: Base,
+    around: Around,
     /// What was read, where the producer did that.
     content: Option<WindowContent>,
 }
@@ -129,6 +132,7 @@ pub fn write_blocks<W: Write>(
         mapping: &masked,
         rescue: Rescue::new(&masked, input.effort.clone()),
         known: input.known,
+        begun: input.begun,
         selection: input.selection,
         header: &header,
         pool: &pool,
@@ -185,8 +189,8 @@ fn encode(
     };
     let known = disk.known(job.first.0, job.count, &content.missing);
     let bytes = &content.data[..content.len];
-    let Job { first, base, .. } = job;
-    let window = encode_window(disk.header, first, bytes, &known, &base, encoder, scratch)?;
+    let Job { first, around, .. } = job;
+    let window = encode_window(disk.header, first, bytes, &known, &around, encoder, scratch)?;
     disk.pool().push(content.data);
     Ok(Encoded {
         window,
@@ -234,6 +238,7 @@ struct Disk<'a> {
     mapping: &'a dyn BlockSource,
     rescue: Rescue<'a>,
     known: Option<(&'a dyn BlockSource, &'a [Extent])>,
+    begun: Option<&'a Unfinished>,
     selection: &'a Selection,
     header: &'a Header,
     pool: &'a Pool,
@@ -493,7 +498,10 @@ impl Planner<'_> {
         Ok(Job {
             first: BlockIndex(at),
             count,
-            base: self.parent.base(at),
+            around: Around {
+                base: self.parent.base(at),
+                kept: self.disk.begun.and_then(|b| b.leaf(BlockIndex(at))),
+            },
             content,
         })
     }

@@ -1,8 +1,8 @@
 //! A store some of whose files are encrypted: everyone above sees their content.
 
 use super::{
-    Entry, FileName, Form, LockMode, Space, Store, StoreLock, Upload, as_io_error, print_from,
-    spoiled, write_error,
+    Entry, FileName, Form, Leftover, LockMode, Space, Store, StoreLock, Upload, as_io_error,
+    print_from, spoiled, write_error,
 };
 use crate::base::{Digest, RangeRead, Result, to_u64};
 use crate::crypt::{EncryptWriter, EncryptedFile, Head, KeyRing, KeySet, Random, rewrap};
@@ -146,6 +146,11 @@ impl Store for EncryptedStore {
 
     fn clean_up(&self) -> Result<Vec<String>> {
         self.inner.clean_up()
+    }
+
+    /// Those of encrypted files are no image for whoever looks: no other nonce is ever used with their keys.
+    fn leftovers(&self) -> Result<Vec<Box<dyn Leftover>>> {
+        self.inner.leftovers()
     }
 
     fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {

@@ -7,6 +7,7 @@
 //!
 //! Every implementation and wrapper passes the suite in `contract.rs`.
 
+mod continued;
 #[cfg(test)]
 pub(crate) mod contract;
 mod encrypted;
@@ -19,6 +20,7 @@ mod reopened;
 mod split;
 
 pub use crate::sys::Space;
+pub use continued::Continued;
 pub use encrypted::EncryptedStore;
 pub use fault::{Call, Fault, FaultStore, Faults};
 pub use local::LocalStore;
@@ -228,6 +230,15 @@ pub trait Store: Send + Sync {
     /// `Destination`.
     fn clean_up(&self) -> Result<Vec<String>>;
 
+    /// What dead runs left of files that were never published, each held against [`Store::clean_up`] as long as
+    /// it lives. None where the store cannot go on with a file. To be called under an exclusive lock, as that.
+    ///
+    /// # Errors
+    /// `Destination`.
+    fn leftovers(&self) -> Result<Vec<Box<dyn Leftover>>> {
+        Ok(Vec::new())
+    }
+
     /// Where a published file lies on this machine, all parts of it, for stores that are folders.
     fn paths_of(&self, _name: &FileName) -> Vec<PathBuf> {
         Vec::new()
@@ -258,6 +269,44 @@ pub trait Upload: io::Write + Send {
 
     /// Removes what was written. Nothing is left, as far as the store still obeys.
     fn abandon(self: Box<Self>);
+
+    /// Leaves what was written for a later run, which finds it among the [`Store::leftovers`]; where the store
+    /// cannot go on with a file, or a write has failed, as [`Upload::abandon`], and `false`.
+    fn leave(self: Box<Self>) -> bool {
+        self.abandon();
+        false
+    }
+}
+
+/// What a dead run left of a file. Dropped, it stays as it is.
+pub trait Leftover: Send {
+    /// What is there. It may be torn and hold anything: the run did not end well.
+    fn bytes(&self) -> Arc<dyn RangeRead>;
+
+    /// The name that the file has to have, where that is settled.
+    fn file(&self) -> Option<FileName> {
+        None
+    }
+
+    /// How it is cut, as in [`Form::part_len`].
+    fn part_len(&self) -> Option<u64> {
+        None
+    }
+
+    /// Writes `bytes` over those from `offset` on, all of them there already. Durable no earlier than the file.
+    ///
+    /// # Errors
+    /// `Destination`.
+    fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Goes on with it as an upload that will be called `name` and that consists of its first `at` bytes so far.
+    ///
+    /// # Errors
+    /// `Destination`, also when `name` exists or the leftover is gone.
+    fn resume(self: Box<Self>, name: &FileName, at: u64) -> Result<Box<dyn Upload>>;
+
+    /// Removes it, as far as the store still obeys.
+    fn remove(self: Box<Self>);
 }
 
 /// The [`Error`] inside what [`Upload`]'s `write` returned, or one of kind `Destination` around it.

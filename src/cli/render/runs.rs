@@ -34,6 +34,12 @@ pub(in crate::cli) fn backup_plan(plan: &BackupPlan) -> String {
             ByteLen(len).exactly()
         ));
     }
+    if let Some(bytes) = plan.continues_bytes {
+        text.push_str(&format!(
+            "goes on with an interrupted backup, of which {} are stored\n",
+            ByteLen(bytes)
+        ));
+    }
     text.push_str(&keys_of(plan.keys.as_deref()));
     text.push_str(&format!(
         "takes {}, of which {} are known to be zero\n",
@@ -94,6 +100,12 @@ pub(in crate::cli) fn backup(report: &BackupReport, output: OutputArgs) -> Strin
             changed.zero,
             changed.unused,
             changed.unreadable,
+        ));
+    }
+    if report.continued_bytes > 0 {
+        text.push_str(&format!(
+            "went on with an interrupted backup: {} were stored and are still right\n",
+            ByteLen(report.continued_bytes)
         ));
     }
     if report.healed_bytes > 0 {

@@ -28,6 +28,8 @@ pub(super) struct Held {
     /// `None` where the file system has no locks. Nobody can then tell the living from the dead,
     /// and [`remove_dead`] leaves all of them.
     _lock: Option<Lock>,
+    /// Whether it stays when this is dropped.
+    stays: bool,
 }
 
 impl Held {
@@ -60,6 +62,7 @@ impl Held {
                 name,
                 file,
                 _lock: lock,
+                stays: false,
             };
             // A clean-up that came between making and locking took it for dead.
             if held.is_in_place()? {
@@ -68,6 +71,34 @@ impl Held {
         }
         let text = format!("{MAX_TRIES} files named {prefix}… stand in the way");
         Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+    }
+
+    /// Takes over the files that begin with `prefix` and that nobody holds. They stay when they are dropped. What
+    /// cannot be locked is left: its maker may live.
+    ///
+    /// # Errors
+    /// As getdents(2).
+    pub(super) fn take_over(folder: &Arc<Folder>, prefix: &str) -> io::Result<Vec<Held>> {
+        let names = names_with(folder, &[prefix])?;
+        let taken = names.into_iter().filter_map(|name| {
+            let file = open_plain(folder, &name).ok()??;
+            let lock = file.try_clone().and_then(sys::lock_exclusive).ok()??;
+            let held = Held {
+                folder: folder.clone(),
+                name: name.into(),
+                file,
+                _lock: Some(lock),
+                stays: true,
+            };
+            // Published since it was opened?
+            held.is_in_place().unwrap_or(false).then_some(held)
+        });
+        Ok(taken.collect())
+    }
+
+    /// Whether the file stays, for another run, when this is dropped.
+    pub(super) fn stay(&mut self, stays: bool) {
+        self.stays = stays;
     }
 
     /// The same with another file open, to have it fail.
@@ -94,7 +125,7 @@ impl Held {
 impl Drop for Held {
     /// Removes the name while it is this file's. Once published it is not: then nothing happens.
     fn drop(&mut self) {
-        if self.is_in_place().unwrap_or(false) {
+        if !self.stays && self.is_in_place().unwrap_or(false) {
             let _ = self.folder.remove(&self.name);
         }
     }

@@ -6,17 +6,20 @@
 //! else in the folder (subfolders, links, devices, odd names) is ignored.
 
 mod held;
+mod leftover;
 mod lock;
 mod publish;
 mod read;
 mod upload;
 
 use super::{
-    Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found, past_end_of,
+    Entry, FileName, Leftover, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found,
+    past_end_of,
 };
 use crate::base::{Error, ErrorKind, RangeRead, Result};
 use crate::sys::{self, Folder};
 use held::Held;
+use leftover::LocalLeftover;
 use read::LocalFile;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -200,6 +203,16 @@ impl Store for LocalStore {
         let holders = held::remove_dead(&self.folder, &[lock::HOLDER], &spare).map_err(failed)?;
         let uploads = held::remove_dead(&self.folder, &[UNFINISHED], &|_| false);
         Ok([holders, uploads.map_err(failed)?].concat())
+    }
+
+    fn leftovers(&self) -> Result<Vec<Box<dyn Leftover>>> {
+        let _pending = sys::pending("looking for what is unfinished in", &self.name);
+        let held = Held::take_over(&self.folder, UNFINISHED);
+        let held = held.map_err(|e| fail("list", &self.name, e))?.into_iter();
+        let readable = held.filter_map(|held| LocalLeftover::new(self.clone(), held).ok());
+        Ok(readable
+            .map(|left| Box::new(left) as Box<dyn Leftover>)
+            .collect())
     }
 
     fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {

@@ -37,6 +37,15 @@ impl LocalUpload {
         }
     }
 
+    /// Goes on with `held`, of which the first `at` bytes are there and nothing else.
+    pub(super) fn at(store: LocalStore, held: Held, name: FileName, at: u64) -> LocalUpload {
+        LocalUpload {
+            written: at,
+            started: at,
+            ..LocalUpload::new(store, held, name)
+        }
+    }
+
     fn path_text(&self) -> String {
         self.store.path_text(&self.name)
     }
@@ -154,4 +163,9 @@ impl Upload for LocalUpload {
 
     /// Dropping does it.
     fn abandon(self: Box<Self>) {}
+
+    fn leave(mut self: Box<Self>) -> bool {
+        self.held.stay(!self.spoiled);
+        !self.spoiled
+    }
 }

@@ -7,6 +7,7 @@
 //! goes first.
 
 mod ends;
+mod leftover;
 mod media;
 #[cfg(test)]
 mod media_tests;
@@ -17,10 +18,12 @@ mod tests;
 mod upload;
 
 use super::{
-    Entry, FileName, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found, write_error,
+    Entry, FileName, Leftover, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found,
+    write_error,
 };
 use crate::base::{Error, ErrorKind, RangeRead, Result, to_u64};
 use ends::Shape;
+use leftover::HeldIds;
 use media::Media;
 use part::{AROUND, HEAD_LEN, Head, mark_of, marked_by, part_of};
 use read::SplitFile;
@@ -46,6 +49,8 @@ pub struct SplitStore {
     new_id: fn() -> Uuid,
     /// Who brings parts that are not there, if anybody does.
     media: Option<Arc<Media>>,
+    /// Unfinished files that are held for somebody who goes on with them.
+    held: HeldIds,
 }
 
 /// What the inner store has, sorted by what it belongs to.
@@ -72,6 +77,7 @@ impl SplitStore {
             inner,
             new_id,
             media: None,
+            held: HeldIds::default(),
         }
     }
 
@@ -298,7 +304,8 @@ impl Store for SplitStore {
         let contents = self.contents()?;
         for file in &contents.marks {
             let mark = mark_of(file)?;
-            let Some(id) = self.id_in_mark(&mark) else {
+            let id = self.id_in_mark(&mark).filter(|id| !self.is_held(*id));
+            let Some(id) = id else {
                 continue;
             };
             let parts = contents.parts.get(file);
@@ -309,6 +316,10 @@ impl Store for SplitStore {
             self.inner.remove(&mark)?;
         }
         Ok(removed)
+    }
+
+    fn leftovers(&self) -> Result<Vec<Box<dyn Leftover>>> {
+        self.unfinished()
     }
 
     fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {

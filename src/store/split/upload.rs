@@ -34,7 +34,42 @@ pub(super) struct SplitUpload {
     done: bool,
 }
 
+/// What is there of an upload that goes on.
+pub(super) struct Begun {
+    pub(super) first: Option<Box<dyn Upload>>,
+    pub(super) current: Option<Box<dyn Upload>>,
+    pub(super) number: u32,
+    pub(super) filled: u64,
+    pub(super) written: u64,
+    pub(super) published: Vec<FileName>,
+}
+
 impl SplitUpload {
+    /// Goes on with an upload whose mark stands.
+    pub(super) fn resume(
+        inner: Arc<dyn Store>,
+        file: FileName,
+        id: Uuid,
+        part_len: u64,
+        begun: Begun,
+    ) -> SplitUpload {
+        SplitUpload {
+            inner,
+            file,
+            id,
+            part_len,
+            room: part_len.saturating_sub(AROUND).max(1),
+            first: begun.first,
+            current: begun.current,
+            number: begun.number,
+            filled: begun.filled,
+            written: begun.written,
+            published: begun.published,
+            failed: false,
+            done: false,
+        }
+    }
+
     pub(super) fn begin(
         inner: Arc<dyn Store>,
         file: FileName,
@@ -42,21 +77,15 @@ impl SplitUpload {
         part_len: u64,
     ) -> Result<SplitUpload> {
         set_mark(inner.as_ref(), &file, id)?;
-        let mut upload = SplitUpload {
-            inner,
-            file,
-            id,
-            part_len,
-            room: part_len.saturating_sub(AROUND).max(1),
+        let nothing = Begun {
             first: None,
             current: None,
             number: 1,
             filled: 0,
             written: 0,
             published: Vec::new(),
-            failed: false,
-            done: false,
         };
+        let mut upload = SplitUpload::resume(inner, file, id, part_len, nothing);
         upload.first = Some(upload.part(1, 0)?);
         Ok(upload)
     }
@@ -199,6 +228,18 @@ impl Upload for SplitUpload {
     }
 
     fn abandon(self: Box<Self>) {}
+
+    fn leave(mut self: Box<Self>) -> bool {
+        if self.failed {
+            return false;
+        }
+        // The mark stays, and so does every part, or what is left of them is nothing to go on with.
+        let parts = [self.first.take(), self.current.take()];
+        let left = parts.into_iter().flatten().map(|part| part.leave());
+        let left: Vec<bool> = left.collect();
+        self.done = left.iter().all(|left| *left);
+        self.done
+    }
 }
 
 impl Drop for SplitUpload {

@@ -1,0 +1,191 @@
+//! Going on with a backup that did not end.
+//!
+//! What a killed run has written of its image is read again and believed as far as its checksums and digests go.
+//! The disk is read as if nothing were there: each block has to be what it was, or is stored anew. So the
+//! image is of the time of this run, whatever was written before it.
+
+use super::Context;
+use super::backup_plan::Prepared;
+use super::images::lock;
+use super::removal::settle;
+use crate::base::{ByteLen, Error, ErrorKind, Event, Result};
+use crate::chain::Catalog;
+use crate::image::{Header, ImageWriter, Unfinished};
+use crate::store::{Continued, FileName, Form, Leftover, LockMode, Store, Upload};
+use std::sync::Arc;
+
+/// Less than this is not left in a store by a run that can take it away: it is made again in a moment.
+const LEAST_LEFT: u64 = 64 << 20;
+
+/// An image that a dead run had begun, held by this one.
+pub(super) struct Begun {
+    leftover: Box<dyn Leftover>,
+    image: Unfinished,
+}
+
+/// Clears what dead runs left, unless somebody uses the store: then the next run does. What they had begun of
+/// images is not touched.
+///
+/// # Errors
+/// `Destination`, `Interrupted`, `Terminated`.
+pub(super) fn settle_but_begun(
+    context: &Context<'_>,
+    store: &Arc<dyn Store>,
+) -> Result<Vec<Begun>> {
+    let _lock = match lock(store.as_ref(), LockMode::Exclusive, "backup") {
+        Err(e) if e.kind() == ErrorKind::Locked => return Ok(Vec::new()),
+        lock => lock?,
+    };
+    let begun = begun_in(store.as_ref())?;
+    settle(context, store)?;
+    Ok(begun)
+}
+
+/// How many bytes are there of the image that `prepared` is about, when nobody uses the store.
+///
+/// # Errors
+/// `Destination`.
+pub(super) fn begun_bytes(store: &dyn Store, prepared: &Prepared) -> Result<Option<u64>> {
+    let _lock = match lock(store, LockMode::Exclusive, "backup") {
+        Err(e) if e.kind() == ErrorKind::Locked => return Ok(None),
+        lock => lock?,
+    };
+    let begun = begun_in(store)?;
+    let fitting = begun.iter().filter(|b| b.fits(prepared));
+    Ok(fitting.map(Begun::len).max())
+}
+
+/// What is unfinished in `store` and a backup. A file that a merge or a copy had begun is of an image that is
+/// there.
+fn begun_in(store: &dyn Store) -> Result<Vec<Begun>> {
+    let leftovers = store.leftovers()?;
+    if leftovers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let catalog = Catalog::load(store)?;
+    let begun = leftovers.into_iter().filter_map(|leftover| {
+        let image = Unfinished::open(leftover.bytes())?;
+        let is_new = catalog.by_id(image.header().id).is_none();
+        is_new.then_some(Begun { leftover, image })
+    });
+    Ok(begun.collect())
+}
+
+/// Of what was begun, what `prepared` is about; it takes its ids. What else there is of its history goes, for
+/// nobody can go on with it any more; that of others stays.
+pub(super) fn choose(begun: Vec<Begun>, prepared: &mut Prepared) -> Option<Begun> {
+    let (own, _others): (Vec<_>, Vec<_>) = begun.into_iter().partition(|b| b.is_of(prepared));
+    let (mut fitting, useless): (Vec<_>, Vec<_>) = own.into_iter().partition(|b| b.fits(prepared));
+    fitting.sort_by_key(Begun::len);
+    let best = fitting.pop();
+    for left in useless.into_iter().chain(fitting) {
+        left.leftover.remove();
+    }
+    if let Some(best) = &best {
+        (prepared.header.id, prepared.header.set) = {
+            let header = best.image.header();
+            (header.id, header.set)
+        };
+        if let Some(file) = best.leftover.file() {
+            prepared.plan.file = file.to_string();
+        }
+        prepared.plan.continues_bytes = Some(best.len());
+    }
+    best
+}
+
+impl Begun {
+    fn len(&self) -> u64 {
+        self.leftover.bytes().len()
+    }
+
+    /// Whether it is of the history of `prepared`. One that has no image yet has no id, but a name.
+    fn is_of(&self, prepared: &Prepared) -> bool {
+        let set = self.image.header().set;
+        set == prepared.header.set || self.image.info().set == prepared.info.set
+    }
+
+    /// Whether it would be the very image.
+    fn fits(&self, prepared: &Prepared) -> bool {
+        let (then, now) = (self.image.header(), &prepared.header);
+        let set = match now.sequence {
+            1 => then.set,
+            _ => now.set,
+        };
+        let same = Header {
+            id: then.id,
+            set,
+            ..now.clone()
+        };
+        let stored_alike = self.leftover.part_len() == prepared.plan.part_bytes
+            && self.image.info().compression == prepared.info.compression
+            && !prepared.protection.is_some();
+        self.is_of(prepared) && same == *then && stored_alike
+    }
+}
+
+/// Where an image is written to.
+pub(super) struct Destination {
+    pub(super) writer: ImageWriter<Box<dyn Upload>>,
+    /// What is there of it.
+    pub(super) begun: Option<(Unfinished, Continued)>,
+}
+
+impl Destination {
+    /// Begins the image of `prepared` as `file` in `store`, or goes on with what was `begun` of it.
+    ///
+    /// # Errors
+    /// `Destination`, `Internal`.
+    pub(super) fn new(
+        store: &dyn Store,
+        file: &FileName,
+        form: &Form,
+        prepared: &Prepared,
+        begun: Option<Begun>,
+    ) -> Result<Destination> {
+        let (header, info, tables) = (&prepared.header, &prepared.info, &prepared.tables);
+        if let Some(Begun { leftover, image }) = begun {
+            let front = image.front();
+            let upload = Continued::new(leftover, file.clone(), front);
+            let keeper = upload.clone();
+            let writer = ImageWriter::start_over(
+                Box::new(upload.clone()) as Box<dyn Upload>,
+                file.as_str(),
+                header.clone(),
+                (info, tables),
+                front,
+                move |at, len| keeper.keep(at, len),
+            )?;
+            if let Some(writer) = writer {
+                let begun = Some((image, upload));
+                return Ok(Destination { writer, begun });
+            }
+            Box::new(upload).abandon();
+        }
+        let upload = store.create_as(file, form)?;
+        Ok(Destination {
+            writer: ImageWriter::start(upload, file.as_str(), header.clone(), info, tables)?,
+            begun: None,
+        })
+    }
+}
+
+/// Leaves what a run that ends with `error` has written for the next one, when that can go on with it and it is
+/// worth it; else takes it away.
+pub(super) fn leave(context: &Context<'_>, upload: Box<dyn Upload>, error: &Error) {
+    let written = upload.written();
+    let may_go_on = matches!(
+        error.kind(),
+        ErrorKind::Interrupted | ErrorKind::Terminated | ErrorKind::Source
+    );
+    if !may_go_on || written < LEAST_LEFT {
+        return upload.abandon();
+    }
+    if upload.leave() {
+        context.observer.event(Event::Warning(format!(
+            "{} that were stored stay in the store: the same backup goes on from there, `strata prune` takes \
+             them away",
+            ByteLen(written)
+        )));
+    }
+}
