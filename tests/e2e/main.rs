@@ -31,6 +31,7 @@ mod resize;
 mod resume;
 mod round_trip;
 mod salvage;
+mod short;
 mod space;
 mod split;
 mod stalls;
