@@ -1,6 +1,8 @@
 //! An interrupted backup goes on where it was, and never holds anything but the disk as the last run found it.
 
 use crate::kit::bytes::{self, Stream, assert_same};
+use crate::kit::power;
+use crate::kit::recorded::{Files, RecordedFolder};
 use crate::kit::run::Outcome;
 use crate::kit::store::{Store, number, text};
 use crate::kit::{MIB, long, scratch, size};
@@ -302,6 +304,51 @@ fn a_file_in_parts_goes_on_wherever_it_was_cut() {
         assert!(names.iter().all(|n| n.contains(".strata.0")), "{names:?}");
     }
     assert!(most + 8192 > all, "{most} of {all}");
+}
+
+/// The power fails behind some write of a backup, and behind some write of the one that goes on.
+#[test]
+fn a_power_cut_leaves_what_can_be_gone_on_with_or_begun_anew() {
+    let Some(folder) = RecordedFolder::mount("an interrupted backup") else {
+        return;
+    };
+    let scene = Scene::new(0, &[]);
+    let recorded = |left: &[(String, Vec<u8>)]| {
+        folder.reset(&Files::new());
+        for (name, content) in left {
+            folder.put(name, content.clone());
+        }
+        let before = folder.files();
+        folder.take_log();
+        scene.backup(&Store::at(folder.path())).expect(0);
+        (before, folder.take_log())
+    };
+    let half = scene.image.len() / 2;
+    let begun = [(
+        format!(".unfinished-0-{}", scene.name),
+        scene.image[..half].to_vec(),
+    )];
+    let (mut states, mut went_on) = (0, 0);
+    for left in [&[][..], &begun] {
+        let (before, changes) = recorded(left);
+        let (step, mut nth) = (if long() { 1 } else { 7 }, 0);
+        power::cuts(&before, &changes, 3, |cut| {
+            nth += 1;
+            if nth % step != 0 {
+                return;
+            }
+            let store = scene.store("cut");
+            for (name, content) in &cut.left {
+                std::fs::write(store.dir.join(name), content).unwrap();
+            }
+            states += 1;
+            // Where the image was published, the next one is another.
+            let published = !store.list().is_empty();
+            went_on += u64::from(scene.goes_on(&store) > 0 && !published);
+        });
+    }
+    println!("{states} states of power cuts, {went_on} of them were gone on with");
+    assert!(went_on > 10, "{went_on} of {states}");
 }
 
 /// Longer than what a run that can clean up takes away.
