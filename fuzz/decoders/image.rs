@@ -11,7 +11,7 @@ use diskstrata::chain::ChainView;
 use diskstrata::image::{
     BlockStates, BlockTable, Body, Child, Compression, FilePiece, FrameReader, Header, ImageReader,
     Leaf, Node, OlderFiles, Page, PagePlace, Piece, Source, Unfinished, Window, is_zero,
-    read_window, salvage, span_of,
+    read_window, rebuild, salvage, span_of,
 };
 use diskstrata::pipeline::{Damage, Depth, Resources, Sample, verify_disk, verify_file};
 use std::ops::Range;
@@ -54,6 +54,7 @@ fn run(input: &[u8]) {
         Err(error) => assert_eq!(error.kind(), ErrorKind::Damaged, "{error}"),
     }
     begun(&file);
+    mended(&file);
     let rescued = salvaged(&file);
     if let Some(rescued) = rescued {
         let image = ImageReader::open(Arc::new(rescued)).expect("what a salvage made opens");
@@ -63,6 +64,19 @@ fn run(input: &[u8]) {
             found.is_empty(),
             "a salvage made a damaged image: {found:?}"
         );
+    }
+}
+
+/// What can be put together of a damaged file opens, and is read as any other.
+fn mended(file: &[u8]) {
+    let metered = Arc::new(Metered::new(file));
+    match within_memory("mend", || rebuild(Arc::clone(&metered) as _)) {
+        Ok(mended) => {
+            let image = ImageReader::open(mended).expect("what was put together opens");
+            let found = verified(&image, &Trusting, Depth::Deep);
+            drop(found);
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Damaged, "{error}"),
     }
 }
 

@@ -322,7 +322,7 @@ pub(crate) struct RestoreArgs {
     /// two. A sample is read to see whether that is so; if it is not, everything is compared.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) holds: Option<String>,
-    /// Restore what is left of a damaged image. Where something is lost, a pattern stands afterwards, and the
+    /// Restore what is left of a damaged image, also of one that was cut off. Where something is lost, a pattern stands afterwards, and the
     /// report lists it; the exit code is 3 then.
     #[arg(long, conflicts_with_all = ["only_changed", "holds"])]
     pub(crate) salvage: bool,

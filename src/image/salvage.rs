@@ -9,7 +9,7 @@ use super::node::{Child, Node, PagePlace};
 use super::page::Content;
 use super::record::{MAGIC, Place, RECORD_HEADER_LEN, RecordHeader, Section};
 use super::state::{Block, BlockState};
-use super::trailer::{TRAILER_LEN, Trailer};
+use super::trailer::{RecordRef, TRAILER_LEN, Trailer};
 use super::tree::leaf_len;
 use super::window::{EncodedWindow, encode_frame};
 use super::writer::{Finished, ImageWriter};
@@ -89,7 +89,7 @@ pub fn salvage<W: Write>(
     Ok((sink, Salvaged { finished, lost }))
 }
 
-fn find_header(input: &dyn RangeRead) -> Result<Header> {
+pub(super) fn find_header(input: &dyn RangeRead) -> Result<Header> {
     let mut head = vec![0; HEADER_LEN];
     let at_start = input
         .read_at(0, &mut head)
@@ -108,18 +108,26 @@ fn find_header(input: &dyn RangeRead) -> Result<Header> {
 }
 
 /// A record that was found, with its place in the file.
-struct FoundRecord {
+pub(super) struct FoundRecord {
     offset: u64,
-    record: RecordHeader,
+    pub(super) record: RecordHeader,
 }
 
 impl FoundRecord {
-    fn end(&self) -> u64 {
+    /// Where it lies.
+    pub(super) fn place(&self) -> RecordRef {
+        RecordRef {
+            offset: self.offset,
+            stored_len: self.record.stored_len,
+        }
+    }
+
+    pub(super) fn end(&self) -> u64 {
         self.offset + to_u64(RECORD_HEADER_LEN) + u64::from(self.record.stored_len)
     }
 
     /// First block and mask, when it is a frame.
-    fn frame(&self) -> Option<(u64, u64)> {
+    pub(super) fn frame(&self) -> Option<(u64, u64)> {
         match self.record.place {
             Place::Frame { first, mask } => Some((first, mask)),
             _ => None,
@@ -130,7 +138,7 @@ impl FoundRecord {
     ///
     /// # Errors
     /// `Internal` when it could not be decoded for want of memory.
-    fn payload(&self, input: &dyn RangeRead) -> Result<Option<Vec<u8>>> {
+    pub(super) fn payload(&self, input: &dyn RangeRead) -> Result<Option<Vec<u8>>> {
         let mut stored = vec![0; to_usize(u64::from(self.record.stored_len))];
         let read = input.read_at(self.offset + to_u64(RECORD_HEADER_LEN), &mut stored);
         if read.is_err() || !checksum_matches(crc32fast::hash(&stored), self.record.payload_crc) {
@@ -155,7 +163,11 @@ fn read_what_can(input: &dyn RangeRead, offset: u64, buf: &mut [u8]) {
 }
 
 /// The first record whose header stands at `from` or behind it.
-fn next_record(input: &dyn RangeRead, header: &Header, from: u64) -> Option<FoundRecord> {
+pub(super) fn next_record(
+    input: &dyn RangeRead,
+    header: &Header,
+    from: u64,
+) -> Option<FoundRecord> {
     let mut at = from;
     let mut chunk = Vec::new();
     while at < input.len() {
@@ -187,6 +199,14 @@ fn next_record(input: &dyn RangeRead, header: &Header, from: u64) -> Option<Foun
     None
 }
 
+/// What an image says of itself where nothing is known of that.
+pub(super) fn unknown_info() -> Info {
+    Info {
+        set: "salvaged".into(),
+        ..Info::default()
+    }
+}
+
 /// What stands outside leaves: sections, and what nodes say of blocks that have no page here.
 struct Found {
     info: Info,
@@ -207,10 +227,7 @@ enum Known {
 impl Found {
     fn collect(input: &dyn RangeRead, header: &Header) -> Result<Found> {
         let mut found = Found {
-            info: Info {
-                set: "salvaged".into(),
-                ..Info::default()
-            },
+            info: unknown_info(),
             tables: Vec::new(),
             summary: Summary::default(),
             known: Vec::new(),

@@ -15,7 +15,7 @@ use crate::base::{BlockIndex, Digest, Error, ErrorKind, Result, to_u64, to_usize
 use std::io::Write;
 
 /// Sections are small and read often: a moderate level always pays.
-const SECTIONS: Compression = Compression::Zstd(3);
+pub(super) const SECTIONS: Compression = Compression::Zstd(3);
 
 /// An image being written. Blocks are given in order, each exactly once; nothing is ever seeked.
 pub struct ImageWriter<W: Write> {
@@ -204,27 +204,12 @@ impl<W: Write> ImageWriter<W> {
         let frame = match &window.frame {
             None => None,
             Some(frame) => {
-                let record = RecordHeader {
-                    place: Place::Frame {
-                        first: window.first.0,
-                        mask: frame.mask,
-                    },
-                    codec: frame.codec,
-                    stored_len: len32(&frame.payload),
-                    raw_len: frame.raw_len,
-                    payload_crc: frame.crc,
-                };
-                let place = match self.kept(frame) {
-                    Some(place) => place,
-                    None => self.out.record(&record, &frame.payload)?,
-                };
                 self.frames += 1;
-                Some(FrameRef {
-                    first: window.first,
-                    mask: frame.mask,
-                    offset: place.offset,
-                    stored_len: place.stored_len,
-                })
+                let frame = match self.kept(window.first, frame) {
+                    Some(there) => there,
+                    None => self.out.frame(window.first, frame)?,
+                };
+                Some(frame)
             }
         };
         if let Some(listener) = &mut self.listener {
@@ -236,13 +221,15 @@ impl<W: Write> ImageWriter<W> {
     }
 
     /// The place of `frame`, when the sink has it where it has to be.
-    fn kept(&mut self, frame: &EncodedFrame) -> Option<RecordRef> {
+    fn kept(&mut self, first: BlockIndex, frame: &EncodedFrame) -> Option<FrameRef> {
         let at = frame.at.filter(|at| *at == self.out.at)?;
         let stored_len = len32(&frame.payload);
         let len = to_u64(RECORD_HEADER_LEN) + u64::from(stored_len);
         self.keeper.as_mut()?(at, len).then_some(())?;
         self.out.at += len;
-        Some(RecordRef {
+        Some(FrameRef {
+            first,
+            mask: frame.mask,
             offset: at,
             stored_len,
         })
@@ -338,7 +325,7 @@ fn info_to_json(info: &Info) -> Result<Vec<u8>> {
         .because("it holds more values than a reader accepts"))
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+pub(super) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value)
         .map_err(|e| Error::new(ErrorKind::Internal, "encode", "a section").caused_by(e))
 }
@@ -349,15 +336,15 @@ fn len32(payload: &[u8]) -> u32 {
 }
 
 /// The sink with a position.
-struct Appender<W> {
-    sink: W,
+pub(super) struct Appender<W> {
+    pub(super) sink: W,
     name: String,
-    at: u64,
+    pub(super) at: u64,
     tag: [u8; 8],
 }
 
 impl<W: Write> Appender<W> {
-    fn new(sink: W, name: String, header: &Header) -> Appender<W> {
+    pub(super) fn new(sink: W, name: String, header: &Header) -> Appender<W> {
         Appender {
             sink,
             name,
@@ -391,7 +378,7 @@ impl<W: Write> Appender<W> {
         }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.sink.write_all(bytes).map_err(|e| self.fail(e))?;
         self.at += to_u64(bytes.len());
         Ok(())
@@ -407,7 +394,28 @@ impl<W: Write> Appender<W> {
         Ok(place)
     }
 
-    fn page(&mut self, page: &FinishedPage) -> Result<RecordRef> {
+    /// The frame of the window at block `first`.
+    pub(super) fn frame(&mut self, first: BlockIndex, frame: &EncodedFrame) -> Result<FrameRef> {
+        let record = RecordHeader {
+            place: Place::Frame {
+                first: first.0,
+                mask: frame.mask,
+            },
+            codec: frame.codec,
+            stored_len: len32(&frame.payload),
+            raw_len: frame.raw_len,
+            payload_crc: frame.crc,
+        };
+        let place = self.record(&record, &frame.payload)?;
+        Ok(FrameRef {
+            first,
+            mask: frame.mask,
+            offset: place.offset,
+            stored_len: place.stored_len,
+        })
+    }
+
+    pub(super) fn page(&mut self, page: &FinishedPage) -> Result<RecordRef> {
         let place = Place::Page {
             level: page.level,
             index: page.index,
@@ -416,7 +424,7 @@ impl<W: Write> Appender<W> {
         self.record(&raw_record(place, &page.payload), &page.payload)
     }
 
-    fn section(
+    pub(super) fn section(
         &mut self,
         section: Section,
         compression: Compression,

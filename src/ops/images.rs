@@ -1,5 +1,6 @@
 //! Finding images in a store or by path, and describing them.
 
+use super::mended::Mended;
 use super::piped::PIPE;
 use super::{Context, stores};
 use crate::base::{Cancel, Error, ErrorKind, Result};
@@ -8,12 +9,14 @@ use crate::image::{Header, ImageReader, Info};
 use crate::store::{FileName, LockMode, Store, StoreLock};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where images are looked for: a store, if one was named.
 pub struct Library<'a> {
     context: &'a Context<'a>,
     store: Option<Arc<dyn Store>>,
+    /// The stores whose damaged images are opened all the same, where that is wanted.
+    mended: Option<Mutex<Vec<Arc<Mended>>>>,
 }
 
 /// An image that was found and opened.
@@ -120,6 +123,7 @@ impl<'a> Library<'a> {
         Ok(Library {
             context,
             store: store.transpose()?,
+            mended: None,
         })
     }
 
@@ -128,7 +132,42 @@ impl<'a> Library<'a> {
         Library {
             context,
             store: Some(store),
+            mended: None,
         }
+    }
+
+    /// The same; images are opened also where their end, their sections or their upper table pages are damaged.
+    #[must_use]
+    pub(super) fn mending(mut self) -> Library<'a> {
+        self.mended = Some(Mutex::default());
+        self.store = self.store.take().map(|store| self.mend(store));
+        self
+    }
+
+    fn mend(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        let Some(all) = &self.mended else {
+            return store;
+        };
+        let mended = Arc::new(Mended::new(store));
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::clone(&mended));
+        mended
+    }
+
+    fn will_restore(&self, file: &FileName) {
+        if let Some(all) = &self.mended {
+            let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().for_each(|mended| mended.restore(file));
+        }
+    }
+
+    /// What a person should know of images that could not be opened as they are.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let Some(all) = &self.mended else {
+            return Vec::new();
+        };
+        let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().flat_map(|mended| mended.notes()).collect()
     }
 
     /// Everything in the store.
@@ -158,11 +197,22 @@ impl<'a> Library<'a> {
     /// `NotFound`, `Damaged`, `Locked`, or `Usage` when a store is needed and none was named.
     pub fn find(&self, wanted: &str) -> Result<Found> {
         if is_path(wanted, self.store.is_some()) {
-            return open_path(self.context, Path::new(wanted));
+            let (store, _, file) = place_of(self.context, Path::new(wanted))?;
+            let store = self.mend(store);
+            self.will_restore(&file);
+            return open_file(&store, file);
         }
         let lock = lock_to_read(self.store()?.as_ref(), "reading")?;
-        let catalog = self.catalog()?;
-        let lineage = catalog.lineage(catalog.find(wanted, &super::time_zone())?);
+        let mut catalog = self.catalog()?;
+        let image = catalog.find(wanted, &super::time_zone())?.clone();
+        if self.mended.is_some() {
+            self.will_restore(&image.file);
+            catalog = self.catalog()?;
+        }
+        let again = catalog
+            .by_id(image.header.id)
+            .filter(|i| i.file == image.file);
+        let lineage = catalog.lineage(again.unwrap_or(&image));
         open(self.store()?, lineage, Some(lock))
     }
 }
@@ -304,9 +354,8 @@ fn place_of(context: &Context<'_>, path: &Path) -> Result<(Arc<dyn Store>, PathB
     Ok((store, folder.to_owned(), file))
 }
 
-/// Opens the image file at `path`, wherever it lies; what it builds on is looked for beside it.
-fn open_path(context: &Context<'_>, path: &Path) -> Result<Found> {
-    let (store, _, file) = place_of(context, path)?;
+/// Opens the image in `file`; what it builds on is looked for beside it.
+fn open_file(store: &Arc<dyn Store>, file: FileName) -> Result<Found> {
     let reader = ImageReader::open(store.open(&file)?)?;
     let image = Image::of(file, &reader);
     let alone = image.header.parent.is_none();
@@ -320,5 +369,5 @@ fn open_path(context: &Context<'_>, path: &Path) -> Result<Found> {
         let lock = lock_to_read(store.as_ref(), "reading")?;
         (Catalog::load(store.as_ref())?.lineage(&image), Some(lock))
     };
-    open(&store, lineage, lock)
+    open(store, lineage, lock)
 }

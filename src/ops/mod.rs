@@ -38,6 +38,7 @@ pub mod list;
 pub mod map;
 mod map_cells;
 mod map_tally;
+mod mended;
 pub mod merge;
 mod partitions;
 pub mod piped;

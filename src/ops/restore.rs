@@ -148,7 +148,10 @@ struct Planned {
 /// `NotFound`, `Damaged`, `Refused` when the image does not fit, `Usage`. Reasons not to write to the
 /// target are in the preview.
 pub fn prepare(context: &Context<'_>, request: &RestoreRequest) -> Result<Prepared<'static>> {
-    let library = Library::open(context, request.store.as_deref())?;
+    let mut library = Library::open(context, request.store.as_deref())?;
+    if request.salvage {
+        library = library.mending();
+    }
     prepare_in(context, &library, request)
 }
 
@@ -162,7 +165,11 @@ pub fn prepare_in(
     library: &Library<'_>,
     request: &RestoreRequest,
 ) -> Result<Prepared<'static>> {
-    let found = library.find(&request.image)?;
+    let found = library.find(&request.image);
+    let found = match request.salvage {
+        true => found?,
+        false => found.map_err(or_salvage)?,
+    };
     if !request.salvage {
         found.check_lineage()?;
     }
@@ -191,6 +198,7 @@ pub fn prepare_in(
     preview.holds = holds.as_ref().map(|h| ImageRecord::of(&h.image));
     preview.only_changed = request.only_changed || holds.is_some();
     preview.salvage = request.salvage;
+    preview.warnings.extend(library.notes());
     Ok(Prepared {
         origin: Origin::Stored {
             found: Box::new(found),
@@ -518,6 +526,17 @@ fn check_image(context: &Context<'_>, view: &ChainView, plan: &RestorePlan) -> R
                  one with --salvage",
             ),
     )
+}
+
+/// `e`, and what can still be done where it says that the image is damaged.
+fn or_salvage(e: Error) -> Error {
+    if e.kind() != ErrorKind::Damaged {
+        return e;
+    }
+    let first = e.next_step().unwrap_or("restore another image").to_owned();
+    e.hint(format!(
+        "{first}; --salvage restores what is left of this one"
+    ))
 }
 
 /// Parses `N` or `N:M`.

@@ -3,7 +3,8 @@
 
 use crate::kit::bytes::{self, assert_same_range};
 use crate::kit::disk::{Content, Disk, Layout};
-use crate::kit::run::{Outcome, text};
+use crate::kit::records::{TRAILER, What, records};
+use crate::kit::run::{Outcome, strata, text};
 use crate::kit::store::Store;
 use crate::kit::{MIB, scratch, tools};
 use serde_json::Value;
@@ -209,4 +210,131 @@ fn what_is_salvaged_must_be_a_file_and_is_written_whole() {
             .run()
             .expect(2);
     }
+}
+
+/// Restores with `--salvage` by the path of the image's file, which nothing else opens; what is lost.
+#[track_caller]
+fn salvaged_by_path(file: &Path, disk: &Disk, dir: &Path, what: &str) -> Vec<Range<u64>> {
+    let target = dir.join("target.img");
+    let restore = || strata("restore").arg(file).arg(&target).arg("--yes");
+    let _ = std::fs::remove_file(&target);
+    let refused = restore().run().expect(7);
+    assert!(refused.stderr.contains("--salvage"), "{what}: {refused}");
+    let restored = restore().args(["--salvage", "--json"]).run();
+    assert!(matches!(restored.code(), Some(0 | 3)), "{what}: {restored}");
+    let lost = ranges(&restored, &restored.json()["lost"]);
+    assert_eq!(lost.is_empty(), restored.code() == Some(0), "{what}");
+    let mut at = 0;
+    for range in &lost {
+        assert_same_range(&disk.path, at, &target, at, range.start - at);
+        at = range.end;
+    }
+    assert_same_range(&disk.path, at, &target, at, disk.len - at);
+    lost
+}
+
+/// Without its end, a section, or the pages above its leaves, all content of an image is still there. Where no leaf
+/// page is, only the pages above said that there is nothing: that is what is lost.
+#[test]
+fn an_image_without_end_sections_or_upper_pages_loses_no_content() {
+    let dir = scratch();
+    let disk = Disk::build(Layout::Gpt512, dir.path(), "source.img", 407);
+    let store = Store::new(dir.path(), "store");
+    // Blocks so small that the table has several levels.
+    let run = store.backup(&disk.path).args(["--block-size", "4K"]);
+    let report = run.arg("--json").run().expect(0).json();
+    let file = store.file_of(&report["image"]);
+    let good = std::fs::read(&file).unwrap();
+    let records = records(&good);
+    let of = |wanted: fn(&What) -> bool| -> Vec<Range<usize>> {
+        let records = records.iter().filter(|r| wanted(&r.what));
+        records.map(|r| r.bytes.clone()).collect()
+    };
+    let mut ends = of(|what| matches!(what, What::Section(_)));
+    ends.push(good.len() - TRAILER..good.len());
+    let upper = of(|what| matches!(what, What::Page { level: 1.., .. }));
+    assert_eq!((ends.len(), upper.len() > 1), (4, true), "{upper:?}");
+    let all = [ends.clone(), upper].concat();
+    let with = |places: &[Range<usize>], change: fn(&mut [u8])| {
+        let mut bytes = good.clone();
+        places
+            .iter()
+            .for_each(|place| change(&mut bytes[place.clone()]));
+        std::fs::write(&file, &bytes).unwrap();
+        let lost = salvaged_by_path(&file, &disk, dir.path(), &format!("{places:?}"));
+        let bytes = |r: &Range<u64>| bytes::read(&disk.path, r.start, r.end - r.start);
+        let content = lost.iter().flat_map(bytes);
+        assert!(
+            content.into_iter().all(|byte| byte == 0),
+            "{places:?}: {lost:?}"
+        );
+        lost
+    };
+    for place in &all {
+        let lost = with(std::slice::from_ref(place), |bytes| {
+            bytes[bytes.len() / 2] ^= 4;
+        });
+        assert!(
+            !ends.contains(place) || lost.is_empty(),
+            "{place:?}: {lost:?}"
+        );
+    }
+    with(&all, |bytes| bytes.fill(0));
+}
+
+/// A leaf page says what 256 blocks are; its frames say what they hold.
+#[test]
+fn a_lost_leaf_page_costs_no_content() {
+    let dir = scratch();
+    let disk = Disk::build(Layout::Random, dir.path(), "source.img", 409);
+    let store = Store::new(dir.path(), "store");
+    let report = store.backed_up(&disk.path);
+    let file = store.file_of(&report);
+    let good = std::fs::read(&file).unwrap();
+    let records = records(&good);
+    let leaves = records
+        .iter()
+        .filter(|r| matches!(r.what, What::Page { level: 0, .. }));
+    let mut seen = 0;
+    for leaf in leaves {
+        let mut bytes = good.clone();
+        bytes[leaf.bytes.start + 200] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let lost = salvaged_by_path(&file, &disk, dir.path(), &format!("{:?}", leaf.bytes));
+        let zero = |r: &Range<u64>| {
+            let content = bytes::read(&disk.path, r.start, r.end - r.start);
+            content.iter().all(|byte| *byte == 0)
+        };
+        assert!(lost.iter().all(zero), "{lost:?}");
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn of_an_image_that_was_cut_off_what_is_there_is_restored() {
+    let dir = scratch();
+    let disk = Disk::build(Layout::Random, dir.path(), "source.img", 408);
+    let store = Store::new(dir.path(), "store");
+    let report = store
+        .backup(&disk.path)
+        .args(["--block-size", "4K", "--json"]);
+    let report = report.run().expect(0).json();
+    let file = store.file_of(&report["image"]);
+    let good = std::fs::read(&file).unwrap();
+    let mut before = 0;
+    for tenth in (1..10).rev() {
+        std::fs::write(&file, &good[..good.len() / 10 * tenth]).unwrap();
+        let what = format!("{tenth} tenths");
+        let lost = salvaged_by_path(&file, &disk, dir.path(), &what);
+        let bytes: u64 = lost.iter().map(|r| r.end - r.start).sum();
+        assert!(bytes > before, "{what}: {lost:?}");
+        before = bytes;
+    }
+    assert!(before < disk.len, "nothing was left of a tenth");
+    // What is no image at all stays that.
+    std::fs::write(&file, vec![0; 100_000]).unwrap();
+    let target = dir.path().join("target.img");
+    let restore = strata("restore").arg(&file).arg(&target);
+    restore.args(["--yes", "--salvage"]).run().expect(7);
 }
