@@ -62,6 +62,10 @@ impl Catalog {
         if key_sets.len() < 2 {
             return Ok(());
         }
+        if let [only] = self.newest_of_sets().as_slice() {
+            // Naming the set would not help.
+            return self.check_keys_of(&only.info.set);
+        }
         Err(
             Error::new(ErrorKind::Usage, "tell which image is meant by", wanted)
                 .because(format!(
@@ -113,8 +117,12 @@ mod tests {
             catalog(&[(1, "a", Some(1)), (2, "a", None)]),
         ] {
             assert_eq!(bad.check_keys().unwrap_err().kind(), ErrorKind::Refused);
-            let error = bad.find("a@latest", &TimeZone::UTC).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Refused);
+            // Of the only set, naming it would not help: the way out is another.
+            for wanted in ["a@latest", "latest"] {
+                let error = bad.find(wanted, &TimeZone::UTC).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Refused, "{wanted}");
+                assert!(error.next_step().unwrap().contains("key rotate"), "{error}");
+            }
         }
     }
 
