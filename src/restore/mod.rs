@@ -8,6 +8,7 @@ mod critical;
 mod execute;
 mod plan;
 mod recent;
+mod run;
 #[cfg(test)]
 mod tests;
 
