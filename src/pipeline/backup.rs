@@ -1,6 +1,7 @@
 //! Source to image: read, look at each block once, write in order.
 
 use super::ordered::{self, Emit};
+use super::parent::Parent;
 use super::{Masked, Resources, Selection};
 use crate::base::{
     BlockIndex, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, subtract, to_u64,
@@ -8,12 +9,10 @@ use crate::base::{
 };
 use crate::block::{AlignedBuf, BlockSource, Effort, Mapping, Missing, Rescue};
 use crate::image::{
-    Around, Base, Block, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, Header,
-    ImageWriter, Piece, Unfinished, encode_window,
+    Around, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, Header, ImageWriter, Piece,
+    Unfinished, encode_window,
 };
-use std::cell::RefCell;
 use std::io::Write;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -504,80 +503,6 @@ impl Planner<'_> {
             },
             content,
         })
-    }
-}
-
-/// The parent's table, read along with the disk.
-struct Parent<'a> {
-    table: Option<&'a dyn BlockStates>,
-    /// The piece asked for last: neighbours are asked for one after the other.
-    piece: RefCell<Option<Piece>>,
-    lost: RefCell<u64>,
-}
-
-impl<'a> Parent<'a> {
-    fn new(table: Option<&'a dyn BlockStates>) -> Parent<'a> {
-        Parent {
-            table,
-            piece: RefCell::new(None),
-            lost: RefCell::new(0),
-        }
-    }
-
-    /// Blocks of which its table could not be read.
-    fn lost(&self) -> u64 {
-        *self.lost.borrow()
-    }
-
-    /// What it says of the blocks around `block`.
-    fn piece(&self, block: u64) -> Option<Piece> {
-        let table = self.table?;
-        let mut piece = self.piece.borrow_mut();
-        let near = piece.take().filter(|p| p.blocks().contains(&block));
-        let near = near.unwrap_or_else(|| {
-            let piece = table.piece(BlockIndex(block));
-            if let Piece::Lost { blocks, .. } = &piece {
-                *self.lost.borrow_mut() += blocks.end - blocks.start;
-            }
-            piece
-        });
-        *piece = Some(near.clone());
-        Some(near)
-    }
-
-    /// What it says of the window that starts at `block`.
-    fn base(&self, block: u64) -> Base {
-        match self.piece(block) {
-            None | Some(Piece::Lost { .. }) => Base::None,
-            Some(Piece::Leaf(leaf)) => Base::Leaf(leaf),
-            Some(Piece::Uniform { state, since, .. }) => Base::Uniform(Block::empty(state, since)),
-        }
-    }
-
-    /// Who recorded that the first of `blocks`, which have no content, are in `state`, and how many of
-    /// them that is true of: the image at place `new`, unless they were so before.
-    fn since(&self, blocks: &Range<u64>, state: BlockState, new: u32) -> (u32, u64) {
-        let all = blocks.end - blocks.start;
-        match self.piece(blocks.start) {
-            None => (new, all),
-            Some(Piece::Lost { blocks: lost, .. }) => (new, all.min(lost.end - blocks.start)),
-            Some(Piece::Uniform {
-                blocks: like,
-                state: old,
-                since,
-            }) => {
-                let since = if old == state { since } else { new };
-                (since, all.min(like.end - blocks.start))
-            }
-            Some(Piece::Leaf(leaf)) => {
-                let since_of = |b: &Block| if b.state == state { b.since } else { new };
-                let from = to_usize(blocks.start - leaf.first.0);
-                let rest = leaf.blocks.get(from..).unwrap_or_default();
-                let since = rest.first().map_or(new, since_of);
-                let alike = rest.iter().take_while(|b| since_of(b) == since).count();
-                (since, to_u64(alike).clamp(1, all))
-            }
-        }
     }
 }
 

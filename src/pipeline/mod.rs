@@ -9,6 +9,7 @@ mod compare;
 mod extract;
 mod mask;
 mod ordered;
+mod parent;
 mod rewrite;
 mod select;
 mod stream;
