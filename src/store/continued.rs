@@ -1,6 +1,6 @@
 //! An upload whose beginning may be there already, from a run that did not end.
 
-use super::{FileName, Leftover, Upload, as_io_error};
+use super::{FileName, Form, Leftover, Upload, as_io_error};
 use crate::base::{Error, ErrorKind, RangeRead, Result, to_u64, to_usize};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ pub struct Continued(Arc<Mutex<State>>);
 struct State {
     stage: Stage,
     name: FileName,
+    form: Form,
     /// Bytes taken.
     at: u64,
     /// Bytes in front that may differ and are written over then.
@@ -34,13 +35,14 @@ enum Stage {
 }
 
 impl Continued {
-    /// Goes on with `leftover` as a file that will be called `name`. Its first `front` bytes, all of them there,
-    /// are written over where they differ.
-    pub fn new(leftover: Box<dyn Leftover>, name: FileName, front: u64) -> Continued {
+    /// Goes on with `leftover` as a file in `form` that will be called `name`. Its first `front` bytes, all of them
+    /// there, are written over where they differ.
+    pub fn new(leftover: Box<dyn Leftover>, name: FileName, form: Form, front: u64) -> Continued {
         let bytes = leftover.bytes();
         Continued(Arc::new(Mutex::new(State {
             stage: Stage::Comparing(leftover, bytes),
             name,
+            form,
             at: 0,
             front,
             kept: 0,
@@ -122,7 +124,9 @@ impl State {
     /// Cuts the leftover off and makes it an upload.
     fn go_on(&mut self) -> Result<()> {
         self.stage = match self.end() {
-            Stage::Comparing(leftover, _) => Stage::Writing(leftover.resume(&self.name, self.at)?),
+            Stage::Comparing(leftover, _) => {
+                Stage::Writing(leftover.resume(&self.name, &self.form, self.at)?)
+            }
             stage => stage,
         };
         Ok(())
