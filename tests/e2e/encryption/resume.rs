@@ -36,7 +36,7 @@ fn len(bytes: &[u8]) -> u64 {
 }
 
 impl Scene {
-    /// With `made`, the first backup is the one that is interrupted; without, a later one is.
+    /// The first backup of a set is interrupted, or a `later` one.
     fn new(args: &[&str], later: bool, with: impl Fn(Strata) -> Strata) -> Scene {
         let dir = scratch();
         let disk = dir.path().join("secret-name.img");
@@ -127,7 +127,9 @@ impl Scene {
     fn check(&self, store: &Store, with: impl Fn(Strata) -> Strata) {
         let verify = |args: &[&str]| with(store.verb("verify").args(args)).run();
         verify(&["disk@latest", "--deep"]).expect(0);
-        store.assert_no_clutter();
+        let files = store.files().into_iter().map(|(name, _)| name);
+        let clutter: Vec<String> = files.filter(|name| name.contains("unfinished")).collect();
+        assert_eq!(clutter, [""; 0]);
         let target = self.dir.path().join("target.img");
         let _ = std::fs::remove_file(&target);
         with(store.restore("disk@latest", &target)).run().expect(0);
@@ -207,7 +209,7 @@ fn the_first_image_of_a_set_goes_on_with_the_password_that_it_was_begun_with() {
     let half = scene.stored() / 2;
     let store = scene.killed(half);
     let dry = with(scene.run(&store)).args(["--dry-run", "--json"]).run();
-    assert!(number(&dry.expect(0).json(), "continues_bytes") > 0);
+    assert!(number(&dry.expect(0).json()["plan"], "continues_bytes") > 0);
     let outcome = with(scene.run(&store)).run().expect(0);
     assert!(says_that_it_went_on(&outcome), "{outcome}");
     scene.check(&store, with);
