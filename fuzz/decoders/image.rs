@@ -10,8 +10,8 @@ use diskstrata::block::{BlockSource, Mapping};
 use diskstrata::chain::ChainView;
 use diskstrata::image::{
     BlockStates, BlockTable, Body, Child, Compression, FilePiece, FrameReader, Header, ImageReader,
-    Leaf, Node, OlderFiles, Page, PagePlace, Piece, Source, Window, is_zero, read_window, salvage,
-    span_of,
+    Leaf, Node, OlderFiles, Page, PagePlace, Piece, Source, Unfinished, Window, is_zero,
+    read_window, salvage, span_of,
 };
 use diskstrata::pipeline::{Damage, Depth, Resources, Sample, verify_disk, verify_file};
 use std::ops::Range;
@@ -53,6 +53,7 @@ fn run(input: &[u8]) {
         Ok(image) => look(Arc::new(image), &metered, &file),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Damaged, "{error}"),
     }
+    begun(&file);
     let rescued = salvaged(&file);
     if let Some(rescued) = rescued {
         let image = ImageReader::open(Arc::new(rescued)).expect("what a salvage made opens");
@@ -63,6 +64,29 @@ fn run(input: &[u8]) {
             "a salvage made a damaged image: {found:?}"
         );
     }
+}
+
+/// A file that nobody finished is asked for its leaves, one after the other, as whoever goes on with it does.
+fn begun(file: &[u8]) {
+    let metered = Arc::new(Metered::new(file));
+    let Some(begun) = within_memory("go on", || Unfinished::open(Arc::clone(&metered) as _)) else {
+        return;
+    };
+    let blocks = begun.header().blocks();
+    let mut at = 0;
+    for _ in 0..MOST_WINDOWS {
+        let leaf = within_memory("go on", || begun.leaf(BlockIndex(at)));
+        at = at.saturating_add(span_of(0));
+        drop(leaf);
+        if at >= blocks {
+            break;
+        }
+    }
+    // Each record once, but for frames.
+    assert!(
+        metered.take() <= to_u64(file.len()) * 2 + 1024,
+        "going on reads too much"
+    );
 }
 
 /// Everything that an image which opens is asked.

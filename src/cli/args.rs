@@ -140,6 +140,9 @@ pub(crate) enum Verb {
     /// Show disks and partitions: size, serial number, use, and what a backup would take.
     Disks(DisksArgs),
     /// Write an image of a disk, a partition or a file that holds one into a store.
+    ///
+    /// One that was interrupted goes on when it is started again: what was stored and is still what the disk
+    /// holds is not stored again.
     Backup(BackupArgs),
     /// List the images of a store.
     List(StoreArg),

@@ -25,8 +25,8 @@ pub struct Unfinished {
 
 /// How far its records are known.
 struct Cursor {
-    /// Where the next record stands.
-    at: u64,
+    /// Where the next record stands; `None` where one was not as it should be.
+    at: Option<u64>,
     /// The leaf that was found last.
     leaf: Option<Arc<KeptLeaf>>,
 }
@@ -61,7 +61,10 @@ impl Unfinished {
         };
         let info = decode_info(&section(Section::Info)?)?;
         section(Section::Tables)?;
-        let cursor = Mutex::new(Cursor { at, leaf: None });
+        let cursor = Mutex::new(Cursor {
+            at: Some(at),
+            leaf: None,
+        });
         Some(Unfinished {
             file,
             header,
@@ -97,9 +100,9 @@ impl Unfinished {
                 Some(found) if found.leaf.index() > wanted => return None,
                 _ => {}
             }
-            let (leaf, at) = self.next_leaf(cursor.at)?;
+            let (leaf, end) = self.next_leaf(cursor.at.take()?)?;
             *cursor = Cursor {
-                at,
+                at: Some(end),
                 leaf: Some(Arc::new(leaf)),
             };
         }

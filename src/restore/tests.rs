@@ -16,6 +16,8 @@ use crate::pipeline::Resources;
 use std::io::Cursor;
 use std::sync::Arc;
 
+mod stopped;
+
 const MIB: usize = 1 << 20;
 
 /// A GPT disk with one partition, filled with bytes that follow `seed`; boot code, and something in

@@ -10,6 +10,7 @@
 //! | `random` | random actions |
 //! | `crash`, `rehearsed` | every operation on a store fails once, and the power fails behind each |
 //! | `power` | the power fails behind every call of the file system, and what was not synced is lost or torn |
+//! | `compound` | the power fails, or the file system is full, while what a power cut left is cleared up |
 //! | `calls` | every call of the file system fails, and it is full at every step |
 //! | `shaped` | a store that cuts or encrypts its images |
 //! | `copies` | images copied into another store and written anew, disturbed likewise |
@@ -34,6 +35,7 @@ mod kit;
 mod calls;
 mod check;
 mod choice;
+mod compound;
 mod copies;
 mod crash;
 mod cuts;

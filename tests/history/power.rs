@@ -36,7 +36,7 @@ pub(crate) fn open(path: &Path, lying: Lying) -> Arc<dyn Store> {
 }
 
 /// A folder for the states, in memory where the system has such a place: nobody waits for a disk.
-fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     match memory.is_dir() {
         true => tempfile::tempdir_in(memory).unwrap(),
@@ -44,7 +44,7 @@ fn scratch() -> tempfile::TempDir {
     }
 }
 
-fn lay_out(folder: &Path, cut: &Cut) {
+pub(crate) fn lay_out(folder: &Path, cut: &Cut) {
     for entry in std::fs::read_dir(folder).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
     }

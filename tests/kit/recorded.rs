@@ -44,6 +44,17 @@ pub(crate) struct Break {
     pub(crate) lasting: bool,
 }
 
+/// A read or a write that does less than it was asked for, as the kernel's rules allow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Short {
+    /// The so many-th from now, from 1, of those that are longer than this.
+    pub(crate) nth: u64,
+    /// So many bytes of it, 1 at least.
+    pub(crate) len: usize,
+    /// Whether all that follow are short too.
+    pub(crate) lasting: bool,
+}
+
 /// What lseek(2) asks for.
 const SEEK_DATA: i32 = 3;
 const SEEK_HOLE: i32 = 4;
@@ -63,6 +74,9 @@ struct State {
     broken: Option<Break>,
     /// Calls since then.
     calls: u64,
+    short: Option<Short>,
+    /// Reads and writes since then that could be shorter.
+    longer: u64,
     /// Bytes that fit in; as many as one likes when absent.
     room: Option<u64>,
     /// Whether every file is said to be a hole.
@@ -161,6 +175,19 @@ impl RecordedFolder {
         broken.is_some_and(|broken| state.calls >= broken.nth)
     }
 
+    /// Has a read or a write be short from now on, of files that are opened from now on.
+    pub(crate) fn shorten(&self, short: Short) {
+        let mut state = locked(&self.state);
+        (state.short, state.longer) = (Some(short), 0);
+    }
+
+    /// None is short any more. Says whether one was.
+    pub(crate) fn lengthen(&self) -> bool {
+        let mut state = locked(&self.state);
+        let short = state.short.take();
+        short.is_some_and(|short| state.longer >= short.nth)
+    }
+
     /// Puts a file there that the kernel has not seen yet.
     pub(crate) fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut state = locked(&self.state);
@@ -255,6 +282,24 @@ impl State {
         }
     }
 
+    /// How much is done of a read or a write of `len` bytes.
+    fn done_of(&mut self, len: usize) -> usize {
+        let Some(short) = self.short.filter(|short| short.len < len) else {
+            return len;
+        };
+        self.longer += 1;
+        let hit = self.longer == short.nth || short.lasting && self.longer > short.nth;
+        if hit { short.len } else { len }
+    }
+
+    /// How files are opened: where the kernel kept pages of them, it would take a short read for their end.
+    fn opened(&self) -> FopenFlags {
+        match self.short {
+            Some(_) => FopenFlags::FOPEN_DIRECT_IO,
+            None => FopenFlags::empty(),
+        }
+    }
+
     /// Whether so many bytes more fit in.
     fn fits(&self, more: usize) -> Answer<()> {
         let used: usize = self.names.values().map(|id| self.files[id].len()).sum();
@@ -327,6 +372,7 @@ impl State {
 
     fn write(&mut self, ino: INodeNo, at: u64, bytes: &[u8]) -> Answer<u32> {
         self.call()?;
+        let bytes = &bytes[..self.done_of(bytes.len())];
         let start = usize::try_from(at).unwrap();
         let end = start + bytes.len();
         let more = end.saturating_sub(self.file(ino)?.len());
@@ -489,23 +535,20 @@ impl Filesystem for Recorder {
         _: i32,
         reply: ReplyCreate,
     ) {
-        match self.state().create(name) {
+        let mut state = self.state();
+        match state.create(name) {
             Ok(attr) => {
-                reply.created(
-                    &NOW,
-                    &attr,
-                    Generation(0),
-                    FileHandle(0),
-                    FopenFlags::empty(),
-                );
+                let opened = state.opened();
+                reply.created(&NOW, &attr, Generation(0), FileHandle(0), opened);
             }
             Err(e) => reply.error(e),
         }
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.state().call() {
-            Ok(()) => reply.opened(FileHandle(0), FopenFlags::empty()),
+        let mut state = self.state();
+        match state.call() {
+            Ok(()) => reply.opened(FileHandle(0), state.opened()),
             Err(e) => reply.error(e),
         }
     }
@@ -522,12 +565,13 @@ impl Filesystem for Recorder {
         reply: ReplyData,
     ) {
         let mut state = self.state();
-        let bytes = state.call().and_then(|()| state.file(ino));
-        match bytes {
-            Ok(bytes) => {
-                let start = usize::try_from(offset).unwrap().min(bytes.len());
-                let end = bytes.len().min(start + usize::try_from(size).unwrap());
-                reply.data(&bytes[start..end]);
+        let len = state.call().and_then(|()| Ok(state.file(ino)?.len()));
+        match len {
+            Ok(len) => {
+                let start = usize::try_from(offset).unwrap().min(len);
+                let wanted = usize::try_from(size).unwrap().min(len - start);
+                let end = start + state.done_of(wanted);
+                reply.data(&state.files[&ino.0][start..end]);
             }
             Err(e) => reply.error(e),
         }
