@@ -208,6 +208,13 @@ mod tests {
         }
     }
 
+    fn in_parts(part_len: Option<u64>) -> Form {
+        Form {
+            part_len,
+            keys: None,
+        }
+    }
+
     fn at(dir: &Path) -> SplitStore {
         SplitStore::new(Arc::new(LocalStore::open(dir).unwrap()), uuid::Uuid::new_v4)
     }
@@ -223,7 +230,7 @@ mod tests {
         // Whoever cleans up meanwhile does not touch it.
         assert_eq!(store.clean_up().unwrap(), Vec::<String>::new());
         assert_eq!(left.bytes().len(), to_u64(bytes.len()));
-        assert_eq!(left.part_len(), part_len);
+        assert_eq!(left.form(), in_parts(part_len));
         left
     }
 
@@ -244,7 +251,12 @@ mod tests {
     ) -> u64 {
         let dir = tempfile::tempdir().unwrap();
         let store = at(dir.path());
-        let mut upload = Continued::new(left(&store, old, part_len), name(), front);
+        let mut upload = Continued::new(
+            left(&store, old, part_len),
+            name(),
+            in_parts(part_len),
+            front,
+        );
         let mut done = 0;
         while done < new.len() {
             let most = 1 << random.below(18);
@@ -313,7 +325,8 @@ mod tests {
                 let dir = tempfile::tempdir().unwrap();
                 let store = at(dir.path());
                 let old = pattern(4000);
-                let mut upload = Continued::new(left(&store, &old, part_len), name(), 0);
+                let mut upload =
+                    Continued::new(left(&store, &old, part_len), name(), in_parts(part_len), 0);
                 let new = pattern(5000);
                 upload.write_all(&new[..far]).unwrap();
                 let upload: Box<dyn Upload> = Box::new(upload);
@@ -337,7 +350,8 @@ mod tests {
     fn a_name_that_was_taken_meanwhile_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let store = at(dir.path());
-        let mut upload = Continued::new(left(&store, &pattern(100), None), name(), 0);
+        let mut upload =
+            Continued::new(left(&store, &pattern(100), None), name(), in_parts(None), 0);
         std::fs::write(dir.path().join("a"), b"somebody else's").unwrap();
         upload.write_all(&pattern(100)).unwrap();
         let error = Box::new(upload).publish().unwrap_err();

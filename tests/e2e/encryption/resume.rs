@@ -224,6 +224,25 @@ fn the_first_image_of_a_set_goes_on_with_the_password_that_it_was_begun_with() {
 }
 
 #[test]
+fn a_recovery_key_that_the_first_run_has_written_is_the_one_of_the_image() {
+    let keys = scratch();
+    let recovery = keys.path().join("recovery.txt");
+    let with = |run: Strata| run.password("correct horse");
+    let asked = ["--encrypt", "--recovery-key", recovery.to_str().unwrap()];
+    let scene = Scene::new(&asked, false, with);
+    let most = scene.stored() * 9 / 10;
+    let store = scene.killed(most);
+    assert!(scene.goes_on(&store, with) > most / 2);
+    scene.check(&store, |run| run.identity(&recovery));
+
+    // Of another key nobody knows who has it.
+    std::fs::rename(&recovery, keys.path().join("old.txt")).unwrap();
+    let store = scene.killed(most);
+    assert_eq!(scene.goes_on(&store, with), 0);
+    scene.check(&store, |run| run.identity(&recovery));
+}
+
+#[test]
 fn what_may_be_of_somebody_else_is_begun_anew() {
     let keys = scratch();
     let (key, public) = key(keys.path());
