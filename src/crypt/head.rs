@@ -159,9 +159,7 @@ impl Head {
             slot,
             is_other_used: false,
         };
-        let mut bytes = head.prelude.to_vec();
-        bytes.extend_from_slice(&head.fitted(&head.slot)?);
-        bytes.resize(head.len(), 0);
+        let bytes = head.bytes()?;
         Ok((head, bytes))
     }
 
@@ -291,9 +289,7 @@ impl Head {
             slot,
             is_other_used: false,
         };
-        let mut bytes = head.prelude.to_vec();
-        bytes.extend_from_slice(&head.fitted(&head.slot)?);
-        bytes.resize(head.len(), 0);
+        let bytes = head.bytes()?;
         Ok((head, bytes))
     }
 
@@ -309,6 +305,14 @@ impl Head {
     pub(super) fn leftover(&self) -> Option<(u64, Vec<u8>)> {
         let at = to_u64(PRELUDE_LEN + (1 - self.active) * self.slot_len);
         self.is_other_used.then(|| (at, vec![0; self.slot_len]))
+    }
+
+    /// All of it with its slot in the first place, and nothing in the second.
+    fn bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = self.prelude.to_vec();
+        bytes.extend_from_slice(&self.fitted(&self.slot)?);
+        bytes.resize(self.len(), 0);
+        Ok(bytes)
     }
 
     /// The bytes of `slot`, filled up with zeros.
