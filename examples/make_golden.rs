@@ -5,6 +5,10 @@
 
 use diskstrata::base::{BlockSize, ByteLen, ByteOffset, Error, to_u64};
 use diskstrata::chain::ChainView;
+use diskstrata::crypt::{
+    EncryptWriter, Head, Identity, KeyEntry, KeyKind, KeyRing, KeySet, KeySource, NoKeys,
+    Passphrase, UnfinishedFile, protect_identity,
+};
 use diskstrata::image::{
     Base, Block, BlockState, BlockStates, ByteRange, Compression, Encoder, Header, ImageReader,
     ImageWriter, Info, Kind, Parent, Piece, SourceInfo, Summary, encode_window,
@@ -137,9 +141,6 @@ fn random(out: &mut [u8]) -> Result<(), Error> {
 /// The image `plain`, encrypted with a password and for a new private key, which is written too.
 fn write_encrypted(folder: &Path, plain: &[u8]) -> Result<(), Error> {
     use age::secrecy::ExposeSecret;
-    use diskstrata::crypt::{
-        EncryptWriter, Identity, KeyEntry, KeyKind, KeyRing, KeySet, NoKeys, protect_identity,
-    };
     let failed =
         |e| Error::new(diskstrata::base::ErrorKind::Destination, "write", "it").caused_by(e);
     let (secret, public) = Identity::generate();
@@ -163,6 +164,41 @@ fn write_encrypted(folder: &Path, plain: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// The private key of the encrypted image.
+struct GoldenKey(String);
+
+impl KeySource for GoldenKey {
+    fn identities(&self) -> Result<Vec<Identity>, Error> {
+        Identity::parse(&self.0, "v1.key", |_| None)
+    }
+
+    fn password(&self, _: u32, _: &str) -> Result<Option<Passphrase>, Error> {
+        Ok(None)
+    }
+}
+
+/// The encrypted image as a second run leaves it that goes on with it behind byte 20,000 of `plain`.
+fn write_continued(folder: &Path, plain: &[u8]) -> Result<(), Error> {
+    let failed =
+        |e| Error::new(diskstrata::base::ErrorKind::Destination, "write", "it").caused_by(e);
+    let at = 20_000;
+    let stored = fs::read(folder.join("v1.strata")).map_err(failed)?;
+    let key = fs::read_to_string(folder.join("v1.key")).map_err(failed)?;
+    let ring = KeyRing::new(GoldenKey(key));
+    let Some(head) = Head::read(&stored)? else {
+        return Ok(());
+    };
+    let file = UnfinishedFile::open(Arc::new(stored.clone()), head, &ring)?;
+    let keys = Arc::clone(file.key_set());
+    let going_on = file.go_on(to_u64(at), &[], &keys, &ring, random)?;
+    let mut bytes = going_on.start.clone();
+    bytes.extend_from_slice(&stored[bytes.len()..diskstrata::base::to_usize(going_on.len)]);
+    let mut writer = going_on.writer(bytes).map_err(failed)?;
+    std::io::Write::write_all(&mut writer, &plain[at..]).map_err(failed)?;
+    let bytes = writer.finish().map_err(failed)?;
+    fs::write(folder.join("v1-continued.strata"), bytes).map_err(failed)
+}
+
 fn main() -> Result<(), Error> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| ".".into());
     let path = |name: &str| Path::new(&folder).join(name);
@@ -175,7 +211,10 @@ fn main() -> Result<(), Error> {
             )
             .caused_by(e)
         })?;
-        return write_encrypted(Path::new(&encrypted), &plain);
+        return match std::env::args().nth(3) {
+            Some(_) => write_continued(Path::new(&encrypted), &plain),
+            None => write_encrypted(Path::new(&encrypted), &plain),
+        };
     }
     let known = [(3, BlockState::Unreadable), (9, BlockState::Unused)];
     let (raw, zstd) = (Compression::None, Compression::Zstd(9));

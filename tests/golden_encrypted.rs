@@ -36,8 +36,8 @@ impl KeySource for Given {
     }
 }
 
-fn open(given: Given) -> Result<EncryptedFile> {
-    let input: Arc<dyn RangeRead> = Arc::new(file("crypt/v1.strata"));
+fn open(name: &str, given: Given) -> Result<EncryptedFile> {
+    let input: Arc<dyn RangeRead> = Arc::new(file(name));
     let head = Head::read(input.as_ref())?.unwrap();
     EncryptedFile::open(input, &head, &KeyRing::new(given))
 }
@@ -45,8 +45,13 @@ fn open(given: Given) -> Result<EncryptedFile> {
 #[test]
 fn version_1_opens_with_either_key_and_no_other() {
     let plain = file("image/v1-raw.strata");
-    for given in [Given(None), Given(Some("golden password"))] {
-        let opened = open(given).unwrap();
+    let all = [
+        ("crypt/v1.strata", Given(None)),
+        ("crypt/v1.strata", Given(Some("golden password"))),
+        ("crypt/v1-continued.strata", Given(None)),
+    ];
+    for (name, given) in all {
+        let opened = open(name, given).unwrap();
         let mut content = vec![0; usize::try_from(opened.len()).unwrap()];
         opened.read_at(0, &mut content).unwrap();
         assert!(content == plain);
@@ -59,7 +64,9 @@ fn version_1_opens_with_either_key_and_no_other() {
             .collect();
         assert_eq!(names, ["password", "age-1"]);
     }
-    let error = open(Given(Some("silver password"))).err().unwrap();
+    let error = open("crypt/v1.strata", Given(Some("silver password")))
+        .err()
+        .unwrap();
     assert_eq!(error.kind(), ErrorKind::WrongKey);
 }
 
@@ -83,25 +90,33 @@ fn decrypt(key: [u8; 32], nonce: [u8; 12], stored: &[u8]) -> Vec<u8> {
 /// The numbers here are those of the page, not of the code.
 #[test]
 fn the_page_describes_the_bytes() {
-    let file_bytes = file("crypt/v1.strata");
+    for (name, continued) in [("crypt/v1.strata", 0), ("crypt/v1-continued.strata", 1)] {
+        check_page(&file(name), continued);
+    }
+}
+
+fn check_page(file_bytes: &[u8], continued: usize) {
     // Prelude.
     assert_eq!(
         file_bytes[..8],
         [0x89, 0x53, 0x54, 0x43, 0x52, 0x59, 0x50, 0x0A]
     );
-    assert_eq!((le(&file_bytes, 8, 2), le(&file_bytes, 10, 2)), (1, 0));
-    let slot_len = le(&file_bytes, 12, 4);
+    assert_eq!((le(file_bytes, 8, 2), le(file_bytes, 10, 2)), (1, 0));
+    let slot_len = le(file_bytes, 12, 4);
     assert_eq!(slot_len % 4096, 0);
-    assert_eq!((le(&file_bytes, 16, 4), le(&file_bytes, 20, 4)), (0, 0));
+    assert_eq!(
+        (le(file_bytes, 16, 4), le(file_bytes, 20, 4)),
+        (continued, 0)
+    );
     assert_eq!(file_bytes[24], 14);
     assert_eq!(file_bytes[25..60], [0; 35]);
     let crc =
         |from: usize, to: usize| usize::try_from(crc32fast::hash(&file_bytes[from..to])).unwrap();
-    assert_eq!(le(&file_bytes, 60, 4), crc(0, 60));
+    assert_eq!(le(file_bytes, 60, 4), crc(0, 60));
     // The first slot.
-    assert_eq!(le(&file_bytes, 64, 8), 1, "generation");
-    let body_len = le(&file_bytes, 72, 4);
-    assert_eq!(le(&file_bytes, 76 + body_len, 4), crc(64, 76 + body_len));
+    assert_eq!(le(file_bytes, 64, 8), 1 + continued, "generation");
+    let body_len = le(file_bytes, 72, 4);
+    assert_eq!(le(file_bytes, 76 + body_len, 4), crc(64, 76 + body_len));
     let zeros = &file_bytes[80 + body_len..64 + 2 * slot_len];
     assert!(
         zeros.iter().all(|b| *b == 0),
@@ -121,7 +136,9 @@ fn the_page_describes_the_bytes() {
         &body[at - len..at]
     };
     let (protected, wrapped) = (part(None), part(None));
-    let (salt, list, tag) = (part(Some(16)), part(None), part(Some(32)));
+    let (salt, list) = (part(Some(16)), part(None));
+    let earlier = (continued == 1).then(|| part(None));
+    let tag = part(Some(32));
     assert_eq!(at, body_len);
     // The password opens a private key, and that the file's.
     let password = age::scrypt::Identity::new("golden password".to_owned().into());
@@ -146,8 +163,19 @@ fn the_page_describes_the_bytes() {
     assert_eq!(list["version"], 1);
     assert_eq!(list["keys"][0]["kind"], "password");
     assert_eq!(list["keys"][0]["recipient"], hidden.to_public().to_string());
+    // The runs before, whose key one chunk has.
+    let earlier = earlier.map(|stored| {
+        let key = derive("diskstrata earlier keys 1", &[file_key, salt]);
+        decrypt(key, [0; 12], stored)
+    });
+    if let Some(entry) = &earlier {
+        assert_eq!(
+            (entry.len(), le(entry, 32, 8), le(entry, 40, 8)),
+            (48, 0, 1)
+        );
+        assert!(entry[..32] != *file_key);
+    }
     // Chunks.
-    let key = derive("diskstrata encrypted data 1", &[file_key]);
     let chunks = &file_bytes[64 + 2 * slot_len..];
     let count = chunks.len().div_ceil((1 << 14) + 16);
     let mut content = Vec::new();
@@ -155,6 +183,11 @@ fn the_page_describes_the_bytes() {
         let mut nonce = [0; 12];
         nonce[..8].copy_from_slice(&(number as u64).to_le_bytes());
         nonce[8] = u8::from(number + 1 == count);
+        let file_key = match &earlier {
+            Some(entry) if number == 0 => &entry[..32],
+            _ => file_key,
+        };
+        let key = derive("diskstrata encrypted data 1", &[file_key]);
         content.extend(decrypt(key, nonce, chunk));
     }
     assert!(content == file("image/v1-raw.strata"));

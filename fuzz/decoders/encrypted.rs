@@ -7,7 +7,7 @@ use crate::watch::{Metered, within_memory};
 use diskstrata::base::{ErrorKind, KeySetId, RangeRead, Result, to_u64, to_usize};
 use diskstrata::crypt::{
     DecryptReader, EncryptWriter, EncryptedFile, Head, Identity, KeyEntry, KeyKind, KeyRing,
-    KeySet, KeySource, Passphrase, is_encrypted, rewrap,
+    KeySet, KeySource, Passphrase, UnfinishedFile, is_encrypted, rewrap,
 };
 use diskstrata::image::ImageReader;
 use std::io::{Read, Write};
@@ -25,13 +25,16 @@ pub(crate) const TARGET: Target = Target {
 /// First bytes from here on, and below those that stand for bytes of their own, choose an image that is
 /// damaged and then encrypted.
 const PLAIN: u8 = 0x60;
+/// Of those below that, the odd ones stand for the file with which a second run went on.
+const CONTINUED: u8 = 1;
 /// Lengths of the prelude of a file and of a chunk as it is stored.
 const PRELUDE: usize = 64;
 const CHUNK: usize = (1 << 14) + 16;
 
-/// The golden file, cut, and what is in it.
+/// The golden files, cut, and what is in both.
 struct Golden {
     cut: Cut,
+    continued: Cut,
     plain: Vec<u8>,
     identity: String,
     key_set: KeySet,
@@ -39,27 +42,33 @@ struct Golden {
     other: KeySet,
 }
 
+/// An encrypted file in its pieces.
+fn cut(name: &str) -> Cut {
+    let file = seeds::read(name);
+    let head = Head::read(&file)
+        .expect("it is whole")
+        .expect("it is encrypted");
+    let slot = (head.len() - PRELUDE) / 2;
+    let (head, chunks) = file.split_at(head.len());
+    let (prelude, slots) = head.split_at(PRELUDE);
+    let mut pieces = vec![prelude.to_vec()];
+    pieces.extend(slots.chunks(slot).map(<[u8]>::to_vec));
+    pieces.extend(chunks.chunks(CHUNK).map(<[u8]>::to_vec));
+    Cut::of(pieces)
+}
+
 fn golden() -> &'static Golden {
     static GOLDEN: OnceLock<Golden> = OnceLock::new();
     GOLDEN.get_or_init(|| {
         let identity = String::from_utf8(seeds::read("crypt/v1.key")).expect("a key is text");
-        let file = seeds::read("crypt/v1.strata");
-        let head = Head::read(&file)
-            .expect("it is whole")
-            .expect("it is encrypted");
-        let slot = (head.len() - PRELUDE) / 2;
-        let (head, chunks) = file.split_at(head.len());
-        let (prelude, slots) = head.split_at(PRELUDE);
-        let mut pieces = vec![prelude.to_vec()];
-        pieces.extend(slots.chunks(slot).map(<[u8]>::to_vec));
-        pieces.extend(chunks.chunks(CHUNK).map(<[u8]>::to_vec));
         let line = identity.lines().find(|line| !line.starts_with('#'));
         let public = Identity::public_of(line.expect("a key").trim()).expect("an age key");
         let key = KeyEntry::new("mine", KeyKind::Age, &public).expect("a key");
         let key_set = KeySet::new(vec![key], random).expect("keys");
         let other = key_set.rotated(random).expect("keys");
         Golden {
-            cut: Cut::of(pieces),
+            cut: cut("crypt/v1.strata"),
+            continued: cut("crypt/v1-continued.strata"),
             plain: seeds::read("image/v1-raw.strata"),
             identity,
             key_set,
@@ -116,7 +125,14 @@ fn run(input: &[u8]) {
             chosen.extend_from_slice(rest);
             seeds::file(&chosen, images()).expect("it has a first byte")
         }),
-        _ => check(&golden().cut.damaged(rest).concat(), Some(&golden().plain)),
+        _ => {
+            let golden = golden();
+            let cut = match *first & CONTINUED {
+                0 => &golden.cut,
+                _ => &golden.continued,
+            };
+            check(&cut.damaged(rest).concat(), Some(&golden.plain));
+        }
     }
 }
 
@@ -139,6 +155,7 @@ fn check(file: &[u8], plain: Option<&[u8]>) {
         }
         Ok(Some(head)) => {
             assert!(starts_so && head.len() <= file.len());
+            within_memory("unfinished", || unfinished(&metered, head, plain));
             within_memory("open", || opens(&metered, head, plain))
         }
     };
@@ -191,6 +208,53 @@ fn opens(metered: &Arc<Metered>, head: &Head, plain: Option<&[u8]>) -> bool {
     );
     rewrapped(metered, head, whole);
     true
+}
+
+/// Reads a file as one whose end was never written, and goes on with it.
+fn unfinished(metered: &Arc<Metered>, head: &Head, plain: Option<&[u8]>) {
+    let file = UnfinishedFile::open(Arc::clone(metered) as _, head.clone(), &ring());
+    let file = match file {
+        Ok(file) => file,
+        Err(error) => {
+            let kinds = [ErrorKind::Damaged, ErrorKind::WrongKey];
+            assert!(kinds.contains(&error.kind()), "{error}");
+            return;
+        }
+    };
+    let plain = plain.expect("nobody encrypted it");
+    // As far as it can be read without a gap.
+    let mut there = Vec::new();
+    while there.len() < to_usize(file.len()) {
+        let mut bytes = vec![0; (to_usize(file.len()) - there.len()).min(10_001)];
+        if file.read_at(to_u64(there.len()), &mut bytes).is_err() {
+            break;
+        }
+        there.extend_from_slice(&bytes);
+    }
+    assert!(plain.starts_with(&there), "what is not authentic was handed out");
+    if there.is_empty() || !file.can_go_on() {
+        return;
+    }
+    let front = vec![7; there.len().min(100)];
+    let keys = Arc::clone(file.key_set());
+    let at = to_u64(there.len());
+    let going_on = file.go_on(at, &front, &keys, &ring(), random);
+    let going_on = going_on.expect("it was read");
+    let mut bytes = vec![0; to_usize(metered.len())];
+    metered.read_at(0, &mut bytes).expect("in memory");
+    bytes[..going_on.start.len()].copy_from_slice(&going_on.start);
+    bytes.truncate(to_usize(going_on.len));
+    let mut writer = going_on.writer(bytes).expect("in memory");
+    let more = [front.as_slice(), &there[front.len()..], &plain[there.len()..]].concat();
+    writer.write_all(&more[there.len()..]).expect("in memory");
+    let stored = writer.finish().expect("in memory");
+    let head = Head::read(&stored)
+        .expect("it is whole")
+        .expect("it is encrypted");
+    let file = EncryptedFile::open(Arc::new(stored), &head, &ring()).expect("it opens");
+    let mut out = vec![0; to_usize(RangeRead::len(&file))];
+    file.read_at(0, &mut out).expect("it is whole");
+    assert!(out == more, "gone on with, it holds something else");
 }
 
 /// Gives the file other keys: it holds the same then.

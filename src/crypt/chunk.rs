@@ -3,16 +3,21 @@
 //! A chunk's nonce is its number and whether it is the last one. So a chunk that was moved, left out,
 //! added or taken from another file is not authentic, and neither is a file that ends too early.
 
+use super::earlier::Earlier;
 use super::secret::Secret;
 use crate::base::{Error, ErrorKind, Result, to_u64, to_usize};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use std::ops::Range;
 
 /// Length of the tag behind every chunk, in bytes.
 pub(super) const TAG_LEN: usize = 16;
 
-/// What a file's chunks are encrypted with.
+/// What the chunks that one run writes are encrypted with.
 pub(super) struct ChunkKey {
     key: LessSafeKey,
+    /// Tells keys apart, for the tests' eye on nonces.
+    #[cfg(test)]
+    id: blake3::Hash,
     /// Plaintext bytes of every chunk but the last, which has as many or fewer.
     pub(super) len: usize,
 }
@@ -44,6 +49,8 @@ impl ChunkKey {
     pub(super) fn new(file_key: &Secret, chunk_log2: u8) -> Result<ChunkKey> {
         let secret = Secret::derive("diskstrata encrypted data 1", &[file_key.bytes()]);
         Ok(ChunkKey {
+            #[cfg(test)]
+            id: blake3::hash(secret.bytes()),
             key: aes(&secret)?,
             len: 1 << chunk_log2,
         })
@@ -65,6 +72,8 @@ impl ChunkKey {
         buf: &mut Vec<u8>,
         start: usize,
     ) -> Result<()> {
+        #[cfg(test)]
+        super::testing::check_nonce(self.id, index, last, &buf[start..]);
         let nonce = nonce(index, last);
         let tag = self
             .key
@@ -85,6 +94,49 @@ impl ChunkKey {
             .key
             .open_in_place(nonce(index, last), Aad::empty(), stored);
         opened.ok().map(|plain| &*plain)
+    }
+}
+
+/// What all chunks of a file are encrypted with.
+pub(super) struct ChunkKeys {
+    last: ChunkKey,
+    /// Of runs before the last one, the oldest first: whichever has a chunk first counts.
+    earlier: Vec<(Range<u64>, ChunkKey)>,
+}
+
+impl ChunkKeys {
+    /// The keys of the file that was written with `file_key`, and with those of `earlier` runs.
+    ///
+    /// # Errors
+    /// As [`aes`].
+    pub(super) fn new(file_key: &Secret, earlier: &[Earlier], chunk_log2: u8) -> Result<ChunkKeys> {
+        let key = |e: &Earlier| Ok((e.chunks.clone(), ChunkKey::new(&e.file_key, chunk_log2)?));
+        Ok(ChunkKeys {
+            last: ChunkKey::new(file_key, chunk_log2)?,
+            earlier: earlier.iter().map(key).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Plaintext bytes of every chunk but the last.
+    pub(super) fn chunk_len(&self) -> usize {
+        self.last.len
+    }
+
+    /// Bytes of a whole chunk in the file.
+    pub(super) fn stored_len(&self) -> usize {
+        self.last.stored_len()
+    }
+
+    /// As [`ChunkKey::open`], with the key that chunk `index` has.
+    pub(super) fn open<'a>(
+        &self,
+        index: u64,
+        last: bool,
+        stored: &'a mut [u8],
+    ) -> Option<&'a [u8]> {
+        let earlier = self.earlier.iter().find(|(c, _)| c.contains(&index));
+        let key = earlier.map_or(&self.last, |(_, key)| key);
+        key.open(index, last, stored)
     }
 }
 
@@ -114,6 +166,12 @@ impl Shape {
             last: chunks - 1,
             plain: stored - chunks * tag,
         })
+    }
+
+    /// The shape of the whole chunks of `chunk` bytes each in `stored` bytes; `None` without any.
+    pub(super) fn of_whole(stored: u64, chunk: usize) -> Option<Shape> {
+        let whole = to_u64(chunk + TAG_LEN);
+        Shape::of(stored / whole * whole, chunk)
     }
 
     /// Where chunk `index` stands behind the head, and how many bytes it has there.

@@ -1,9 +1,9 @@
 //! An encrypted file as its plain content, read by range.
 
-use super::chunk::{ChunkKey, Shape};
+use super::chunk::{ChunkKeys, Shape};
 use super::head::Head;
 use super::key_set::KeySet;
-use super::ring::KeyRing;
+use super::ring::{KeyRing, Opened};
 use crate::base::{Error, ErrorKind, KeySetId, RangeRead, Result, past_end, to_u64, to_usize};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -19,10 +19,12 @@ thread_local! {
 /// The plain content of an encrypted file.
 pub struct EncryptedFile {
     inner: Arc<dyn RangeRead>,
-    key: ChunkKey,
+    keys: ChunkKeys,
     key_set: Arc<KeySet>,
     head_len: u64,
     shape: Shape,
+    /// The number of the chunk with which the file ends; `None` when that was never written.
+    ends_with: Option<u64>,
 }
 
 impl EncryptedFile {
@@ -32,21 +34,54 @@ impl EncryptedFile {
     /// `WrongKey`, `Damaged`, `Refused`, as [`KeyRing`] says.
     pub fn open(inner: Arc<dyn RangeRead>, head: &Head, keys: &KeyRing) -> Result<EncryptedFile> {
         let opened = keys.open(head, inner.name())?;
-        let key = ChunkKey::new(&opened.file_key, head.chunk_log2)?;
-        let head_len = to_u64(head.len());
-        let stored = inner.len().checked_sub(head_len);
-        let shape = stored.and_then(|stored| Shape::of(stored, key.len));
+        let stored = inner.len().checked_sub(to_u64(head.len()));
+        let shape = stored.and_then(|stored| Shape::of(stored, 1 << head.chunk_log2));
         let Some(shape) = shape else {
-            return Err(Error::new(ErrorKind::Damaged, "open", inner.name())
-                .because("it was cut off")
-                .hint("copy it again if another copy exists"));
+            return Err(cut_off(inner.name()));
         };
+        EncryptedFile::with_shape(inner, head, &opened, shape)
+    }
+
+    /// Opens `inner`, which begins with `head`, for which `opened` are the keys, and whose end may never have been
+    /// written. It is as long as whole chunks reach, or up to its end, if it has one.
+    ///
+    /// # Errors
+    /// `Damaged` when not even one chunk is there.
+    pub(super) fn open_unfinished(
+        inner: Arc<dyn RangeRead>,
+        head: &Head,
+        opened: &Opened,
+    ) -> Result<EncryptedFile> {
+        let stored = inner.len().saturating_sub(to_u64(head.len()));
+        let chunk = 1 << head.chunk_log2;
+        if let Some(shape) = Shape::of(stored, chunk) {
+            let whole = EncryptedFile::with_shape(Arc::clone(&inner), head, opened, shape)?;
+            if whole.chunks(shape.last, shape.last, |_, _| ()).is_ok() {
+                return Ok(whole);
+            }
+        }
+        let Some(shape) = Shape::of_whole(stored, chunk) else {
+            return Err(cut_off(inner.name()));
+        };
+        let mut file = EncryptedFile::with_shape(inner, head, opened, shape)?;
+        let ends = file.chunks(shape.last, shape.last, |_, _| ()).is_ok();
+        file.ends_with = ends.then_some(shape.last);
+        Ok(file)
+    }
+
+    fn with_shape(
+        inner: Arc<dyn RangeRead>,
+        head: &Head,
+        opened: &Opened,
+        shape: Shape,
+    ) -> Result<EncryptedFile> {
         Ok(EncryptedFile {
             inner,
-            key,
-            key_set: Arc::new(opened.key_set),
-            head_len,
+            keys: ChunkKeys::new(&opened.file_key, &opened.earlier, head.chunk_log2)?,
+            key_set: Arc::new(opened.key_set.clone()),
+            head_len: to_u64(head.len()),
             shape,
+            ends_with: Some(shape.last),
         })
     }
 
@@ -66,10 +101,10 @@ impl EncryptedFile {
             }
             let stored = &mut stored[..total];
             self.inner.read_at(self.head_len + start, stored)?;
-            let whole = self.key.stored_len();
+            let whole = self.keys.stored_len();
             for (index, chunk) in (first..).zip(stored.chunks_mut(whole)) {
-                let is_last = index == self.shape.last;
-                match self.key.open(index, is_last, chunk) {
+                let is_last = Some(index) == self.ends_with;
+                match self.keys.open(index, is_last, chunk) {
                     Some(plain) => take(index, plain),
                     None => return Err(self.not_authentic(index)),
                 }
@@ -107,7 +142,7 @@ impl RangeRead for EncryptedFile {
         if buf.is_empty() {
             return Ok(());
         }
-        let chunk = to_u64(self.key.len);
+        let chunk = to_u64(self.keys.chunk_len());
         let (mut first, last) = (offset / chunk, (end - 1) / chunk);
         while first <= last {
             let until = last.min(first + BATCH - 1);
@@ -122,4 +157,10 @@ impl RangeRead for EncryptedFile {
         }
         Ok(())
     }
+}
+
+fn cut_off(name: &str) -> Error {
+    Error::new(ErrorKind::Damaged, "open", name)
+        .because("it was cut off")
+        .hint("copy it again if another copy exists")
 }

@@ -1,5 +1,6 @@
 //! The plain bytes in front of an encrypted file: its prelude, and who may open it, twice.
 
+use super::earlier::{self, Earlier};
 use super::key_set::{KeySet, MAX_KEYS, id_of};
 use super::recipient;
 use super::secret::{Random, Secret};
@@ -10,6 +11,8 @@ use std::io::{self, Read};
 
 const MAGIC: [u8; 8] = *b"\x89STCRYP\n";
 const MAJOR: u16 = 1;
+/// Incompatible feature: slots hold the keys of earlier runs.
+const CONTINUED: u32 = 1;
 /// Length of the prelude in bytes.
 const PRELUDE_LEN: usize = 64;
 /// A slot has whole pages.
@@ -54,6 +57,8 @@ pub(super) struct Slot {
     pub(super) salt: [u8; 16],
     /// The list of keys, encrypted.
     pub(super) list: Vec<u8>,
+    /// The keys of earlier runs, encrypted; empty without any.
+    pub(super) earlier: Vec<u8>,
     mac: [u8; 32],
 }
 
@@ -67,6 +72,9 @@ impl Slot {
         parts.for_each(|part| put(&mut out, part));
         out.extend_from_slice(&self.salt);
         put(&mut out, &self.list);
+        if !self.earlier.is_empty() {
+            put(&mut out, &self.earlier);
+        }
         out
     }
 
@@ -95,8 +103,9 @@ impl Slot {
         out
     }
 
-    /// `None` when it is empty, cut off by an interruption, or malformed.
-    fn decode(bytes: &[u8]) -> Option<Slot> {
+    /// `None` when it is empty, cut off by an interruption, or malformed. `continued` says whether it holds keys of
+    /// earlier runs.
+    fn decode(bytes: &[u8], continued: bool) -> Option<Slot> {
         let mut at = bytes;
         let generation = u64::from_le_bytes(array(&mut at)?);
         let len = to_usize(u64::from(u32::from_le_bytes(array(&mut at)?)));
@@ -116,9 +125,13 @@ impl Slot {
             wrapped: part(&mut body)?,
             salt: array(&mut body)?,
             list: part(&mut body)?,
+            earlier: match continued {
+                true => part(&mut body)?,
+                false => Vec::new(),
+            },
             mac: array(&mut body)?,
         };
-        body.is_empty().then_some(slot)
+        (body.is_empty() && slot.earlier.is_empty() != continued).then_some(slot)
     }
 }
 
@@ -133,10 +146,11 @@ impl Head {
         random: Random,
     ) -> Result<(Head, Vec<u8>)> {
         // The length of a slot does not depend on what is in the prelude.
-        let body_len = new_slot(&[], 1, file_key, key_set, random)?.encode().len();
+        let keys = (file_key, &[][..]);
+        let body_len = new_slot(&[], 1, keys, key_set, random)?.encode().len();
         let slot_len = (body_len * 2).next_multiple_of(SLOT_STEP).max(MIN_SLOT_LEN);
         let prelude = prelude(slot_len.min(MAX_SLOT_LEN));
-        let slot = new_slot(&prelude, 1, file_key, key_set, random)?;
+        let slot = new_slot(&prelude, 1, keys, key_set, random)?;
         let head = Head {
             prelude,
             slot_len: slot_len.min(MAX_SLOT_LEN),
@@ -145,9 +159,7 @@ impl Head {
             slot,
             is_other_used: false,
         };
-        let mut bytes = head.prelude.to_vec();
-        bytes.extend_from_slice(&head.fitted(&head.slot)?);
-        bytes.resize(head.len(), 0);
+        let bytes = head.bytes()?;
         Ok((head, bytes))
     }
 
@@ -185,7 +197,7 @@ impl Head {
         }
         let mut bytes = vec![0; PRELUDE_LEN];
         input.read_at(0, &mut bytes)?;
-        let (slot_len, _) = decode_prelude(&bytes, input.name())?;
+        let slot_len = decode_prelude(&bytes, input.name())?.slot_len;
         bytes.resize(PRELUDE_LEN + 2 * slot_len, 0);
         input.read_at(0, &mut bytes)?;
         Head::decode(&bytes, input.name()).map(Some)
@@ -199,20 +211,23 @@ impl Head {
         let mut bytes = start.to_vec();
         bytes.resize(PRELUDE_LEN, 0);
         input.read_exact(&mut bytes[start.len()..])?;
-        let (slot_len, _) = decode_prelude(&bytes, name).map_err(io::Error::other)?;
+        let Prelude { slot_len, .. } = decode_prelude(&bytes, name).map_err(io::Error::other)?;
         bytes.resize(PRELUDE_LEN + 2 * slot_len, 0);
         input.read_exact(&mut bytes[PRELUDE_LEN..])?;
         Head::decode(&bytes, name).map_err(io::Error::other)
     }
 
     fn decode(bytes: &[u8], name: &str) -> Result<Head> {
-        let (slot_len, chunk_log2) = decode_prelude(bytes, name)?;
+        let Prelude {
+            slot_len,
+            chunk_log2,
+            continued,
+        } = decode_prelude(bytes, name)?;
         let mut prelude = [0; PRELUDE_LEN];
         prelude.copy_from_slice(&bytes[..PRELUDE_LEN]);
-        let slots = bytes[PRELUDE_LEN..].chunks(slot_len).map(Slot::decode);
+        let slots = bytes[PRELUDE_LEN..].chunks(slot_len).enumerate();
         let found: Vec<(usize, Slot)> = slots
-            .enumerate()
-            .filter_map(|(i, s)| Some((i, s?)))
+            .filter_map(|(i, slot)| Some((i, Slot::decode(slot, continued)?)))
             .collect();
         let other = |active: usize| &bytes[PRELUDE_LEN + (1 - active) * slot_len..][..slot_len];
         match found.into_iter().max_by_key(|(_, slot)| slot.generation) {
@@ -232,16 +247,18 @@ impl Head {
     /// The head with the keys of `key_set` instead, and what to write where so that the file has it: first
     /// the new slot, then, once that is durable, zeros over the old one.
     ///
+    /// `keys` are the file's own key and those of earlier runs.
+    ///
     /// # Errors
     /// As [`Head::create`].
     pub(super) fn rewrite(
         &self,
-        file_key: &Secret,
+        keys: (&Secret, &[Earlier]),
         key_set: &KeySet,
         random: Random,
     ) -> Result<[(u64, Vec<u8>); 2]> {
         let generation = self.slot.generation.saturating_add(1);
-        let slot = new_slot(&self.prelude, generation, file_key, key_set, random)?;
+        let slot = new_slot(&self.prelude, generation, keys, key_set, random)?;
         let place = |which: usize| to_u64(PRELUDE_LEN + which * self.slot_len);
         Ok([
             (place(1 - self.active), self.fitted(&slot)?),
@@ -249,10 +266,53 @@ impl Head {
         ])
     }
 
+    /// The head of the same length of a run that goes on with the file, and its bytes. `keys` are that run's file key
+    /// and those of the runs before it.
+    ///
+    /// # Errors
+    /// As [`Head::create`].
+    pub(super) fn gone_on_with(
+        &self,
+        keys: (&Secret, &[Earlier]),
+        key_set: &KeySet,
+        random: Random,
+    ) -> Result<(Head, Vec<u8>)> {
+        let mut prelude = self.prelude;
+        set_continued(&mut prelude, !keys.1.is_empty());
+        let generation = self.slot.generation.saturating_add(1);
+        let slot = new_slot(&prelude, generation, keys, key_set, random)?;
+        let head = Head {
+            prelude,
+            slot_len: self.slot_len,
+            chunk_log2: self.chunk_log2,
+            active: 0,
+            slot,
+            is_other_used: false,
+        };
+        let bytes = head.bytes()?;
+        Ok((head, bytes))
+    }
+
+    /// Whether the head of another run that goes on with the file surely has room in the place of this one, when
+    /// the keys are as many.
+    pub(super) fn has_room(&self) -> bool {
+        // The age format adds a line of random length, so that readers get used to what they do not know.
+        const MORE: usize = 1024;
+        self.slot.encode().len() + MORE <= self.slot_len
+    }
+
     /// What an interrupted change of keys has left to be done: zeros over what no longer counts.
     pub(super) fn leftover(&self) -> Option<(u64, Vec<u8>)> {
         let at = to_u64(PRELUDE_LEN + (1 - self.active) * self.slot_len);
         self.is_other_used.then(|| (at, vec![0; self.slot_len]))
+    }
+
+    /// All of it with its slot in the first place, and nothing in the second.
+    fn bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = self.prelude.to_vec();
+        bytes.extend_from_slice(&self.fitted(&self.slot)?);
+        bytes.resize(self.len(), 0);
+        Ok(bytes)
     }
 
     /// The bytes of `slot`, filled up with zeros.
@@ -277,7 +337,7 @@ impl Head {
 fn new_slot(
     prelude: &[u8],
     generation: u64,
-    file_key: &Secret,
+    (file_key, earlier): (&Secret, &[Earlier]),
     key_set: &KeySet,
     random: Random,
 ) -> Result<Slot> {
@@ -290,6 +350,7 @@ fn new_slot(
         wrapped: recipient::wrap(key_set, file_key)?,
         salt,
         list: key_set.encrypt_list(file_key, &salt)?,
+        earlier: earlier::encrypt(earlier, file_key, &salt)?,
         mac: [0; 32],
     };
     slot.mac = slot.mac_of(prelude, key_set.secret(), file_key);
@@ -303,13 +364,34 @@ fn prelude(slot_len: usize) -> [u8; PRELUDE_LEN] {
     let slot_len = u32::try_from(slot_len).unwrap_or(0);
     out[12..16].copy_from_slice(&slot_len.to_le_bytes());
     out[24] = CHUNK_LOG2;
-    let crc = crc32fast::hash(&out[..60]);
-    out[60..].copy_from_slice(&crc.to_le_bytes());
+    seal(&mut out);
     out
 }
 
-/// Length of a slot, and exponent of the length of a chunk.
-fn decode_prelude(bytes: &[u8], name: &str) -> Result<(usize, u8)> {
+fn set_continued(prelude: &mut [u8; PRELUDE_LEN], continued: bool) {
+    let [bits, ..] = CONTINUED.to_le_bytes();
+    match continued {
+        true => prelude[16] |= bits,
+        false => prelude[16] &= !bits,
+    }
+    seal(prelude);
+}
+
+/// Puts the crc32 of the rest into the last four bytes.
+fn seal(prelude: &mut [u8; PRELUDE_LEN]) {
+    let crc = crc32fast::hash(&prelude[..60]);
+    prelude[60..].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// What a prelude says.
+struct Prelude {
+    slot_len: usize,
+    chunk_log2: u8,
+    /// Whether slots hold the keys of earlier runs.
+    continued: bool,
+}
+
+fn decode_prelude(bytes: &[u8], name: &str) -> Result<Prelude> {
     let mut at = bytes;
     let malformed = || damaged(name, "its head is damaged");
     let mut fields = || -> Option<[u32; 5]> {
@@ -341,9 +423,10 @@ fn decode_prelude(bytes: &[u8], name: &str) -> Result<(usize, u8)> {
             "its encryption has version {major}, this program reads {MAJOR}"
         )));
     }
-    if incompatible != 0 {
+    let unknown = incompatible & !CONTINUED;
+    if unknown != 0 {
         return Err(newer(format!(
-            "its encryption needs features this program does not know: bits {incompatible:#x}"
+            "its encryption needs features this program does not know: bits {unknown:#x}"
         )));
     }
     let slot_len = to_usize(u64::from(slot_len));
@@ -352,7 +435,12 @@ fn decode_prelude(bytes: &[u8], name: &str) -> Result<(usize, u8)> {
         && slot_len.is_multiple_of(SLOT_STEP)
         && CHUNK_LOG2_RANGE.contains(&chunk_log2)
         && odd == 0;
-    sane.then_some((slot_len, chunk_log2)).ok_or_else(malformed)
+    let prelude = Prelude {
+        slot_len,
+        chunk_log2,
+        continued: incompatible & CONTINUED != 0,
+    };
+    sane.then_some(prelude).ok_or_else(malformed)
 }
 
 fn damaged(name: &str, why: &str) -> Error {
@@ -442,7 +530,7 @@ mod tests {
         let (head, bytes, file_key, keys) = made();
         let mut more = keys.clone();
         more.version += 1;
-        let [(at, new), (old_at, zeros)] = head.rewrite(&file_key, &more, random).unwrap();
+        let [(at, new), (old_at, zeros)] = head.rewrite((&file_key, &[]), &more, random).unwrap();
         let write = |bytes: &mut Vec<u8>, at: u64, new: &[u8]| {
             bytes[to_usize(at)..][..new.len()].copy_from_slice(new);
         };

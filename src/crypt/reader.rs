@@ -1,6 +1,6 @@
 //! What comes out of a pipe, decrypted if it is encrypted.
 
-use super::chunk::{ChunkKey, TAG_LEN};
+use super::chunk::{ChunkKeys, TAG_LEN};
 use super::head::{Head, is_encrypted};
 use super::ring::KeyRing;
 use crate::base::{Error, ErrorKind, KeySetId, to_u64};
@@ -24,7 +24,7 @@ enum State {
 }
 
 struct Chunks {
-    key: ChunkKey,
+    keys: ChunkKeys,
     key_set: KeySetId,
     index: u64,
     /// Where in the stream the next chunk begins.
@@ -48,9 +48,9 @@ impl<R: Read> DecryptReader<R> {
         let state = if is_encrypted(&start) {
             let head = Head::read_stream(&start, &mut input, name)?;
             let opened = keys.open(&head, name).map_err(io::Error::other)?;
-            let key = ChunkKey::new(&opened.file_key, head.chunk_log2).map_err(io::Error::other)?;
+            let keys = ChunkKeys::new(&opened.file_key, &opened.earlier, head.chunk_log2);
             State::Encrypted(Box::new(Chunks {
-                key,
+                keys: keys.map_err(io::Error::other)?,
                 key_set: head.key_set(),
                 index: 0,
                 at: to_u64(head.len()),
@@ -83,7 +83,7 @@ impl<R> DecryptReader<R> {
 impl Chunks {
     /// Reads and decrypts the next chunk.
     fn next(&mut self, input: &mut impl Read, name: &str) -> io::Result<()> {
-        let whole = self.key.stored_len();
+        let whole = self.keys.stored_len();
         let kept = match self.stored.len() > whole {
             true => Some(self.stored[whole]),
             false => None,
@@ -96,7 +96,7 @@ impl Chunks {
         let len = start + fill(input, &mut self.stored[start..])?;
         let last = len <= whole;
         let stored = len.min(whole);
-        let opened = self.key.open(self.index, last, &mut self.stored[..stored]);
+        let opened = self.keys.open(self.index, last, &mut self.stored[..stored]);
         if opened.is_none() {
             let (why, hint) = match last {
                 true => (

@@ -31,6 +31,7 @@ pub fn rewrap(
             steps: head.leftover().into_iter().collect(),
         });
     }
-    let steps = head.rewrite(&opened.file_key, key_set, random)?.to_vec();
+    let keys = (&opened.file_key, opened.earlier.as_slice());
+    let steps = head.rewrite(keys, key_set, random)?.to_vec();
     Ok(Rewrite { steps })
 }

@@ -1,5 +1,6 @@
 //! The keys that a run has, and what it has learned with them.
 
+use super::earlier::{self, Earlier};
 use super::head::Head;
 use super::key_set::KeySet;
 use super::recipient::{Identity, unprotect, unwrap};
@@ -41,10 +42,11 @@ impl KeySource for NoKeys {
     }
 }
 
-/// A file's own key, and the key set that it belongs to.
+/// A file's own key, those of earlier runs, and the key set that it belongs to.
 #[derive(Debug, Clone)]
 pub(super) struct Opened {
     pub(super) file_key: Secret,
+    pub(super) earlier: Vec<Earlier>,
     pub(super) key_set: KeySet,
 }
 
@@ -129,10 +131,15 @@ impl KeyRing {
             return Err(damaged());
         }
         let slot = &head.slot;
+        let earlier = earlier::decrypt(&slot.earlier, &file_key, &slot.salt).ok_or_else(damaged)?;
         let key_set =
             KeySet::decrypt_list(secret, &file_key, &slot.salt, &slot.list, &slot.protected)
                 .ok_or_else(damaged)?;
-        Ok(Opened { file_key, key_set })
+        Ok(Opened {
+            file_key,
+            earlier,
+            key_set,
+        })
     }
 
     fn unwrap(&self, known: &mut Known, head: &Head, name: &str) -> Result<(Secret, Secret)> {

@@ -2,6 +2,8 @@
 
 use super::{Identity, KeyEntry, KeyKind, KeyRing, KeySet, KeySource, Passphrase};
 use crate::base::KeySetId;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +13,25 @@ pub(crate) fn random(out: &mut [u8]) -> crate::base::Result<()> {
     let seed = NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes();
     blake3::Hasher::new().update(&seed).finalize_xof().fill(out);
     Ok(())
+}
+
+thread_local! {
+    /// What was encrypted with which key and nonce.
+    static SEALED: RefCell<HashMap<(blake3::Hash, u64, bool), blake3::Hash>> = RefCell::default();
+}
+
+/// Fails where `plain` is another one than was encrypted before in this thread with the nonce of chunk `index` and
+/// the key called `key`.
+pub(crate) fn check_nonce(key: blake3::Hash, index: u64, last: bool, plain: &[u8]) {
+    let plain = blake3::hash(plain);
+    SEALED.with_borrow_mut(|sealed| {
+        let before = sealed.insert((key, index, last), plain);
+        let repeated = before.is_some_and(|before| before != plain);
+        assert!(
+            !repeated,
+            "the nonce of chunk {index} is used twice with a key"
+        );
+    });
 }
 
 /// A set of one age key, and the text of its private half.

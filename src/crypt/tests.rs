@@ -419,3 +419,13 @@ fn other_keys_need_only_another_head() {
             .is_empty()
     );
 }
+
+#[test]
+#[should_panic(expected = "is used twice with a key")]
+fn a_repeated_nonce_would_be_noticed() {
+    let key = Secret::random(random).unwrap();
+    for content in [b"one", b"two"] {
+        let key = super::chunk::ChunkKey::new(&key, 14).unwrap();
+        key.seal(7, false, &mut content.to_vec(), 0).unwrap();
+    }
+}

@@ -39,14 +39,21 @@ impl<W: Write> EncryptWriter<W> {
         let (head, bytes) = Head::create(&file_key, key_set, random)?;
         keys.remember(&head, &file_key, key_set);
         let key = ChunkKey::new(&file_key, CHUNK_LOG2)?;
-        Ok(sink.write_all(&bytes).map(|()| EncryptWriter {
+        let begun = sink.write_all(&bytes);
+        Ok(begun.map(|()| EncryptWriter::at(sink, key, 0)))
+    }
+
+    /// Goes on behind the chunks before `index`, which are in `sink`, with a `key` that has encrypted no other chunk
+    /// from there on.
+    pub(super) fn at(sink: W, key: ChunkKey, index: u64) -> EncryptWriter<W> {
+        EncryptWriter {
             sink,
+            buffer: Vec::with_capacity(BATCH + 2 * key.stored_len()),
             key,
-            buffer: Vec::with_capacity(BATCH + 2 * (1 << CHUNK_LOG2)),
             open: 0,
-            index: 0,
+            index,
             failed: false,
-        }))
+        }
     }
 
     /// Encrypts the open chunk.

@@ -163,7 +163,7 @@ pub fn plan(context: &Context<'_>, request: &BackupRequest) -> Result<BackupPlan
     let prepared = prepare(context, request, store.as_ref())?;
     let begun = store
         .as_ref()
-        .map(|s| resume::begun_bytes(s.as_ref(), &prepared))
+        .map(|s| resume::begun_bytes(context, s.as_ref(), &prepared))
         .transpose()?;
     let mut plan = prepared.plan;
     plan.continues_bytes = begun.flatten();
@@ -218,7 +218,7 @@ pub fn run_in(
         return rescuer(map).run(image.header.id, missing, report);
     }
     let mut prepared = prepare(context, request, Some(store))?;
-    let begun = resume::choose(begun, &mut prepared);
+    let begun = resume::choose(context, begun, &mut prepared)?;
     if let Some(free) = prepared
         .plan
         .store_free_bytes

@@ -3,7 +3,7 @@
 use super::backup::{BackupRequest, Split};
 use super::encryption::{KeyRecord, Protection, check_recipients};
 use super::piped::PIPE;
-use super::place::{Place, differs};
+use super::place::{Place, differs, file_name, label};
 use super::state::{self, Keeper, Kept};
 use super::take::{Fallback, Taken, take};
 use super::{Context, describe};
@@ -105,6 +105,13 @@ impl Prepared {
             self.plan.keys = Some(keys.keys().iter().map(KeyRecord::of).collect());
         }
         Ok(keys)
+    }
+
+    /// A name for the file that the image becomes.
+    pub(super) fn file_name(&self) -> String {
+        let (header, info) = (&self.header, &self.info);
+        let label = label(&info.set, header.set, self.protection.is_some());
+        file_name(&label, header.sequence, info.created, header.kind)
     }
 
     /// Begins to keep what the next image of a store must know of this one, if it cannot be read again.

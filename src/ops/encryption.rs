@@ -10,8 +10,9 @@ use crate::crypt::{Identity, KeyEntry, KeyKind, KeySet, Passphrase, Recipient, p
 use crate::store::Store;
 use crate::sys::Folder;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +33,47 @@ impl NewKeys {
     pub fn is_empty(&self) -> bool {
         *self == NewKeys::default()
     }
+}
+
+impl NewKeys {
+    /// Whether `keys`, which were opened with what is at hand, are these, and were made by somebody who knew more than
+    /// public keys.
+    fn are_those_of(&self, options: &KeyOptions, keys: &KeySet) -> Result<bool> {
+        let of_kind = |kinds: &[KeyKind]| -> BTreeSet<String> {
+            let keys = keys.keys().iter().filter(|k| kinds.contains(&k.kind));
+            keys.map(|k| k.recipient.clone()).collect()
+        };
+        let public: BTreeSet<String> = recipients(&self.recipients)?
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        // A recovery key that exists was made for the run before.
+        let recovery = self.recovery.as_deref().map(public_of_recovery_key);
+        let recovery: BTreeSet<String> = match recovery {
+            Some(Some(public)) => [public].into(),
+            Some(None) => return Ok(false),
+            None => BTreeSet::new(),
+        };
+        let passwords = of_kind(&[KeyKind::Password]).len();
+        Ok(of_kind(&[KeyKind::Age, KeyKind::Ssh]) == public
+            && of_kind(&[KeyKind::Recovery]) == recovery
+            && passwords == usize::from(self.password)
+            && (self.password || !recovery.is_empty())
+            && (!self.password || options.opens_with_new_password()?))
+    }
+}
+
+/// No file with a recovery key is as long, in bytes.
+const MAX_KEY_FILE: u64 = 64 << 10;
+
+/// The public half of the private key in the file `path`; `None` when there is none to be read.
+fn public_of_recovery_key(path: &Path) -> Option<String> {
+    let mut text = zeroize::Zeroizing::new(String::new());
+    let file = std::fs::File::open(path).ok()?;
+    file.take(MAX_KEY_FILE).read_to_string(&mut text).ok()?;
+    let mut lines = text.lines().map(str::trim);
+    let public = lines.find_map(Identity::public_of)?;
+    Some(public.to_string())
 }
 
 /// A key as it is shown: nothing of it is secret.
@@ -134,6 +176,28 @@ impl Protection {
             Protection::Kept(keys) | Protection::Blind(keys) => Ok(Some(keys)),
             Protection::New(wanted) => Ok(Some(Arc::new(make(&context.key_options, &wanted)?))),
         }
+    }
+
+    /// Whether the image may be what was begun with the keys `begun`, which were opened here. Keys that were made for it
+    /// have to be the ones that are asked for now, and it has to be sure who made them: whoever knows nothing but
+    /// public keys can begin an image too.
+    ///
+    /// # Errors
+    /// `Usage` when the recipients or the password that were named cannot be read.
+    pub(super) fn goes_on_with(
+        &self,
+        context: &Context<'_>,
+        begun: Option<&KeySet>,
+    ) -> Result<bool> {
+        Ok(match (self, begun) {
+            (Protection::None, None) => true,
+            (Protection::Kept(keys), Some(begun)) => keys.as_ref() == begun,
+            (Protection::New(wanted), Some(begun)) => {
+                wanted.are_those_of(&context.key_options, begun)?
+            }
+            (Protection::None | Protection::Kept(_) | Protection::Blind(_), _) => false,
+            (Protection::New(_), None) => false,
+        })
     }
 
     /// Whether the image will be encrypted.

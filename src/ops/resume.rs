@@ -6,6 +6,7 @@
 
 use super::Context;
 use super::backup_plan::Prepared;
+use super::encryption::Protection;
 use super::images::lock;
 use super::removal::settle;
 use crate::base::{ByteLen, Error, ErrorKind, Event, Result};
@@ -45,14 +46,23 @@ pub(super) fn settle_but_begun(
 ///
 /// # Errors
 /// `Destination`.
-pub(super) fn begun_bytes(store: &dyn Store, prepared: &Prepared) -> Result<Option<u64>> {
+pub(super) fn begun_bytes(
+    context: &Context<'_>,
+    store: &dyn Store,
+    prepared: &Prepared,
+) -> Result<Option<u64>> {
     let _lock = match lock(store, LockMode::Exclusive, "backup") {
         Err(e) if e.kind() == ErrorKind::Locked => return Ok(None),
         lock => lock?,
     };
     let begun = begun_in(store)?;
-    let fitting = begun.iter().filter(|b| b.fits(prepared));
-    Ok(fitting.map(Begun::len).max())
+    let mut most = None;
+    for begun in &begun {
+        if begun.fits(context, prepared)? {
+            most = most.max(Some(begun.len()));
+        }
+    }
+    Ok(most)
 }
 
 /// What is unfinished in `store` and a backup. A file that a merge or a copy had begun is of an image that is
@@ -71,11 +81,24 @@ fn begun_in(store: &dyn Store) -> Result<Vec<Begun>> {
     Ok(begun.collect())
 }
 
-/// Of what was begun, what `prepared` is about; it takes its ids. What else there is of its history goes, for
-/// nobody can go on with it any more; that of others stays.
-pub(super) fn choose(begun: Vec<Begun>, prepared: &mut Prepared) -> Option<Begun> {
+/// Of what was begun, what `prepared` is about; it takes its ids and its keys. What else there is of its history
+/// goes, for nobody can go on with it any more; that of others stays.
+///
+/// # Errors
+/// `Usage` when the recipients or the password that were named cannot be read.
+pub(super) fn choose(
+    context: &Context<'_>,
+    begun: Vec<Begun>,
+    prepared: &mut Prepared,
+) -> Result<Option<Begun>> {
     let (own, _others): (Vec<_>, Vec<_>) = begun.into_iter().partition(|b| b.is_of(prepared));
-    let (mut fitting, useless): (Vec<_>, Vec<_>) = own.into_iter().partition(|b| b.fits(prepared));
+    let (mut fitting, mut useless) = (Vec::new(), Vec::new());
+    for begun in own {
+        match begun.fits(context, prepared)? {
+            true => fitting.push(begun),
+            false => useless.push(begun),
+        }
+    }
     fitting.sort_by_key(Begun::len);
     let best = fitting.pop();
     for left in useless.into_iter().chain(fitting) {
@@ -86,12 +109,16 @@ pub(super) fn choose(begun: Vec<Begun>, prepared: &mut Prepared) -> Option<Begun
             let header = best.image.header();
             (header.id, header.set)
         };
-        if let Some(file) = best.leftover.file() {
-            prepared.plan.file = file.to_string();
+        if let Some(keys) = best.leftover.form().keys {
+            prepared.protection = Protection::Kept(keys);
         }
+        prepared.plan.file = match best.leftover.file() {
+            Some(file) => file.to_string(),
+            None => prepared.file_name(),
+        };
         prepared.plan.continues_bytes = Some(best.len());
     }
-    best
+    Ok(best)
 }
 
 impl Begun {
@@ -106,7 +133,10 @@ impl Begun {
     }
 
     /// Whether it would be the very image.
-    fn fits(&self, prepared: &Prepared) -> bool {
+    ///
+    /// # Errors
+    /// As [`Protection::goes_on_with`].
+    fn fits(&self, context: &Context<'_>, prepared: &Prepared) -> Result<bool> {
         let (then, now) = (self.image.header(), &prepared.header);
         let set = match now.sequence {
             1 => then.set,
@@ -117,10 +147,12 @@ impl Begun {
             set,
             ..now.clone()
         };
-        let stored_alike = self.leftover.part_len() == prepared.plan.part_bytes
-            && self.image.info().compression == prepared.info.compression
-            && !prepared.protection.is_some();
-        self.is_of(prepared) && same == *then && stored_alike
+        let form = self.leftover.form();
+        let stored_alike = form.part_len == prepared.plan.part_bytes
+            && self.image.info().compression == prepared.info.compression;
+        let fits = self.is_of(prepared) && same == *then && stored_alike;
+        let keys = form.keys.as_deref();
+        Ok(fits && prepared.protection.goes_on_with(context, keys)?)
     }
 }
 
@@ -146,7 +178,7 @@ impl Destination {
         let (header, info, tables) = (&prepared.header, &prepared.info, &prepared.tables);
         if let Some(Begun { leftover, image }) = begun {
             let front = image.front();
-            let upload = Continued::new(leftover, file.clone(), front);
+            let upload = Continued::new(leftover, file.clone(), form.clone(), front);
             let keeper = upload.clone();
             let writer = ImageWriter::start_over(
                 Box::new(upload.clone()) as Box<dyn Upload>,

@@ -97,6 +97,15 @@ impl KeyOptions {
         self.chosen(source)
     }
 
+    /// Whether a file that has a password and was opened was opened with the very one that [`KeyOptions::new_password`]
+    /// gives: there is one password for both, and no other key.
+    ///
+    /// # Errors
+    /// `Usage` when several are named.
+    pub(super) fn opens_with_new_password(&self) -> Result<bool> {
+        Ok(named("STRATA_NEW_PASSWORD")?.is_none() && !self.names_identity())
+    }
+
     /// A password beside the one that opens the images already.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! An upload whose beginning may be there already, from a run that did not end.
 
-use super::{FileName, Leftover, Upload, as_io_error};
+use super::{FileName, Form, Leftover, Upload, as_io_error};
 use crate::base::{Error, ErrorKind, RangeRead, Result, to_u64, to_usize};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ pub struct Continued(Arc<Mutex<State>>);
 struct State {
     stage: Stage,
     name: FileName,
+    form: Form,
     /// Bytes taken.
     at: u64,
     /// Bytes in front that may differ and are written over then.
@@ -34,13 +35,14 @@ enum Stage {
 }
 
 impl Continued {
-    /// Goes on with `leftover` as a file that will be called `name`. Its first `front` bytes, all of them there,
-    /// are written over where they differ.
-    pub fn new(leftover: Box<dyn Leftover>, name: FileName, front: u64) -> Continued {
+    /// Goes on with `leftover` as a file in `form` that will be called `name`. Its first `front` bytes, all of them
+    /// there, are written over where they differ.
+    pub fn new(leftover: Box<dyn Leftover>, name: FileName, form: Form, front: u64) -> Continued {
         let bytes = leftover.bytes();
         Continued(Arc::new(Mutex::new(State {
             stage: Stage::Comparing(leftover, bytes),
             name,
+            form,
             at: 0,
             front,
             kept: 0,
@@ -121,7 +123,9 @@ impl State {
     /// Cuts the leftover off and makes it an upload.
     fn go_on(&mut self) -> Result<()> {
         self.stage = match self.end() {
-            Stage::Comparing(leftover, _) => Stage::Writing(leftover.resume(&self.name, self.at)?),
+            Stage::Comparing(leftover, _) => {
+                Stage::Writing(leftover.resume(&self.name, &self.form, self.at)?)
+            }
             stage => stage,
         };
         Ok(())
@@ -204,6 +208,13 @@ mod tests {
         }
     }
 
+    fn in_parts(part_len: Option<u64>) -> Form {
+        Form {
+            part_len,
+            keys: None,
+        }
+    }
+
     fn at(dir: &Path) -> SplitStore {
         SplitStore::new(Arc::new(LocalStore::open(dir).unwrap()), uuid::Uuid::new_v4)
     }
@@ -219,7 +230,7 @@ mod tests {
         // Whoever cleans up meanwhile does not touch it.
         assert_eq!(store.clean_up().unwrap(), Vec::<String>::new());
         assert_eq!(left.bytes().len(), to_u64(bytes.len()));
-        assert_eq!(left.part_len(), part_len);
+        assert_eq!(left.form(), in_parts(part_len));
         left
     }
 
@@ -240,7 +251,12 @@ mod tests {
     ) -> u64 {
         let dir = tempfile::tempdir().unwrap();
         let store = at(dir.path());
-        let mut upload = Continued::new(left(&store, old, part_len), name(), front);
+        let mut upload = Continued::new(
+            left(&store, old, part_len),
+            name(),
+            in_parts(part_len),
+            front,
+        );
         let mut done = 0;
         while done < new.len() {
             let most = 1 << random.below(18);
@@ -309,7 +325,8 @@ mod tests {
                 let dir = tempfile::tempdir().unwrap();
                 let store = at(dir.path());
                 let old = pattern(4000);
-                let mut upload = Continued::new(left(&store, &old, part_len), name(), 0);
+                let mut upload =
+                    Continued::new(left(&store, &old, part_len), name(), in_parts(part_len), 0);
                 let new = pattern(5000);
                 upload.write_all(&new[..far]).unwrap();
                 let upload: Box<dyn Upload> = Box::new(upload);
@@ -333,7 +350,8 @@ mod tests {
     fn a_name_that_was_taken_meanwhile_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let store = at(dir.path());
-        let mut upload = Continued::new(left(&store, &pattern(100), None), name(), 0);
+        let mut upload =
+            Continued::new(left(&store, &pattern(100), None), name(), in_parts(None), 0);
         std::fs::write(dir.path().join("a"), b"somebody else's").unwrap();
         upload.write_all(&pattern(100)).unwrap();
         let error = Box::new(upload).publish().unwrap_err();

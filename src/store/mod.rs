@@ -60,6 +60,19 @@ pub struct Form {
     pub keys: Option<Arc<KeySet>>,
 }
 
+/// Fails unless what `leftover` is of is stored in `form`.
+///
+/// # Errors
+/// `Internal`.
+fn check_form(leftover: &dyn Leftover, form: &Form) -> Result<()> {
+    if *form == leftover.form() {
+        return Ok(());
+    }
+    let bytes = leftover.bytes();
+    Err(Error::new(ErrorKind::Internal, "go on with", bytes.name())
+        .because("it is stored in another form"))
+}
+
 /// With whom a store can be shared while it is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockMode {
@@ -288,22 +301,25 @@ pub trait Leftover: Send {
         None
     }
 
-    /// How it is cut, as in [`Form::part_len`].
-    fn part_len(&self) -> Option<u64> {
-        None
+    /// How it is stored.
+    fn form(&self) -> Form {
+        Form::default()
     }
 
-    /// Writes `bytes` over those from `offset` on, all of them there already. Durable no earlier than the file.
+    /// Writes `bytes` over those from `offset` on, all of them there already. Durable when [`Leftover::resume`] returns,
+    /// and before anything that is written then; of an encrypted file it changes nothing earlier either.
     ///
     /// # Errors
-    /// `Destination`.
+    /// `Destination`; `Damaged` when the range passes the end.
     fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Goes on with it as an upload that will be called `name` and that consists of its first `at` bytes so far.
+    /// Goes on with it as an upload in `form` that will be called `name` and that consists of its first `at` bytes so
+    /// far. A crash leaves what can be gone on with again, or what nobody takes for the file.
     ///
     /// # Errors
-    /// `Destination`, also when `name` exists or the leftover is gone.
-    fn resume(self: Box<Self>, name: &FileName, at: u64) -> Result<Box<dyn Upload>>;
+    /// `Destination`, also when `name` exists or the leftover is gone; `Internal` when it cannot have that form;
+    /// `Damaged` when what is to be kept cannot be read any more.
+    fn resume(self: Box<Self>, name: &FileName, form: &Form, at: u64) -> Result<Box<dyn Upload>>;
 
     /// Removes it, as far as the store still obeys.
     fn remove(self: Box<Self>);

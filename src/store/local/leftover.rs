@@ -4,8 +4,8 @@ use super::held::Held;
 use super::read::LocalFile;
 use super::upload::LocalUpload;
 use super::{LocalStore, fail, name_taken};
-use crate::base::{Error, ErrorKind, RangeRead, Result};
-use crate::store::{FileName, Leftover, Upload};
+use crate::base::{Error, ErrorKind, RangeRead, Result, past_end, to_u64};
+use crate::store::{FileName, Form, Leftover, Upload, check_form};
 use crate::sys;
 use std::io::{self, Seek, SeekFrom};
 use std::sync::Arc;
@@ -56,10 +56,23 @@ impl Leftover for LocalLeftover {
 
     fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         let _pending = sys::pending("writing to", &self.name);
-        sys::write_all_at(self.held.file(), bytes, offset).map_err(|e| fail("write", &self.name, e))
+        let end = offset.checked_add(to_u64(bytes.len()));
+        if end.is_none_or(|end| end > self.bytes.len()) {
+            let len = self.bytes.len();
+            return Err(past_end(&self.name, offset, bytes.len(), len));
+        }
+        let file = self.held.file();
+        let written = sys::write_all_at(file, bytes, offset).and_then(|()| sys::sync(file));
+        written.map_err(|e| fail("write", &self.name, e))
     }
 
-    fn resume(mut self: Box<Self>, name: &FileName, at: u64) -> Result<Box<dyn Upload>> {
+    fn resume(
+        mut self: Box<Self>,
+        name: &FileName,
+        form: &Form,
+        at: u64,
+    ) -> Result<Box<dyn Upload>> {
+        check_form(self.as_ref(), form)?;
         let _pending = sys::pending("going on with", &self.name);
         self.check_in_place()?;
         match self.store.folder.facts(name.as_ref()) {

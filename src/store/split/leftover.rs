@@ -4,7 +4,7 @@ use super::part::{AROUND, HEAD_LEN, Head, MAX_PARTS, Tail, mark_of, name_of_part
 use super::upload::{Begun, SplitUpload};
 use super::{Contents, SplitStore};
 use crate::base::{Error, ErrorKind, RangeRead, Result, past_end, to_u64, to_usize};
-use crate::store::{Entry, FileName, Leftover, Store, Upload, write_error};
+use crate::store::{Entry, FileName, Form, Leftover, Store, Upload, check_form, write_error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::ops::Range;
@@ -147,7 +147,7 @@ impl SplitLeftover {
         let name = name_of_part(&self.file, head.number)?;
         let end = to_u64(HEAD_LEN) + filled;
         match part {
-            Part::Begun(part) => part.resume(&name, end),
+            Part::Begun(part) => part.resume(&name, &Form::default(), end),
             // What is published is not changed: its beginning is written anew.
             Part::Published(old) => {
                 let bytes = self.inner.open(&old)?;
@@ -188,8 +188,11 @@ impl Leftover for SplitLeftover {
         Some(self.file.clone())
     }
 
-    fn part_len(&self) -> Option<u64> {
-        Some(self.part_len)
+    fn form(&self) -> Form {
+        Form {
+            part_len: Some(self.part_len),
+            keys: None,
+        }
     }
 
     fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
@@ -204,7 +207,13 @@ impl Leftover for SplitLeftover {
         Ok(())
     }
 
-    fn resume(mut self: Box<Self>, name: &FileName, at: u64) -> Result<Box<dyn Upload>> {
+    fn resume(
+        mut self: Box<Self>,
+        name: &FileName,
+        form: &Form,
+        at: u64,
+    ) -> Result<Box<dyn Upload>> {
+        check_form(self.as_ref(), form)?;
         if *name != self.file || at > self.bytes.len {
             return Err(
                 Error::new(ErrorKind::Internal, "go on with", &self.bytes.name)

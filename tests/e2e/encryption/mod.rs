@@ -5,6 +5,7 @@ mod copies;
 mod images;
 mod keys;
 mod passwords;
+mod resume;
 mod trust;
 
 use crate::kit::bytes;
