@@ -4,6 +4,7 @@ use crate::sys::{self, Folder, Lock};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,7 +75,8 @@ impl Held {
     }
 
     /// Takes over the files that begin with `prefix` and that nobody holds. They stay when they are dropped. What
-    /// cannot be locked is left: its maker may live.
+    /// cannot be locked is left: its maker may live. So is what has a second name: what is written to it would be
+    /// written to a file that somebody wants to keep.
     ///
     /// # Errors
     /// As getdents(2).
@@ -82,6 +84,9 @@ impl Held {
         let names = names_with(folder, &[prefix])?;
         let taken = names.into_iter().filter_map(|name| {
             let file = open_plain(folder, &name).ok()??;
+            // Some file systems do not count.
+            let is_alone = sys::facts_of(&file).ok()?.nlink() <= 1;
+            is_alone.then_some(())?;
             let lock = file.try_clone().and_then(sys::lock_exclusive).ok()??;
             let held = Held {
                 folder: folder.clone(),

@@ -248,3 +248,19 @@ fn a_file_that_shrinks_is_damaged() {
         assert!(error.to_string().contains("at byte 100000"), "{error}");
     }
 }
+
+/// A copy of a store by links shares its unfinished files with it: going on with one would write into the other.
+#[test]
+fn a_leftover_with_a_second_name_is_not_gone_on_with() {
+    let (dir, store) = store();
+    for _ in 0..2 {
+        let mut upload = store.create(&name("a")).unwrap();
+        upload.write_all(b"half").unwrap();
+        assert!(upload.leave());
+    }
+    let linked = store.path.join(&inside(&store)[0]);
+    fs::hard_link(&linked, dir.path().join("elsewhere")).unwrap();
+    assert_eq!(store.leftovers().unwrap().len(), 1);
+    assert_eq!(store.clean_up().unwrap().len(), 2);
+    assert_eq!(fs::read(dir.path().join("elsewhere")).unwrap(), b"half");
+}
