@@ -33,7 +33,7 @@ const MOST_FRAMES: u64 = 256 << 20;
 /// The image in `input` with all that is needed to open it. Table pages that are there count. Where a leaf page is
 /// missing, its frames say what their blocks are. Blocks of which nothing says anything are lost to
 /// whoever reads them, as below a damaged page. Memory: a hundred bytes for each page that no whole one names, and
-/// what [`MOST_FRAMES`] says.
+/// the frames of the first such leaves, up to 256 MiB.
 ///
 /// # Errors
 /// `Damaged` when neither header nor trailer tells what it is of.

@@ -222,7 +222,8 @@ pub fn run_in(
     if let Some(free) = prepared
         .plan
         .store_free_bytes
-        .filter(|free| *free < LEAST_ROOM)
+        // What is there of the image takes no more room, and goes when that is too little.
+        .filter(|free| *free < LEAST_ROOM && begun.is_none())
     {
         return Err(
             Error::new(ErrorKind::Destination, "begin an image in", store.name())
