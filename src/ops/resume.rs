@@ -42,19 +42,16 @@ pub(super) fn settle_but_begun(
     Ok(begun)
 }
 
-/// How many bytes are there of the image that `prepared` is about, when nobody uses the store.
+/// How many bytes are there of the image that `prepared` is about. Changes nothing, and takes no lock of the store:
+/// what a run on another machine is writing may be counted, too.
 ///
 /// # Errors
-/// `Destination`.
+/// `Destination`; as [`Protection::goes_on_with`].
 pub(super) fn begun_bytes(
     context: &Context<'_>,
     store: &dyn Store,
     prepared: &Prepared,
 ) -> Result<Option<u64>> {
-    let _lock = match lock(store, LockMode::Exclusive, "backup") {
-        Err(e) if e.kind() == ErrorKind::Locked => return Ok(None),
-        lock => lock?,
-    };
     let begun = begun_in(store)?;
     let mut most = None;
     for begun in &begun {

@@ -91,6 +91,10 @@ fn a_run_on_another_machine_is_seen_though_its_locks_are_not() {
         .expect(0);
     near.backed_up(&small);
     near.verify(&["--deep"]).expect(0);
+    // What it had begun of another disk's image waits for that one.
+    assert!(share.has(".unfinished-"));
+    far.run(&away.backup(&large).args(["--set", "large", "--full"]))
+        .expect(0);
     near.assert_no_clutter();
 }
 

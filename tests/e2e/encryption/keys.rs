@@ -98,7 +98,7 @@ fn a_rotation_gives_all_images_another_secret_and_keeps_their_keys() {
     assert_eq!(half["stale"].as_array().unwrap().len(), 1, "{half}");
     // Which of the two is genuine is not decided by reading, unless somebody says it.
     let latest = history.images[2]["id"].as_str().unwrap();
-    history.verb("show").arg("latest").run().expect(2);
+    history.verb("show").arg("latest").run().expect(4);
     history.verb("show").arg(latest).run().expect(4);
     history.verb("backup").arg(&history.disk).run().expect(4);
     let both = half["key_set"].as_str().unwrap();

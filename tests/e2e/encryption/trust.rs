@@ -33,7 +33,7 @@ fn an_image_for_the_right_keys_from_the_wrong_hands_is_refused() {
         let restore = history.store.restore(image, &target);
         restore.arg("--identity").arg(&recovery)
     };
-    restore("latest").run().expect(2);
+    restore("latest").run().expect(4);
     restore("secret-name@latest").run().expect(4);
     verb("prune").args(["--keep-last", "1"]).run().expect(4);
     verb("backup").arg(&history.disk).run().expect(4);
