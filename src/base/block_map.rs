@@ -1,6 +1,6 @@
 //! A set of block indexes: the common currency of used maps, changed maps and selections.
 
-use super::{BlockIndex, Error, ErrorKind, Result, to_u64};
+use super::{BlockIndex, BlockSize, ByteLen, Error, ErrorKind, Extent, Result, to_u64};
 use roaring::RoaringTreemap;
 use std::ops::Range;
 
@@ -21,6 +21,17 @@ impl BlockMap {
             blocks,
             set: RoaringTreemap::new(),
         }
+    }
+
+    /// The blocks of `size` that hold a byte of `extents`, of a disk of `len` bytes.
+    pub fn holding(extents: &[Extent], len: ByteLen, size: BlockSize) -> BlockMap {
+        let count = size.count(len);
+        let mut blocks = BlockMap::empty(count);
+        for extent in extents {
+            let end = extent.end().0.div_ceil(size.bytes());
+            blocks.insert_range(size.index_of(extent.start).0..end.min(count));
+        }
+        blocks
     }
 
     /// Every block of a disk of `blocks` blocks.

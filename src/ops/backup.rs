@@ -5,7 +5,6 @@ use super::backup_plan::{ParentTable, Prepared, prepare};
 use super::encryption::{KeyRecord, NewKeys};
 use super::images::lock;
 use super::piped::{PIPE, PIPE_NAME, PipeOutput};
-use super::removal::settle;
 pub use super::rescue::{DEFAULT_RETRIES, RescueOptions, RescuePass};
 use super::rescue::{Rescuer, Stopwatch, first_effort, goes_on_from, missing_in_words, report_of};
 use super::rescue_map::MapFile;
@@ -315,20 +314,6 @@ pub(super) fn existing_store(context: &Context<'_>, path: &Path) -> Result<Optio
     match stores::open(context, path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
-    }
-}
-
-/// Clears what dead runs left, unless somebody uses the store: then the next run does. `what` says what for
-/// the store is locked.
-pub(super) fn settle_if_alone(
-    context: &Context<'_>,
-    store: &Arc<dyn Store>,
-    what: &str,
-) -> Result<()> {
-    match lock(store.as_ref(), LockMode::Exclusive, what) {
-        Ok(_lock) => settle(context, store).map(drop),
-        Err(e) if e.kind() == ErrorKind::Locked => Ok(()),
-        Err(e) => Err(e),
     }
 }
 

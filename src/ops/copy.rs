@@ -2,13 +2,15 @@
 //! files, compressed or cut in another way.
 
 use super::anew::{NewFile, check, compression_of, opened, publish, write_into};
-use super::backup::{Split, existing_store, in_pipe, settle_if_alone};
+use super::backup::{Split, existing_store, in_pipe};
 pub use super::copy_plan::{CopyPlan, PlannedCopy};
 use super::copy_plan::{Destination, chosen, found, staying, steps};
 use super::encryption::{NewKeySet, NewKeys};
 use super::images::{Origin, lock};
 use super::piped::{PIPE, PIPE_NAME, PipeOutput};
-use super::removal::{check_readable, check_settled, check_single, settle, settle_replacements};
+use super::removal::{
+    check_readable, check_settled, check_single, settle, settle_if_alone, settle_replacements,
+};
 use super::{Context, ImageRecord, stores};
 use crate::base::{Error, ErrorKind, Event, Phase, Result};
 use crate::chain::{Catalog, ChainView, Image, Records, begin_replacing, end_replacing};

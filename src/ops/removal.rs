@@ -2,13 +2,14 @@
 
 use super::Context;
 use super::anew::{NewFile, check, compression_of, free_name, header_with, names_in, publish};
+use super::images::lock;
 use crate::base::{Error, ErrorKind, Event, Phase, Result};
 use crate::chain::{
     BegunMerge, Broken, Catalog, ChainView, Image, Lineage, Merge, Records, Removal, begin_merge,
     begun_merges, begun_replacements, end_merge, end_replacing, plan_removal,
 };
 use crate::pipeline::{Depth, Frames, Rewriting};
-use crate::store::{FileName, Store};
+use crate::store::{FileName, LockMode, Store};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -33,6 +34,20 @@ pub(super) struct Settled {
     pub(super) removed: Vec<String>,
     /// Images that had taken in others, and those of them that were still there.
     pub(super) merged: Vec<(Uuid, Vec<Image>)>,
+}
+
+/// Clears what dead runs left, unless somebody uses the store: then the next run does. `what` says what for
+/// the store is locked.
+pub(super) fn settle_if_alone(
+    context: &Context<'_>,
+    store: &Arc<dyn Store>,
+    what: &str,
+) -> Result<()> {
+    match lock(store.as_ref(), LockMode::Exclusive, what) {
+        Ok(_lock) => settle(context, store).map(drop),
+        Err(e) if e.kind() == ErrorKind::Locked => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Brings to an end what an interrupted run left: files of images that another file counts for go, and so

@@ -11,8 +11,8 @@ use super::place::{Place, differs};
 use super::rescue_map::MapFile;
 use super::{Context, ImageRecord, describe};
 use crate::base::{
-    BlockMap, BlockSize, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Observer, Phase,
-    Result, normalize, subtract,
+    BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Observer, Phase, Result,
+    normalize, subtract,
 };
 use crate::block::{Effort, Missing};
 use crate::chain::{Catalog, ChainView, Image};
@@ -404,7 +404,7 @@ impl Rescuer<'_> {
         writer: &mut ImageWriter<W>,
     ) -> Result<Missing> {
         let (disk_len, block_size) = (writer.header().disk_len, writer.header().block_size);
-        let changed = blocks_of(&wanted.extents, disk_len, block_size);
+        let changed = BlockMap::holding(&wanted.extents, disk_len, block_size);
         let selection = Selection::only(changed, disk_len, block_size);
         let all = missing.all();
         let avoid = subtract(&all, &wanted.extents);
@@ -460,14 +460,4 @@ struct Made {
     pass: RescuePass,
     blocks: Option<BlockCounts>,
     missing: Missing,
-}
-
-/// The blocks that hold a byte of `extents`.
-fn blocks_of(extents: &[Extent], disk_len: ByteLen, block_size: BlockSize) -> BlockMap {
-    let mut blocks = BlockMap::empty(block_size.count(disk_len));
-    for extent in extents {
-        let first = block_size.index_of(extent.start).0;
-        blocks.insert_range(first..extent.end().0.div_ceil(block_size.bytes()));
-    }
-    blocks
 }

@@ -14,12 +14,7 @@ impl<'a> Without<'a> {
     /// `table` without the blocks that hold a byte of `lost`.
     pub fn new(table: &'a dyn BlockStates, lost: &[Extent]) -> Without<'a> {
         let header = table.header();
-        let mut blocks = BlockMap::empty(header.blocks());
-        for extent in lost {
-            let first = header.block_size.index_of(extent.start).0;
-            let end = extent.end().0.div_ceil(header.block_size.bytes());
-            blocks.insert_range(first..end.min(header.blocks()));
-        }
+        let blocks = BlockMap::holding(lost, header.disk_len, header.block_size);
         Without {
             table,
             lost: blocks,
