@@ -123,10 +123,12 @@ impl Begun {
         self.leftover.bytes().len()
     }
 
-    /// Whether it is of the history of `prepared`. One that has no image yet has no id, but a name.
+    /// Whether it is of the history of `prepared`. One that has no image yet has no id, but a name; of two that have
+    /// images and one name, each has what it had begun.
     fn is_of(&self, prepared: &Prepared) -> bool {
         let set = self.image.header().set;
-        set == prepared.header.set || self.image.info().set == prepared.info.set
+        let is_first = prepared.header.sequence == 1;
+        set == prepared.header.set || is_first && self.image.info().set == prepared.info.set
     }
 
     /// Whether it would be the very image.

@@ -47,9 +47,10 @@ impl Scene {
             scene.backup(&store).expect(0);
             bytes::write_random(&scene.disk, day * 500_000, 1_500_000, 80 + day);
         }
-        let before = contents(&store);
+        let before = store.contents();
         scene.backup(&store).expect(0);
-        let new = contents(&store)
+        let new = store
+            .contents()
             .into_iter()
             .filter(|file| !before.contains(file));
         let new: Vec<_> = new.collect();
@@ -98,21 +99,9 @@ impl Scene {
     }
 }
 
-fn contents(store: &Store) -> Vec<(String, Vec<u8>)> {
-    let files = store.files().into_iter();
-    let content = |name: &String| std::fs::read(store.dir.join(name)).unwrap();
-    files
-        .map(|(name, _)| (name.clone(), content(&name)))
-        .collect()
-}
-
-fn len(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap()
-}
-
 /// Every so many bytes, and both ends.
 fn cuts(image: &[u8], many: u64) -> impl Iterator<Item = usize> {
-    let (step, whole) = ((len(image) / many).max(1), image.len());
+    let (step, whole) = ((bytes::len(image) / many).max(1), image.len());
     (0..many).map(move |n| size(n * step)).chain([whole])
 }
 
@@ -121,16 +110,16 @@ fn wherever_it_was_cut(scene: &Scene) {
     let mut most = 0;
     for cut in cuts(&scene.image, many) {
         let kept = scene.goes_on(&scene.killed(&scene.image[..cut]));
-        assert!(kept <= len(&scene.image[..cut]), "{kept} of {cut}");
+        assert!(kept <= bytes::len(&scene.image[..cut]), "{kept} of {cut}");
         // What is not kept: the front, what has no leaf page yet, and the end.
         assert!(
-            kept + LEAF + 16384 >= len(&scene.image[..cut]),
+            kept + LEAF + 16384 >= bytes::len(&scene.image[..cut]),
             "{kept} of {cut}"
         );
         most = most.max(kept);
     }
     assert!(
-        most + 4096 > len(&scene.image),
+        most + 4096 > bytes::len(&scene.image),
         "{most} of {}",
         scene.image.len()
     );
@@ -152,7 +141,7 @@ fn what_is_torn_is_stored_anew() {
     let scene = Scene::new(0, &[]);
     let mut stream = Stream::new(74);
     for round in 0..if long() { 1000 } else { 30 } {
-        let at = size(stream.below(len(&scene.image)));
+        let at = size(stream.below(bytes::len(&scene.image)));
         let mut torn = scene.image.clone();
         match round % 3 {
             0 => torn[at] ^= 1 << stream.below(8),
@@ -167,10 +156,10 @@ fn what_is_torn_is_stored_anew() {
         }
         let kept = scene.goes_on(&scene.killed(&torn));
         // The front of the file is written anew where it differs, but it has to be whole before.
-        assert!(kept <= len(&torn), "round {round}");
+        assert!(kept <= bytes::len(&torn), "round {round}");
         if at > 16384 {
             assert!(
-                kept < len(&torn[..at]),
+                kept < bytes::len(&torn[..at]),
                 "round {round}: {kept}, torn at {at}"
             );
         }
@@ -250,7 +239,7 @@ fn a_dry_run_says_so_and_changes_nothing() {
     let plan = store.backup(&scene.disk).args(&scene.args);
     let plan = plan.args(["--dry-run", "--json"]).run().expect(0).json();
     let there = number(&plan["plan"], "continues_bytes");
-    assert_eq!(there, len(&scene.image) / 2);
+    assert_eq!(there, bytes::len(&scene.image) / 2);
     assert_eq!(store.all_files(), before);
     scene.goes_on(&store);
 }
@@ -262,11 +251,11 @@ fn a_file_in_parts_goes_on_wherever_it_was_cut() {
     let parts = || {
         let store = scene.store("whole");
         scene.backup(&store).expect(0);
-        contents(&store)
+        store.contents()
     };
     let parts = parts();
     let file = parts[0].0.strip_suffix(".001").unwrap().to_owned();
-    let all: u64 = parts.iter().map(|(_, bytes)| len(bytes)).sum();
+    let all: u64 = parts.iter().map(|(_, bytes)| bytes::len(bytes)).sum();
     let mut most = 0;
     for cut in (1..40).map(|n| n * all / 40).chain([all]) {
         let store = scene.store("killed");
@@ -274,13 +263,14 @@ fn a_file_in_parts_goes_on_wherever_it_was_cut() {
         for (number, (name, content)) in parts.iter().enumerate() {
             let there = &content[..content.len().min(size(left))];
             let begun = format!(".unfinished-0-{name}");
-            let name = match number == 0 || there.len() < content.len() || left == len(content) {
-                true => &begun,
-                false => name,
-            };
+            let name =
+                match number == 0 || there.len() < content.len() || left == bytes::len(content) {
+                    true => &begun,
+                    false => name,
+                };
             std::fs::write(store.dir.join(name), there).unwrap();
             last = number;
-            left -= len(there);
+            left -= bytes::len(there);
             if left == 0 {
                 break;
             }

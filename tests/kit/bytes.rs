@@ -115,6 +115,11 @@ pub(crate) fn flip(path: &Path, at: u64) {
     write(path, at, &[!byte]);
 }
 
+/// How many bytes these are.
+pub(crate) fn len(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap()
+}
+
 /// The length of a file or a block device.
 pub(crate) fn length(path: &Path) -> u64 {
     open(path).seek(SeekFrom::End(0)).unwrap()

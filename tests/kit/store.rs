@@ -85,6 +85,15 @@ impl Store {
         files
     }
 
+    /// What stands in each of `files`.
+    pub(crate) fn contents(&self) -> Vec<(String, Vec<u8>)> {
+        let files = self.files().into_iter();
+        let content = |name: &String| std::fs::read(self.dir.join(name)).unwrap();
+        files
+            .map(|(name, _)| (name.clone(), content(&name)))
+            .collect()
+    }
+
     /// As `files`, with those of locks.
     pub(crate) fn all_files(&self) -> Vec<(String, u64)> {
         let mut files = Vec::new();

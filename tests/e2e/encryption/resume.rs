@@ -23,18 +23,6 @@ struct Scene {
     args: Vec<String>,
 }
 
-fn contents(store: &Store) -> Vec<(String, Vec<u8>)> {
-    let files = store.files().into_iter();
-    let content = |name: &String| std::fs::read(store.dir.join(name)).unwrap();
-    files
-        .map(|(name, _)| (name.clone(), content(&name)))
-        .collect()
-}
-
-fn len(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap()
-}
-
 impl Scene {
     /// The first backup of a set is interrupted, or a `later` one.
     fn new(args: &[&str], later: bool, with: impl Fn(Strata) -> Strata) -> Scene {
@@ -57,9 +45,9 @@ impl Scene {
             with(scene.run(&store)).run().expect(0);
             bytes::write_random(&scene.disk, 2 * MIB, 100_000, 74);
         }
-        scene.older = contents(&store);
+        scene.older = store.contents();
         with(scene.run(&store)).run().expect(0);
-        let mut new = contents(&store);
+        let mut new = store.contents();
         new.retain(|file| !scene.older.contains(file));
         scene.new = new;
         scene
@@ -77,7 +65,7 @@ impl Scene {
     }
 
     fn stored(&self) -> u64 {
-        self.new.iter().map(|(_, bytes)| len(bytes)).sum()
+        self.new.iter().map(|(_, bytes)| bytes::len(bytes)).sum()
     }
 
     /// A store as a run that was killed leaves it when it has written `bytes` of its image.
@@ -96,7 +84,7 @@ impl Scene {
         };
         let mut left = bytes;
         for (number, (name, content)) in (1..).zip(&self.new) {
-            let here = left.min(len(content));
+            let here = left.min(bytes::len(content));
             left -= here;
             let there = &content[..usize::try_from(here).unwrap()];
             let is_whole = there.len() == content.len() && left > 0;
@@ -190,7 +178,7 @@ fn a_file_goes_on_again_and_again_and_keeps_nothing_that_is_no_more() {
             kept + 2 * LEAF >= cut.min(changed),
             "{round}: {kept} of {cut}"
         );
-        let mut new = contents(&store);
+        let mut new = store.contents();
         new.retain(|file| !scene.older.contains(file));
         scene.new = new;
     }
