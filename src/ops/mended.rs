@@ -3,9 +3,8 @@
 use crate::base::{Error, ErrorKind, RangeRead, Result};
 use crate::chain::SUFFIX;
 use crate::image::{ImageReader, rebuild};
-use crate::store::{Entry, FileName, LockMode, Space, Store, StoreLock, Upload};
+use crate::store::{FileName, Store};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What was put together anew, and why.
@@ -52,13 +51,7 @@ impl Mended {
 }
 
 impl Store for Mended {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn list(&self) -> Result<Vec<Entry>> {
-        self.inner.list()
-    }
+    crate::pass_on!(inner: name, list, create, overwrite, remove, space, lock, clean_up, file_of, paths_of);
 
     fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
         if let Some(mend) = self.mends().get(name) {
@@ -81,37 +74,5 @@ impl Store for Mended {
         let file = Arc::clone(&mended);
         self.mends().insert(name.clone(), Mend { file, why });
         Ok(mended)
-    }
-
-    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
-        self.inner.create(name)
-    }
-
-    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.inner.overwrite(name, offset, bytes)
-    }
-
-    fn remove(&self, name: &FileName) -> Result<()> {
-        self.inner.remove(name)
-    }
-
-    fn space(&self) -> Result<Option<Space>> {
-        self.inner.space()
-    }
-
-    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
-        self.inner.lock(mode, holder)
-    }
-
-    fn clean_up(&self) -> Result<Vec<String>> {
-        self.inner.clean_up()
-    }
-
-    fn file_of(&self, name: &FileName) -> FileName {
-        self.inner.file_of(name)
-    }
-
-    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
-        self.inner.paths_of(name)
     }
 }

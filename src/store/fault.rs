@@ -1,11 +1,10 @@
 //! A wrapper that fails on purpose, for tests of everything that uses a store.
 
 use super::{
-    Entry, FileName, LockMode, Space, Store, StoreLock, Upload, as_io_error, spoiled, write_error,
+    Entry, FileName, LockMode, Store, StoreLock, Upload, as_io_error, spoiled, write_error,
 };
 use crate::base::{Error, ErrorKind, RangeRead, Result, to_u64};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -165,9 +164,7 @@ impl FaultStore {
 }
 
 impl Store for FaultStore {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
+    crate::pass_on!(inner: name, space, paths_of);
 
     fn list(&self) -> Result<Vec<Entry>> {
         self.check(Call::List, None)?;
@@ -200,10 +197,6 @@ impl Store for FaultStore {
         self.inner.remove(name)
     }
 
-    fn space(&self) -> Result<Option<Space>> {
-        self.inner.space()
-    }
-
     fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
         self.check(Call::Lock, None)?;
         self.inner.lock(mode, holder)
@@ -212,10 +205,6 @@ impl Store for FaultStore {
     fn clean_up(&self) -> Result<Vec<String>> {
         self.check(Call::CleanUp, None)?;
         self.inner.clean_up()
-    }
-
-    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
-        self.inner.paths_of(name)
     }
 }
 

@@ -15,6 +15,7 @@ mod fault;
 mod local;
 mod memory;
 mod name;
+mod pass_on;
 mod record;
 mod reopened;
 mod split;

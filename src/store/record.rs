@@ -1,10 +1,9 @@
 //! A wrapper that remembers what was asked of it, for tests about order and interruption.
 
-use super::{Entry, FileName, LockMode, MemoryStore, Space, Store, StoreLock, Upload};
+use super::{Entry, FileName, LockMode, MemoryStore, Store, StoreLock, Upload};
 use crate::base::{RangeRead, Result, to_u64};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -119,9 +118,7 @@ impl RecordStore {
 }
 
 impl Store for RecordStore {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
+    crate::pass_on!(inner: name, space, paths_of);
 
     fn list(&self) -> Result<Vec<Entry>> {
         self.logged(Op::List, self.inner.list())
@@ -157,20 +154,12 @@ impl Store for RecordStore {
         self.logged(Op::Remove(name.clone()), self.inner.remove(name))
     }
 
-    fn space(&self) -> Result<Option<Space>> {
-        self.inner.space()
-    }
-
     fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
         self.logged(Op::Lock(mode), self.inner.lock(mode, holder))
     }
 
     fn clean_up(&self) -> Result<Vec<String>> {
         self.logged(Op::CleanUp, self.inner.clean_up())
-    }
-
-    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
-        self.inner.paths_of(name)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A store whose caller is stopped before a call until it is let go on, or dies there.
 
 use diskstrata::base::{Error, ErrorKind, RangeRead, Result};
-use diskstrata::store::{Entry, FileName, LockMode, MemoryStore, Space, Store, StoreLock, Upload};
+use diskstrata::store::{Entry, FileName, LockMode, MemoryStore, Store, StoreLock, Upload};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -122,9 +122,7 @@ impl PausedStore {
 }
 
 impl Store for PausedStore {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
+    diskstrata::pass_on!(inner: name, space);
 
     fn list(&self) -> Result<Vec<Entry>> {
         self.gate.pass()?;
@@ -157,10 +155,6 @@ impl Store for PausedStore {
     fn remove(&self, name: &FileName) -> Result<()> {
         self.gate.pass()?;
         self.inner.remove(name)
-    }
-
-    fn space(&self) -> Result<Option<Space>> {
-        self.inner.space()
     }
 
     fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {

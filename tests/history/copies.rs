@@ -10,10 +10,7 @@ use diskstrata::base::{ErrorKind, RangeRead, Result};
 use diskstrata::chain::{Catalog, Wish, begun_replacements};
 use diskstrata::image::{Compression, Kind};
 use diskstrata::ops::copy::{CopyReport, CopyRequest};
-use diskstrata::store::{
-    Entry, Fault, FaultStore, Faults, FileName, LockMode, MemoryStore, Op, Space, Store, StoreLock,
-    Upload, replay,
-};
+use diskstrata::store::{Fault, FaultStore, Faults, FileName, MemoryStore, Op, Store, replay};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -370,12 +367,8 @@ impl Rotting {
 }
 
 impl Store for Rotting {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-    fn list(&self) -> Result<Vec<Entry>> {
-        self.inner.list()
-    }
+    diskstrata::pass_on!(inner: name, list, create, overwrite, remove, space, lock, clean_up);
+
     fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
         let file = self.inner.open(name)?;
         if self.old.contains(name) || !name.as_str().ends_with(".strata") {
@@ -385,24 +378,6 @@ impl Store for Rotting {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         Ok(Arc::new(bytes))
-    }
-    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
-        self.inner.create(name)
-    }
-    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.inner.overwrite(name, offset, bytes)
-    }
-    fn remove(&self, name: &FileName) -> Result<()> {
-        self.inner.remove(name)
-    }
-    fn space(&self) -> Result<Option<Space>> {
-        self.inner.space()
-    }
-    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
-        self.inner.lock(mode, holder)
-    }
-    fn clean_up(&self) -> Result<Vec<String>> {
-        self.inner.clean_up()
     }
 }
 

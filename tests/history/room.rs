@@ -5,11 +5,11 @@ use crate::check;
 use crate::deeds::{Stop, context};
 use crate::disk::Edit;
 use crate::world::{World, id};
-use diskstrata::base::{RangeRead, Result};
+use diskstrata::base::Result;
 use diskstrata::chain::Wish;
 use diskstrata::chain::retention::Policy;
 use diskstrata::ops::prune::{self, PruneReport, PruneRequest};
-use diskstrata::store::{Entry, FileName, LockMode, MemoryStore, Space, Store, StoreLock, Upload};
+use diskstrata::store::{MemoryStore, Space, Store};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,35 +26,13 @@ impl Small {
 }
 
 impl Store for Small {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-    fn list(&self) -> Result<Vec<Entry>> {
-        self.inner.list()
-    }
-    fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
-        self.inner.open(name)
-    }
-    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
-        self.inner.create(name)
-    }
-    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.inner.overwrite(name, offset, bytes)
-    }
-    fn remove(&self, name: &FileName) -> Result<()> {
-        self.inner.remove(name)
-    }
+    diskstrata::pass_on!(inner: name, list, open, create, overwrite, remove, lock, clean_up);
+
     fn space(&self) -> Result<Option<Space>> {
         Ok(Some(Space {
             available: self.total.saturating_sub(self.used()),
             total: self.total,
         }))
-    }
-    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
-        self.inner.lock(mode, holder)
-    }
-    fn clean_up(&self) -> Result<Vec<String>> {
-        self.inner.clean_up()
     }
 }
 

@@ -5,7 +5,7 @@ use super::*;
 use crate::base::{Error, to_usize};
 use crate::crypt::DecryptReader;
 use crate::crypt::testing::{key_set, random, with_identity};
-use crate::store::{Continued, as_io_error};
+use crate::store::{Continued, Entry, LockMode, Space, StoreLock, as_io_error};
 use proptest::prelude::*;
 use std::io::{self, Read, Write};
 use std::sync::{Mutex, PoisonError};

@@ -7,16 +7,12 @@ mod leftover;
 mod tests;
 mod upload;
 
-use super::{
-    Entry, FileName, Form, Leftover, LockMode, Space, Store, StoreLock, Upload, print_from,
-    write_error,
-};
+use super::{FileName, Form, Leftover, Store, Upload, print_from, write_error};
 use crate::base::{Digest, ErrorKind, RangeRead, Result, to_u64};
 use crate::crypt::{
     EncryptWriter, EncryptedFile, Head, KeyRing, KeySet, Random, UnfinishedFile, rewrap,
 };
 use leftover::EncryptedLeftover;
-use std::path::PathBuf;
 use std::sync::Arc;
 use upload::EncryptedUpload;
 
@@ -92,13 +88,7 @@ impl EncryptedStore {
 }
 
 impl Store for EncryptedStore {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn list(&self) -> Result<Vec<Entry>> {
-        self.inner.list()
-    }
+    crate::pass_on!(inner: name, list, create, create_in_parts, part_len, part_count, overwrite, file_of, remove, space, lock, clean_up, paths_of);
 
     fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
         let inner = self.inner.open(name)?;
@@ -109,22 +99,6 @@ impl Store for EncryptedStore {
                 Ok(inner)
             }
         }
-    }
-
-    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
-        self.inner.create(name)
-    }
-
-    fn create_in_parts(&self, name: &FileName, part_len: Option<u64>) -> Result<Box<dyn Upload>> {
-        self.inner.create_in_parts(name, part_len)
-    }
-
-    fn part_len(&self, name: &FileName) -> Result<Option<u64>> {
-        self.inner.part_len(name)
-    }
-
-    fn part_count(&self, name: &FileName) -> Result<Option<u32>> {
-        self.inner.part_count(name)
     }
 
     fn create_as(&self, name: &FileName, form: &Form) -> Result<Box<dyn Upload>> {
@@ -152,37 +126,9 @@ impl Store for EncryptedStore {
         print_from(inner.as_ref(), head.map_or(0, |head| to_u64(head.len())))
     }
 
-    fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.inner.overwrite(name, offset, bytes)
-    }
-
-    fn file_of(&self, name: &FileName) -> FileName {
-        self.inner.file_of(name)
-    }
-
-    fn remove(&self, name: &FileName) -> Result<()> {
-        self.inner.remove(name)
-    }
-
-    fn space(&self) -> Result<Option<Space>> {
-        self.inner.space()
-    }
-
-    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
-        self.inner.lock(mode, holder)
-    }
-
-    fn clean_up(&self) -> Result<Vec<String>> {
-        self.inner.clean_up()
-    }
-
     /// Those of encrypted files that no key opens are given as they are stored.
     fn leftovers(&self) -> Result<Vec<Box<dyn Leftover>>> {
         let found = self.inner.leftovers()?.into_iter();
         found.map(|leftover| self.decrypted(leftover)).collect()
-    }
-
-    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
-        self.inner.paths_of(name)
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::base::ErrorKind;
 use crate::crypt::testing::{key_set, random, with_identity};
 use crate::crypt::{KeyRing, NoKeys};
-use crate::store::{Call, Fault, FaultStore, Faults, MemoryStore, contract};
+use crate::store::{Call, Entry, Fault, FaultStore, Faults, MemoryStore, contract};
 
 fn name(text: &str) -> FileName {
     FileName::new(text).unwrap()
@@ -14,9 +14,8 @@ fn name(text: &str) -> FileName {
 struct All(EncryptedStore, Arc<KeySet>);
 
 impl Store for All {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
+    crate::pass_on!(0: name, open, remove, space, lock, clean_up);
+
     /// Lengths are those of the content.
     fn list(&self) -> Result<Vec<Entry>> {
         let mut entries = self.0.list()?;
@@ -24,9 +23,6 @@ impl Store for All {
             entry.len = self.0.open(&entry.name)?.len();
         }
         Ok(entries)
-    }
-    fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
-        self.0.open(name)
     }
     fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
         let keys = Some(Arc::clone(&self.1));
@@ -52,18 +48,6 @@ impl Store for All {
         let mut upload = self.create(name)?;
         upload.write_all(&content).unwrap();
         upload.publish()
-    }
-    fn remove(&self, name: &FileName) -> Result<()> {
-        self.0.remove(name)
-    }
-    fn space(&self) -> Result<Option<Space>> {
-        self.0.space()
-    }
-    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
-        self.0.lock(mode, holder)
-    }
-    fn clean_up(&self) -> Result<Vec<String>> {
-        self.0.clean_up()
     }
 }
 

@@ -17,10 +17,7 @@ mod read;
 mod tests;
 mod upload;
 
-use super::{
-    Entry, FileName, Leftover, LockMode, Space, Store, StoreLock, Upload, name_taken, not_found,
-    write_error,
-};
+use super::{Entry, FileName, Leftover, Store, Upload, name_taken, not_found, write_error};
 use crate::base::{Error, ErrorKind, RangeRead, Result, to_u64};
 use ends::Shape;
 use leftover::HeldIds;
@@ -160,9 +157,7 @@ fn set_mark(inner: &dyn Store, file: &FileName, id: Uuid) -> Result<()> {
 }
 
 impl Store for SplitStore {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
+    crate::pass_on!(inner: name, space, lock);
 
     fn list(&self) -> Result<Vec<Entry>> {
         let contents = self.contents()?;
@@ -289,14 +284,6 @@ impl Store for SplitStore {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             outcome => outcome,
         }
-    }
-
-    fn space(&self) -> Result<Option<Space>> {
-        self.inner.space()
-    }
-
-    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
-        self.inner.lock(mode, holder)
     }
 
     fn clean_up(&self) -> Result<Vec<String>> {

@@ -2,10 +2,7 @@
 
 use super::*;
 use crate::base::RangeRead;
-use crate::store::{
-    Call, Entry, Fault, FaultStore, Faults, LockMode, RecordStore, Recorded, Space, StoreLock,
-    replay,
-};
+use crate::store::{Call, Entry, Fault, FaultStore, Faults, RecordStore, Recorded, replay};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -265,9 +262,7 @@ impl Beside<'_> {
 }
 
 impl Store for Beside<'_> {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
+    crate::pass_on!(inner: name, space, lock, clean_up);
 
     fn list(&self) -> Result<Vec<Entry>> {
         self.step();
@@ -292,18 +287,6 @@ impl Store for Beside<'_> {
     fn remove(&self, name: &FileName) -> Result<()> {
         self.step();
         self.inner.remove(name)
-    }
-
-    fn space(&self) -> Result<Option<Space>> {
-        self.inner.space()
-    }
-
-    fn lock(&self, mode: LockMode, holder: &str) -> Result<StoreLock> {
-        self.inner.lock(mode, holder)
-    }
-
-    fn clean_up(&self) -> Result<Vec<String>> {
-        self.inner.clean_up()
     }
 }
 
