@@ -22,7 +22,7 @@ use diskstrata::base::{ByteOffset, Error};
 use diskstrata::block::BlockSource;
 use diskstrata::chain::{Catalog, ChainView};
 use diskstrata::store::LocalStore;
-use measure::{Any, Cost, MIB, Numbers, Table, strata, timed};
+use measure::{Any, Cost, MIB, Numbers, Table, number, strata, text, timed};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -45,10 +45,7 @@ fn main() -> Any<()> {
         }
     }
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
-    let dir = std::env::var_os("STRATA_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = tempfile::Builder::new()
-        .prefix("strata-bench-")
-        .tempdir_in(dir)?;
+    let dir = measure::work_dir()?;
     let rounds = number("STRATA_BENCH_ROUNDS", 5);
     let images = number("STRATA_BENCH_IMAGES", 1000);
     let mut table = Table::default();
@@ -64,15 +61,6 @@ fn main() -> Any<()> {
     let facts = serde_json::json!({"cores": measure::cores(), "rounds": rounds, "images": images});
     table.print(&facts);
     Ok(())
-}
-
-fn number(variable: &str, usual: u64) -> u64 {
-    let said = std::env::var(variable).ok();
-    said.and_then(|s| s.parse().ok()).unwrap_or(usual)
-}
-
-fn text(path: &Path) -> Any<&str> {
-    Ok(path.to_str().ok_or("a path that is no text")?)
 }
 
 /// A new folder for a store.
@@ -294,6 +282,7 @@ fn reads(
         seconds: cost.seconds + opened.seconds,
         cpu: cost.cpu + opened.cpu,
         peak: 0,
+        bytes: 0,
     };
     table.add(&name("load the catalog"), both);
     let newest = catalog.images.last().ok_or("an empty store")?;

@@ -22,7 +22,7 @@ use diskstrata::block::BlockSource;
 use diskstrata::chain::{Catalog, ChainView};
 use diskstrata::image::FilePiece;
 use diskstrata::store::{LocalStore, Store};
-use measure::{Any, BLOCK, Cost, MIB, Numbers, folder_len, measured, strata};
+use measure::{Any, BLOCK, Cost, MIB, Numbers, folder_len, installed, measured, strata};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -39,12 +39,8 @@ fn main() -> Any<()> {
     // Cargo passes `--bench`.
     let args = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
     let given: Vec<PathBuf> = args.map(PathBuf::from).collect();
-    let rounds = std::env::var("STRATA_BENCH_ROUNDS").ok();
-    let rounds = rounds.and_then(|r| r.parse().ok()).unwrap_or(3);
-    let dir = std::env::var_os("STRATA_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = tempfile::Builder::new()
-        .prefix("strata-bench-")
-        .tempdir_in(dir)?;
+    let rounds = measure::number("STRATA_BENCH_ROUNDS", 3);
+    let dir = measure::work_dir()?;
     let days = match given.as_slice() {
         [first, second] => [first.clone(), second.clone()],
         [] => made_days(dir.path())?,
@@ -157,13 +153,6 @@ fn rivals(folder: &str) -> Vec<Rival> {
         backup: |folder, disk, _| words(&["rustic", "-r", folder, "backup", disk]),
     };
     vec![strata, restic, borg, rustic]
-}
-
-fn installed(program: &str) -> bool {
-    let found = Command::new("sh")
-        .args(["-c", "command -v \"$1\"", "sh", program])
-        .output();
-    found.is_ok_and(|o| o.status.success())
 }
 
 impl Bench {

@@ -1,215 +1,249 @@
-//! How near each operation comes to what the machine can do.
+//! How near each operation comes to what the machine can do, and how far it is ahead of others.
 //!
-//! `cargo bench --bench limits [-- DISK]`
+//! `cargo bench --bench limits [-- [full] [readers] [rivals] [encrypted] [cold] [DISK]]`
 //!
-//! DISK is a file that holds a disk; without one, a disk of 1 GiB is made of text, machine code,
-//! noise and zeros. Limits and operations run in turn, several times; the table shows medians and
-//! ratios, which are what can be compared: absolute figures belong to one machine and one hour. What is
-//! encrypted is compared with the same that is not.
-//! Everything is measured with a warm page cache; what reads an image also with that image out of it, which
-//! is how a person finds it. Rivals that are not installed are left out.
+//! DISK is a file that holds a disk; without one, a disk of 1 GiB is made of text, machine code, noise and
+//! zeros. Without a name all parts but `cold` run:
 //!
-//! `STRATA_BENCH_ROUNDS` (3) and `STRATA_BENCH_DIR` (the temporary directory) change the rest.
+//! - `full`: a full image against reading, BLAKE3 and zstd on all cores of exactly the bytes that it takes.
+//! - `readers`: verify and restore against reading, decoding and writing them, with the image in the page cache
+//!   and out of it.
+//! - `encrypted`: the same with an encrypted image, against the plain one.
+//! - `rivals`: full images by partclone (of each partition, as Clonezilla does, and of the whole disk), qemu-img,
+//!   dd and zstd, restic, borg, rustic, and what restores theirs; those that are installed.
+//! - `cold`: full images with the disk out of the page cache.
+//!
+//! Limits and operations run in turn, several times; the table shows medians and ratios, which are what can
+//! be compared: absolute figures belong to one machine and one hour. A line of JSON with every measurement
+//! follows. `STRATA_BENCH_ROUNDS` (5) and `STRATA_BENCH_DIR` (the temporary directory) change the rest.
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
+#[path = "measure/mod.rs"]
+mod measure;
+
+use diskstrata::base::BlockIndex;
+use diskstrata::block::{AlignedBuf, BlockSource};
+use diskstrata::chain::{Catalog, ChainView};
+use diskstrata::image::{BlockState, BlockStates, Piece};
+use diskstrata::store::LocalStore;
+use measure::{Any, BLOCK, FRAME, MIB, Pieces, Table, evict, folder_len, installed, strata, timed};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-const STRATA: &str = env!("CARGO_BIN_EXE_strata");
-/// The default frame: what the zstd limit compresses at once.
-const FRAME: usize = 1 << 20;
-/// The default block: what the BLAKE3 limit hashes at once, and what is left out when zero.
-const BLOCK: usize = 64 << 10;
 const LEVEL: i32 = 3;
 const ENCRYPTED: &str = ", encrypted";
 const FROM_DISK: &str = ", image not cached";
-
-type Any<T> = Result<T, Box<dyn std::error::Error>>;
+const COLD: &str = ", disk not cached";
 
 fn main() -> Any<()> {
-    // Cargo passes `--bench`; it is no disk.
-    let disk = std::env::args().skip(1).find(|a| !a.starts_with("--"));
-    let rounds = std::env::var("STRATA_BENCH_ROUNDS")
-        .ok()
-        .and_then(|r| r.parse().ok())
-        .unwrap_or(3);
-    let dir = std::env::var_os("STRATA_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = tempfile::Builder::new()
-        .prefix("strata-bench-")
-        .tempdir_in(dir)?;
+    if measure::was_middle_process()? {
+        return Ok(());
+    }
+    let (mut parts, mut disk) = (Vec::new(), None);
+    // Cargo passes `--bench`.
+    for arg in std::env::args().skip(1).filter(|a| !a.starts_with("--")) {
+        match arg.as_str() {
+            "full" | "readers" | "rivals" | "encrypted" | "cold" => parts.push(arg),
+            _ => disk = Some(PathBuf::from(arg)),
+        }
+    }
+    let rounds = measure::number("STRATA_BENCH_ROUNDS", 5);
+    let dir = measure::work_dir()?;
     let disk = match disk {
-        Some(path) => PathBuf::from(path),
-        None => made_disk(&dir.path().join("disk.img"))?,
+        Some(path) => path,
+        None => {
+            let path = dir.path().join("disk.img");
+            measure::made_disk(&path, 1 << 30)?;
+            path
+        }
     };
-    let bench = Bench {
-        work: dir.path().to_owned(),
-        len: fs::metadata(&disk)?.len(),
-        disk,
-    };
+    let bench = Bench::new(dir.path(), disk, parts)?;
     let mut table = Table::default();
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
         bench.round(&mut table)?;
     }
-    table.print(&bench);
+    bench.ratios(&mut table);
+    table.print(&serde_json::json!({
+        "cores": measure::cores(),
+        "rounds": rounds,
+        "disk_bytes": fs::metadata(&bench.disk)?.len(),
+        "taken_bytes": bench.pieces.bytes(),
+    }));
     Ok(())
 }
 
 struct Bench {
     work: PathBuf,
     disk: PathBuf,
-    len: u64,
-}
-
-/// Measured seconds by name, in the order of first appearance.
-#[derive(Default)]
-struct Table(Vec<(String, Vec<f64>, u64)>);
-
-impl Table {
-    fn add(&mut self, name: &str, seconds: f64, size: u64) {
-        match self.0.iter_mut().find(|(n, _, _)| n == name) {
-            Some((_, all, last)) => {
-                all.push(seconds);
-                *last = size;
-            }
-            None => self.0.push((name.to_owned(), vec![seconds], size)),
-        }
-    }
-
-    fn median(&self, name: &str) -> Option<f64> {
-        let mut all = self.0.iter().find(|(n, _, _)| n == name)?.1.clone();
-        all.sort_by(f64::total_cmp);
-        all.get(all.len() / 2).copied()
-    }
-
-    /// The slowest of several limits: an operation that does all of them can be no faster.
-    fn limit(&self, names: &[&str]) -> Option<f64> {
-        names
-            .iter()
-            .filter_map(|n| self.median(n))
-            .fold(None, |a, b| Some(a.unwrap_or(0.0).max(b)))
-    }
-
-    #[allow(clippy::cast_precision_loss)]
-    fn print(&self, bench: &Bench) {
-        let mib = bench.len as f64 / f64::from(1 << 20);
-        println!("disk of {mib:.0} MiB, {} cores\n", cores());
-        println!("| what | s | MiB/s of disk | size MiB | ratio to limit |");
-        println!("|---|---|---|---|---|");
-        for (name, _, size) in &self.0 {
-            let Some(seconds) = self.median(name) else {
-                continue;
-            };
-            let limits: &[&str] = match name.as_str() {
-                "backup" => &["limit: read", "limit: zstd"],
-                "verify" => &["limit: read image"],
-                "verify --deep" => &["limit: read image", "limit: unzstd + BLAKE3"],
-                "restore, not read back" => &["limit: write", "limit: unzstd + BLAKE3"],
-                _ => &[],
-            };
-            let plain = name.strip_suffix(ENCRYPTED).and_then(|n| self.median(n));
-            let ratio = plain
-                .or_else(|| self.limit(limits))
-                .map_or(String::new(), |l| format!("{:.2}", l / seconds));
-            let size = if *size == 0 {
-                String::new()
-            } else {
-                format!("{:.1}", *size as f64 / f64::from(1 << 20))
-            };
-            println!(
-                "| {name} | {seconds:.3} | {:.0} | {size} | {ratio} |",
-                mib / seconds
-            );
-        }
-    }
-}
-
-/// Times one run of something that says how many bytes it made.
-type Time<'a> = dyn Fn(&mut Table, &str, &mut dyn FnMut() -> Any<u64>) -> Any<()> + 'a;
-
-fn hash(block: &[u8]) {
-    std::hint::black_box(blake3::hash(block));
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    parts: Vec<String>,
+    /// What a full image takes of the disk, window by window.
+    pieces: Pieces,
+    /// Partitions with a file system: what it is called, where they begin and how long they are.
+    partitions: Vec<(String, u64, u64)>,
 }
 
 impl Bench {
+    /// Makes an image to learn what is taken, and writes that into one file, which is what limits work on.
+    fn new(work: &Path, disk: PathBuf, parts: Vec<String>) -> Any<Bench> {
+        let folder = work.join("first");
+        let store = measure::text(&folder)?;
+        strata(&[
+            "backup",
+            measure::text(&disk)?,
+            "--store",
+            store,
+            "--set",
+            "bench",
+        ])?;
+        let (_, shown) = strata(&["show", "latest", "--store", store])?;
+        let partitions = shown["partitions"].as_array().ok_or("no partitions")?;
+        let partitions = partitions.iter().filter_map(|p| {
+            let name = p["filesystem"].as_str()?.to_lowercase();
+            Some((name, p["start"].as_u64()?, p["length"].as_u64()?))
+        });
+        let pieces = taken(&folder, &work.join("content"))?;
+        fs::remove_dir_all(&folder)?;
+        Ok(Bench {
+            work: work.to_owned(),
+            disk,
+            parts,
+            pieces,
+            partitions: partitions.collect(),
+        })
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        let asked = self.parts.iter().any(|p| p == part);
+        asked || (self.parts.is_empty() && part != "cold")
+    }
+
     fn round(&self, table: &mut Table) -> Any<()> {
+        // Brings the disk and what is taken of it into the cache; what others wrote is not to be waited for.
+        measure::read(&self.disk)?;
+        measure::read(&self.pieces.path)?;
+        nix::unistd::sync();
         let store = self.work.join("store");
-        let _ = fs::remove_dir_all(&store);
-        let store_text = store.display().to_string();
-        let disk = self.disk.display().to_string();
-        let out = self.work.join("restored.img");
-        let time = |table: &mut Table, name: &str, run: &mut dyn FnMut() -> Any<u64>| -> Any<()> {
-            let start = Instant::now();
-            let size = run()?;
-            table.add(name, start.elapsed().as_secs_f64(), size);
-            Ok(())
-        };
-        // Brings the disk into the cache, and is the first limit.
-        self.read(&self.disk)?;
-        time(table, "limit: read", &mut || self.read(&self.disk))?;
-        time(table, "limit: BLAKE3", &mut || self.blake3())?;
-        time(table, "limit: zstd", &mut || self.zstd())?;
-        time(table, "backup", &mut || {
-            strata(&["backup", &disk, "--store", &store_text, "--set", "bench"])?;
-            folder_len(&store)
-        })?;
-        let image = first_image(&store)?;
-        // The store drops what it wrote from the cache; everything here is measured warm.
-        self.read(&image)?;
-        time(table, "limit: read image", &mut || self.read(&image))?;
-        self.keep_frames()?;
-        time(table, "limit: unzstd + BLAKE3", &mut || self.unzstd())?;
-        time(table, "limit: write", &mut || self.write(&out))?;
-        let encrypted = self.encrypted(table, &time)?;
-        self.readers(table, &time, &[(store, vec![]), encrypted])?;
-        self.rivals(table, &time)
+        self.limits(table)?;
+        self.backup(table, "backup", &store, &[])?;
+        if self.wants("cold") {
+            table.add(
+                "limit: read past the cache",
+                timed(|| read_direct(&self.disk))?.0,
+            );
+            evict(&self.disk)?;
+            self.backup(table, &format!("backup{COLD}"), &store, &[])?;
+            measure::read(&self.disk)?;
+        }
+        let mut stores = vec![(store, vec![], "")];
+        if self.wants("encrypted") {
+            stores.push(self.encrypted(table)?);
+        }
+        if self.wants("readers") || self.wants("encrypted") {
+            self.readers(table, &stores)?;
+        }
+        if self.wants("rivals") {
+            self.rivals(table)?;
+        }
+        Ok(())
+    }
+
+    /// What the machine makes of the bytes that are taken, with nothing else to do.
+    fn limits(&self, table: &mut Table) -> Any<()> {
+        let pieces = &self.pieces;
+        table.add(
+            "limit: read",
+            timed(|| pieces.each(&|| |_, bytes| touch(bytes)))?.0,
+        );
+        table.add(
+            "limit: BLAKE3",
+            timed(|| pieces.each(&|| |_, bytes| digests(bytes)))?.0,
+        );
+        table.add(
+            "limit: CRC-32",
+            timed(|| pieces.each(&|| |_, bytes| crc(bytes)))?.0,
+        );
+        let (mut cost, size) = timed(|| zstd(pieces, LEVEL, None))?;
+        cost.bytes = size.1;
+        table.add("limit: zstd", cost);
+        Ok(())
+    }
+
+    fn backup(&self, table: &mut Table, name: &str, store: &Path, more: &[&str]) -> Any<()> {
+        let _ = fs::remove_dir_all(store);
+        let args = [
+            "backup",
+            measure::text(&self.disk)?,
+            "--store",
+            measure::text(store)?,
+        ];
+        let (mut cost, _) = strata(&[&args[..], &["--set", "bench"], more].concat())?;
+        cost.bytes = folder_len(store)?;
+        table.add(name, cost);
+        Ok(())
+    }
+
+    /// Backs up to a store whose image is encrypted for an age key, and says what opens it.
+    fn encrypted(&self, table: &mut Table) -> Any<(PathBuf, Vec<String>, &'static str)> {
+        let (store, key) = (self.work.join("encrypted"), self.work.join("key.txt"));
+        let _ = fs::remove_file(&key);
+        let key = measure::text(&key)?.to_owned();
+        self.backup(
+            table,
+            &format!("backup{ENCRYPTED}"),
+            &store,
+            &["--recovery-key", &key],
+        )?;
+        Ok((store, vec!["--identity".to_owned(), key], ENCRYPTED))
     }
 
     /// What reads the image in each store, with the words that open it; in turn, so that a slow minute of
     /// the machine meets them all.
-    fn readers(
-        &self,
-        table: &mut Table,
-        time: &Time<'_>,
-        stores: &[(PathBuf, Vec<String>); 2],
-    ) -> Any<()> {
+    fn readers(&self, table: &mut Table, stores: &[(PathBuf, Vec<String>, &str)]) -> Any<()> {
         let out = self.work.join("restored.img");
-        let to = out.display().to_string();
+        let to = measure::text(&out)?;
+        let frames = self.work.join("frames");
+        let image = measure::first_image(&stores.first().ok_or("no store")?.0)?;
+        measure::read(&image)?;
+        table.add("limit: read image", timed(|| measure::read(&image))?.0);
+        let (frames, _) = zstd(&self.pieces, LEVEL, Some(&frames))?;
+        let frames = frames.ok_or("no frames")?;
+        table.add("limit: unzstd + BLAKE3", timed(|| unzstd(&frames))?.0);
+        table.add("limit: write", timed(|| self.write(&out))?.0);
         let verbs: &[(&str, &[&str])] = &[
             ("verify", &["verify"]),
             ("verify --deep", &["verify", "--deep"]),
             (
                 "restore, not read back",
-                &["restore", "latest", &to, "--no-read-back"],
+                &["restore", "latest", to, "--no-read-back"],
             ),
-            ("restore", &["restore", "latest", &to]),
+            ("restore", &["restore", "latest", to]),
+            (
+                "restore --only-changed, nothing to write",
+                &["restore", "latest", to, "--only-changed", "--yes"],
+            ),
         ];
         for (name, words) in verbs {
             for cache in ["", FROM_DISK] {
-                for ((store, keys), label) in stores.iter().zip(["", ENCRYPTED]) {
-                    let _ = fs::remove_file(&out);
-                    // What others wrote is not to be waited for in here.
-                    nix::unistd::sync();
-                    let image = first_image(store)?;
-                    if cache == FROM_DISK {
-                        evict(&image)?;
-                    } else {
-                        self.read(&image)?;
+                for (store, keys, label) in stores {
+                    let again = words.contains(&"--only-changed");
+                    if again && !cache.is_empty() {
+                        continue;
                     }
-                    let store = store.display().to_string();
+                    if !again {
+                        let _ = fs::remove_file(&out);
+                    }
+                    nix::unistd::sync();
+                    let image = measure::first_image(store)?;
+                    match cache == FROM_DISK {
+                        true => evict(&image)?,
+                        false => measure::read(&image)?,
+                    }
                     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-                    time(table, &format!("{name}{cache}{label}"), &mut || {
-                        strata(&[words, &["--store", &store][..], &keys].concat())
-                    })?;
+                    let line = [*words, &["--store", measure::text(store)?], &keys].concat();
+                    table.add(&format!("{name}{cache}{label}"), strata(&line)?.0);
                 }
             }
         }
@@ -217,289 +251,301 @@ impl Bench {
         Ok(())
     }
 
-    /// Backs up to a store whose image is encrypted for an age key, and says what opens it.
-    fn encrypted(&self, table: &mut Table, time: &Time<'_>) -> Any<(PathBuf, Vec<String>)> {
-        let store = self.work.join("encrypted");
-        let key = self.work.join("key.txt");
-        let (disk, key_text) = (self.disk.display().to_string(), key.display().to_string());
-        let state = self.work.join("state");
-        for path in [&store, &state] {
-            let _ = fs::remove_dir_all(path);
-        }
-        let _ = fs::remove_file(&key);
-        let store_text = store.display().to_string();
-        time(table, &format!("backup{ENCRYPTED}"), &mut || {
-            let args = ["backup", &disk, "--store", &store_text, "--set", "bench"];
-            let mut backup = Command::new(STRATA);
-            backup.args(args).args(["--recovery-key", &key_text]);
-            ended_well(backup.env("STRATA_STATE", &state))?;
-            folder_len(&store)
+    /// Writes what is taken where it belongs in a sparse file, and syncs it.
+    fn write(&self, to: &Path) -> Any<()> {
+        let _ = fs::remove_file(to);
+        let out = File::create(to)?;
+        out.set_len(fs::metadata(&self.disk)?.len())?;
+        self.pieces.each(&|| {
+            |at, bytes| match out.write_all_at(bytes, at) {
+                Ok(()) => {}
+                // The sync says the same of the whole file.
+                Err(e) => eprintln!("limit: write: {e}"),
+            }
         })?;
-        Ok((store, vec!["--identity".to_owned(), key_text]))
+        Ok(out.sync_all()?)
     }
 
-    fn rivals(&self, table: &mut Table, time: &Time<'_>) -> Any<()> {
-        let out = self.work.join("rival");
-        let (disk, to) = (self.disk.display().to_string(), out.display().to_string());
-        if installed("partclone.dd") && installed("zstd") {
-            let command =
-                "partclone.dd -q -L /dev/null -s \"$1\" -o - | zstd -q -T0 -3 -f -o \"$2\"";
-            time(table, "rival: partclone.dd | zstd -T0 -3", &mut || {
-                shell(command, &disk, &to)
-            })?;
+    fn rivals(&self, table: &mut Table) -> Any<()> {
+        let folder = self.work.join("rival");
+        for rival in rivals() {
+            if !rival.needs.iter().all(|program| installed(program)) {
+                continue;
+            }
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir(&folder)?;
+            measure::read(&self.disk)?;
+            let run = |script: &str| {
+                let mut arguments = vec![measure::text(&self.disk)?.to_owned()];
+                arguments.push(measure::text(&folder)?.to_owned());
+                if rival.by_partition {
+                    for (name, start, len) in &self.partitions {
+                        arguments.push(format!("{name}:{start}:{len}"));
+                    }
+                }
+                measure::script(&self.work, script, &arguments)
+            };
+            run(rival.prepare)?;
+            let mut cost = run(rival.backup)?;
+            // Others leave it to the kernel when their bytes are written.
+            let (sync, ()) = timed(|| measure::sync_folder(&folder))?;
+            cost.seconds += sync.seconds;
+            cost.bytes = folder_len(&folder)?;
+            table.add(&format!("rival: {}", rival.name), cost);
+            if let Some(restore) = rival.restore {
+                measure::read_folder(&folder)?;
+                let out = self.work.join("restored.img");
+                let cost = run(restore)?;
+                let (sync, ()) = timed(|| Ok(File::open(&out)?.sync_all()?))?;
+                let seconds = cost.seconds + sync.seconds;
+                let cost = measure::Cost { seconds, ..cost };
+                table.add(&format!("rival restores: {}", rival.name), cost);
+                let _ = fs::remove_file(&out);
+            }
         }
-        if installed("qemu-img") {
-            let command = "qemu-img convert -c -O qcow2 -o compression_type=zstd -W -m 16 -f raw \"$1\" \"$2\"";
-            time(table, "rival: qemu-img convert -c, zstd", &mut || {
-                shell(command, &disk, &to)
-            })?;
-        }
-        let _ = fs::remove_file(&out);
+        let _ = fs::remove_dir_all(&folder);
         Ok(())
     }
 
-    fn read(&self, path: &Path) -> Any<u64> {
-        let mut file = File::open(path)?;
-        let mut buf = vec![0; FRAME];
-        while file.read(&mut buf)? > 0 {}
-        Ok(0)
-    }
-
-    /// Runs `work` on every non-zero frame of the disk, on all cores.
-    fn frames(&self, work: &(dyn Fn(u64, &[u8]) -> Any<()> + Sync)) -> Any<()> {
-        let next = Mutex::new(0u64);
-        let file = File::open(&self.disk)?;
-        let step = u64::try_from(FRAME)?;
-        std::thread::scope(|scope| -> Any<()> {
-            let workers: Vec<_> = (0..cores())
-                .map(|_| {
-                    scope.spawn(|| -> Result<(), String> {
-                        let mut buf = vec![0; FRAME];
-                        let mut kept = Vec::with_capacity(FRAME);
-                        loop {
-                            let at = {
-                                let mut next = next.lock().map_err(|e| e.to_string())?;
-                                let at = *next;
-                                *next += step;
-                                at
-                            };
-                            let len =
-                                usize::try_from(self.len.saturating_sub(at).min(step)).unwrap_or(0);
-                            if len == 0 {
-                                return Ok(());
-                            }
-                            file.read_exact_at(&mut buf[..len], at)
-                                .map_err(|e| e.to_string())?;
-                            kept.clear();
-                            for block in buf[..len].chunks(BLOCK) {
-                                if !diskstrata::image::is_zero(block) {
-                                    kept.extend_from_slice(block);
-                                }
-                            }
-                            if !kept.is_empty() {
-                                work(at, &kept).map_err(|e| e.to_string())?;
-                            }
-                        }
-                    })
-                })
-                .collect();
-            for worker in workers {
-                worker.join().map_err(|_| "a thread panicked")??;
+    fn ratios(&self, table: &mut Table) {
+        let limits: &[(&str, &[&str], &str)] = &[
+            ("backup", &["limit: read", "limit: zstd"], "at least 0.92"),
+            (
+                "backup, disk not cached",
+                &["limit: read past the cache", "limit: zstd"],
+                "",
+            ),
+            ("verify", &["limit: read image"], "at least 0.9"),
+            (
+                "verify --deep",
+                &["limit: read image", "limit: unzstd + BLAKE3"],
+                "at least 0.9",
+            ),
+            (
+                "restore, not read back",
+                &["limit: write", "limit: unzstd + BLAKE3"],
+                "at least 0.9",
+            ),
+        ];
+        for (name, limits, wanted) in limits {
+            let slowest = limits.iter().filter_map(|n| Some(table.cost(n)?.seconds));
+            let slowest = slowest.fold(0.0, f64::max);
+            if let Some(cost) = table.cost(name) {
+                table.ratio(name, slowest / cost.seconds, wanted);
             }
-            Ok(())
-        })
-    }
-
-    fn blake3(&self) -> Any<u64> {
-        self.frames(&|_, bytes| {
-            bytes.chunks(BLOCK).for_each(hash);
-            Ok(())
-        })?;
-        Ok(0)
-    }
-
-    fn zstd(&self) -> Any<u64> {
-        let total = std::sync::atomic::AtomicU64::new(0);
-        // One context and one buffer a thread, as any program that means it would have.
-        thread_local! {
-            static ZSTD: std::cell::RefCell<Option<(zstd::bulk::Compressor<'static>, Vec<u8>)>> =
-                const { std::cell::RefCell::new(None) };
         }
-        self.frames(&|_, bytes| {
-            ZSTD.with_borrow_mut(|slot| -> Any<()> {
-                if slot.is_none() {
-                    let room = zstd::zstd_safe::compress_bound(FRAME);
-                    *slot = Some((zstd::bulk::Compressor::new(LEVEL)?, vec![0; room]));
+        for name in table.names() {
+            let against = |ours: &str, wanted: &str, table: &mut Table| {
+                let both = table.cost(ours).zip(table.cost(&name));
+                if let Some((ours, theirs)) = both {
+                    table.ratio(&name, theirs.seconds / ours.seconds, wanted);
                 }
-                let Some((zstd, out)) = slot else {
-                    return Ok(());
-                };
-                let len = u64::try_from(zstd.compress_to_buffer(bytes, out.as_mut_slice())?)?;
-                total.fetch_add(len, std::sync::atomic::Ordering::Relaxed);
-                Ok(())
-            })
-        })?;
-        Ok(total.into_inner())
+            };
+            if let Some(plain) = name.strip_suffix(ENCRYPTED) {
+                let both = table.cost(plain).zip(table.cost(&name));
+                if let Some((plain, encrypted)) = both {
+                    table.ratio(&name, plain.seconds / encrypted.seconds, "");
+                }
+            } else if name.starts_with("rival: partclone") {
+                against("backup", "at least 3", table);
+            } else if name.starts_with("rival: ") {
+                against("backup", "at least 2", table);
+            } else if name.starts_with("rival restores: ") {
+                against("restore, not read back", "at least 1.5", table);
+            }
+        }
     }
+}
 
-    /// Keeps every frame compressed, for the limit of decompressing.
-    fn keep_frames(&self) -> Any<()> {
-        let file = self.work.join("frames");
-        if file.exists() {
+/// Writes the content that the image in `folder` holds into the file `to`, window by window.
+fn taken(folder: &Path, to: &Path) -> Any<Pieces> {
+    let store = LocalStore::open(folder)?;
+    let catalog = Catalog::load(&store)?;
+    let image = catalog.images.first().ok_or("an empty store")?;
+    let view = ChainView::open(Arc::new(store), catalog.lineage(image))?;
+    let header = view.image().header().clone();
+    let mut out = Pieces::begin(to)?;
+    let windows = header.window_blocks();
+    for first in (0..header.blocks()).step_by(usize::try_from(windows)?) {
+        let blocks = first..header.blocks().min(first + windows);
+        let mut content = Vec::new();
+        for block in blocks {
+            let state = match view.piece(BlockIndex(block)) {
+                Piece::Leaf(leaf) => leaf.block(BlockIndex(block)).map(|b| b.state),
+                Piece::Uniform { state, .. } => Some(state),
+                Piece::Lost { .. } => return Err("a damaged image".into()),
+            };
+            if state != Some(BlockState::Data) {
+                continue;
+            }
+            let extent = header.extent_of(&(block..block + 1));
+            let from = content.len();
+            content.resize(from + usize::try_from(extent.len.0)?, 0);
+            view.read_at(extent.start, &mut content[from..])?;
+        }
+        if !content.is_empty() {
+            out.push(first * header.block_size.bytes(), &content)?;
+        }
+    }
+    out.finish()
+}
+
+fn touch(bytes: &[u8]) {
+    std::hint::black_box(bytes);
+}
+
+fn digests(bytes: &[u8]) {
+    for block in bytes.chunks(BLOCK) {
+        std::hint::black_box(blake3::hash(block));
+    }
+}
+
+fn crc(bytes: &[u8]) {
+    std::hint::black_box(crc32fast::hash(bytes));
+}
+
+/// Decodes every frame and hashes its blocks, on all cores.
+fn unzstd(frames: &Pieces) -> Any<()> {
+    frames.each(&|| {
+        let mut zstd = zstd::bulk::Decompressor::new().ok();
+        let mut data = vec![0; FRAME];
+        move |_, packed| {
+            let zstd = zstd.as_mut();
+            let len = zstd.and_then(|z| z.decompress_to_buffer(packed, data.as_mut_slice()).ok());
+            digests(&data[..len.unwrap_or(0)]);
+        }
+    })
+}
+
+/// Reads a whole file past the page cache, one request after the other.
+fn read_direct(path: &Path) -> Any<()> {
+    evict(path)?;
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(nix::libc::O_DIRECT)
+        .open(path)?;
+    let mut buf = AlignedBuf::zeroed(usize::try_from(4 * MIB)?);
+    let mut at = 0;
+    loop {
+        let count = file.read_at(&mut buf, at)?;
+        if count == 0 {
             return Ok(());
         }
-        let out = Mutex::new(File::create(&file)?);
-        self.frames(&|_, bytes| {
-            let packed = zstd::bulk::compress(bytes, LEVEL)?;
-            let mut record = u64::try_from(packed.len())?.to_le_bytes().to_vec();
-            record.extend(u64::try_from(bytes.len())?.to_le_bytes());
-            record.extend(packed);
-            let mut out = out.lock().map_err(|e| e.to_string())?;
-            Ok(out.write_all(&record)?)
-        })
+        at += u64::try_from(count)?;
     }
+}
 
-    /// Reads, decompresses and hashes every frame that `keep_frames` kept.
-    fn unzstd(&self) -> Any<u64> {
-        let file = self.work.join("frames");
-        let bytes = fs::read(&file)?;
-        let mut at = 0;
-        let mut frames = Vec::new();
-        while at < bytes.len() {
-            let number = |at: usize| -> Any<usize> {
-                Ok(usize::try_from(u64::from_le_bytes(
-                    bytes[at..at + 8].try_into()?,
-                ))?)
-            };
-            let (packed, raw) = (number(at)?, number(at + 8)?);
-            frames.push((at + 16..at + 16 + packed, raw));
-            at += 16 + packed;
-        }
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..cores() {
-                scope.spawn(|| {
-                    let Ok(mut zstd) = zstd::bulk::Decompressor::new() else {
-                        return;
-                    };
-                    let mut data = vec![0; FRAME];
-                    while let Some((range, _)) =
-                        frames.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-                    {
-                        let packed = &bytes[range.clone()];
-                        let len = zstd.decompress_to_buffer(packed, data.as_mut_slice());
-                        let data = &data[..len.unwrap_or(0)];
-                        data.chunks(BLOCK).for_each(hash);
-                    }
-                });
+/// Another program: shell scripts, which get the disk as `$1`, an empty folder as `$2`, and for some the
+/// partitions behind that, as `ext4:START:LENGTH`. What restores writes `restored.img` beside that folder.
+struct Rival {
+    name: &'static str,
+    needs: &'static [&'static str],
+    by_partition: bool,
+    prepare: &'static str,
+    backup: &'static str,
+    restore: Option<&'static str>,
+}
+
+fn rivals() -> Vec<Rival> {
+    let plain = |name, needs, backup, restore| Rival {
+        name,
+        needs,
+        by_partition: false,
+        prepare: "true",
+        backup,
+        restore,
+    };
+    vec![
+        Rival {
+            by_partition: true,
+            ..plain(
+                "partclone of each partition | zstd -T0 -3",
+                &["partclone.ext4", "zstd", "losetup"],
+                r#"disk=$1 out=$2; shift 2
+                for part; do
+                    IFS=: read -r fs start len <<<"$part"
+                    program=partclone.$fs
+                    command -v "$program" >/dev/null || program=partclone.dd
+                    mode=-c; [ "$program" = partclone.dd ] && mode=
+                    loop=$(losetup --find --show --read-only -o "$start" --sizelimit "$len" "$disk")
+                    "$program" $mode -q -L /dev/null -s "$loop" -o - | zstd -q -T0 -3 -f -o "$out/$start"
+                    losetup -d "$loop"
+                done"#,
+                None,
+            )
+        },
+        plain(
+            "partclone.dd | zstd -T0 -3",
+            &["partclone.dd", "zstd"],
+            r#"partclone.dd -q -L /dev/null -s "$1" -o - | zstd -q -T0 -3 -f -o "$2/disk""#,
+            None,
+        ),
+        plain(
+            "dd | zstd -T0 -3",
+            &["dd", "zstd"],
+            r#"dd if="$1" bs=4M status=none | zstd -q -T0 -3 -f -o "$2/disk""#,
+            Some(r#"zstd -q -d -T0 --sparse -f -o "$2/../restored.img" "$2/disk""#),
+        ),
+        plain(
+            "qemu-img convert -c, zstd",
+            &["qemu-img"],
+            r#"qemu-img convert -c -O qcow2 -o compression_type=zstd -W -m 16 -f raw "$1" "$2/disk""#,
+            Some(r#"qemu-img convert -O raw -W -m 16 "$2/disk" "$2/../restored.img""#),
+        ),
+        Rival {
+            prepare: r#"restic init -q --repository-version 2 -r "$2""#,
+            ..plain(
+                "restic",
+                &["restic"],
+                r#"restic backup -q -r "$2" "$1""#,
+                None,
+            )
+        },
+        Rival {
+            prepare: r#"borg init -e none "$2""#,
+            ..plain(
+                "borg, zstd 3",
+                &["borg"],
+                r#"borg create -C zstd,3 "$2::bench" "$1""#,
+                Some(
+                    r#"borg extract --sparse --stdout "$2::bench" | cp --sparse=always /dev/stdin "$2/../restored.img""#,
+                ),
+            )
+        },
+        Rival {
+            prepare: r#"rustic -r "$2" init"#,
+            ..plain("rustic", &["rustic"], r#"rustic -r "$2" backup "$1""#, None)
+        },
+    ]
+}
+
+/// Compresses every piece by itself, on all cores: the frames, if they are kept in the file `to`, and how many bytes
+/// they are.
+fn zstd(pieces: &Pieces, level: i32, to: Option<&Path>) -> Any<(Option<Pieces>, u64)> {
+    let total = AtomicU64::new(0);
+    let out = to.map(Pieces::begin).transpose()?.map(Mutex::new);
+    pieces.each(&|| {
+        let mut zstd = zstd::bulk::Compressor::new(level).ok();
+        // One context and one buffer a thread, as any program that means it would have.
+        let mut packed = vec![0; zstd::zstd_safe::compress_bound(FRAME)];
+        let (total, out) = (&total, &out);
+        move |at, bytes| {
+            let zstd = zstd.as_mut();
+            let len = zstd.and_then(|z| z.compress_to_buffer(bytes, packed.as_mut_slice()).ok());
+            let packed = &packed[..len.unwrap_or(0)];
+            let len = u64::try_from(packed.len()).unwrap_or(0);
+            total.fetch_add(len, Ordering::Relaxed);
+            if let Some(Ok(mut out)) = out.as_ref().map(|out| out.lock())
+                && let Err(e) = out.push(at, packed)
+            {
+                eprintln!("frames: {e}");
             }
-        });
-        Ok(0)
-    }
-
-    /// Writes the non-zero blocks where they belong in a sparse file, and syncs it.
-    fn write(&self, to: &Path) -> Any<u64> {
-        let out = File::create(to)?;
-        out.set_len(self.len)?;
-        self.frames(&|at, bytes| Ok(out.write_all_at(bytes, at)?))?;
-        out.sync_all()?;
-        Ok(0)
-    }
-}
-
-fn strata(args: &[&str]) -> Any<u64> {
-    ended_well(Command::new(STRATA).args(args))
-}
-
-fn ended_well(command: &mut Command) -> Any<u64> {
-    let status = command.stdout(Stdio::null()).status()?;
-    if status.success() {
-        Ok(0)
-    } else {
-        Err(format!("{command:?}: {status}").into())
-    }
-}
-
-fn shell(command: &str, from: &str, to: &str) -> Any<u64> {
-    let arguments = ["-c", command, "sh", from, to];
-    let output = Command::new("sh")
-        .args(arguments)
-        .stdout(Stdio::null())
-        .output()?;
-    if !output.status.success() {
-        return Err(format!("{command}: {}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    File::open(to)?.sync_all()?;
-    Ok(fs::metadata(to)?.len())
-}
-
-fn installed(program: &str) -> bool {
-    let found = Command::new("sh")
-        .args(["-c", "command -v \"$1\"", "sh", program])
-        .output();
-    found.is_ok_and(|o| o.status.success())
-}
-
-fn first_image(store: &Path) -> Any<PathBuf> {
-    let mut files = fs::read_dir(store)?.filter_map(|e| Some(e.ok()?.path()));
-    files
-        .find(|p| p.extension().is_some_and(|e| e == "strata"))
-        .ok_or_else(|| "no image".into())
-}
-
-/// Lets go of the page cache of `file`.
-fn evict(file: &Path) -> Any<()> {
-    let file = File::open(file)?;
-    file.sync_all()?;
-    Ok(posix_fadvise(
-        &file,
-        0,
-        0,
-        PosixFadviseAdvice::POSIX_FADV_DONTNEED,
-    )?)
-}
-
-fn folder_len(folder: &Path) -> Any<u64> {
-    let entries = fs::read_dir(folder)?.filter_map(Result::ok);
-    Ok(entries.filter_map(|e| Some(e.metadata().ok()?.len())).sum())
-}
-
-/// A disk of 1 GiB: a quarter each of text, this program's code, noise and zeros, in runs of
-/// various lengths.
-fn made_disk(path: &Path) -> Any<PathBuf> {
-    let code = fs::read(std::env::current_exe()?)?;
-    let mut out = std::io::BufWriter::new(File::create(path)?);
-    let mut noise = blake3::Hasher::new().update(b"noise").finalize_xof();
-    let (mut written, mut turn) = (0usize, 0usize);
-    let mut chunk = vec![0u8; 8 << 20];
-    while written < 1 << 30 {
-        let len = (4096 * (1 + turn * 37 % 2000))
-            .min((1 << 30) - written)
-            .min(chunk.len());
-        let part = &mut chunk[..len];
-        match turn % 4 {
-            0 => {
-                for (i, line) in part.chunks_mut(48).enumerate() {
-                    let text = format!(
-                        "{:>10} {:08x} entry of a log file, number\n",
-                        i * turn,
-                        i * 2_654_435_761 % 4_294_967_291
-                    );
-                    let count = line.len().min(text.len());
-                    line[..count].copy_from_slice(&text.as_bytes()[..count]);
-                }
-            }
-            1 => part
-                .iter_mut()
-                .zip(code.iter().cycle().skip(turn * 65_537 % code.len()))
-                .for_each(|(a, b)| *a = *b),
-            2 => noise.fill(part),
-            _ => part.fill(0),
         }
-        out.write_all(part)?;
-        written += len;
-        turn += 1;
-    }
-    out.flush()?;
-    Ok(path.to_owned())
+    })?;
+    let frames = match out {
+        Some(out) => Some(out.into_inner().map_err(|e| e.to_string())?.finish()?),
+        None => None,
+    };
+    Ok((frames, total.into_inner()))
 }

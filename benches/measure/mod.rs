@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -32,6 +32,8 @@ pub(crate) struct Cost {
     pub(crate) cpu: f64,
     /// Peak of resident memory in bytes; 0 where it was not measured.
     pub(crate) peak: u64,
+    /// Bytes that it made; 0 where that is not asked.
+    pub(crate) bytes: u64,
 }
 
 /// To be called first in `main`: whether this was only the middle process of a measurement, which is
@@ -82,6 +84,7 @@ pub(crate) fn measured(line: &[&str]) -> Any<(Cost, Vec<u8>)> {
         seconds: seconds.parse()?,
         cpu: cpu.parse()?,
         peak: kib.parse::<u64>()? << 10,
+        bytes: 0,
     };
     Ok((cost, output.stdout))
 }
@@ -91,6 +94,44 @@ pub(crate) fn strata(args: &[&str]) -> Any<(Cost, serde_json::Value)> {
     let line = [&[STRATA], args, &["--json", "--no-progress"]].concat();
     let (cost, said) = measured(&line)?;
     Ok((cost, serde_json::from_slice(&said)?))
+}
+
+/// Runs a bash script, which must succeed, with passwords and caches of other programs in `work`.
+pub(crate) fn script(work: &Path, script: &str, arguments: &[String]) -> Any<Cost> {
+    let own = format!("XDG_CACHE_HOME={}", work.join("cache").display());
+    let base = format!("BORG_BASE_DIR={}", work.join("borg").display());
+    let (restic, rustic) = ("RESTIC_PASSWORD=bench", "RUSTIC_PASSWORD=bench");
+    let script = format!("set -euo pipefail\n{script}");
+    let mut line = vec![
+        "env", restic, rustic, &own, &base, "bash", "-c", &script, "bash",
+    ];
+    line.extend(arguments.iter().map(String::as_str));
+    Ok(measured(&line)?.0)
+}
+
+pub(crate) fn installed(program: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", "command -v \"$1\"", "sh", program])
+        .output();
+    found.is_ok_and(|o| o.status.success())
+}
+
+/// The number that an environment variable says.
+pub(crate) fn number(variable: &str, usual: u64) -> u64 {
+    let said = std::env::var(variable).ok();
+    said.and_then(|s| s.parse().ok()).unwrap_or(usual)
+}
+
+/// A folder for all that is made, which goes when it is dropped.
+pub(crate) fn work_dir() -> Any<tempfile::TempDir> {
+    let dir = std::env::var_os("STRATA_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    Ok(tempfile::Builder::new()
+        .prefix("strata-bench-")
+        .tempdir_in(dir)?)
+}
+
+pub(crate) fn text(path: &Path) -> Any<&str> {
+    Ok(path.to_str().ok_or("a path that is no text")?)
 }
 
 /// Times something that is done in this process.
@@ -105,6 +146,7 @@ pub(crate) fn timed<T>(run: impl FnOnce() -> Any<T>) -> Any<(Cost, T)> {
         seconds: start.elapsed().as_secs_f64(),
         cpu: cpu()? - before,
         peak: 0,
+        bytes: 0,
     };
     Ok((cost, value))
 }
@@ -131,7 +173,12 @@ impl Table {
             seconds: median(all.iter().map(|c| c.seconds))?,
             cpu: median(all.iter().map(|c| c.cpu))?,
             peak: all.iter().map(|c| c.peak).max()?,
+            bytes: all.last()?.bytes,
         })
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.rows.iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// Notes beside `name` how it compares, and what was wanted.
@@ -143,8 +190,8 @@ impl Table {
     /// As a table for people and one line of JSON for programs.
     #[allow(clippy::cast_precision_loss)]
     pub(crate) fn print(&self, facts: &serde_json::Value) {
-        println!("| what | s | cpu s | peak MiB | ratio | wanted |");
-        println!("|---|---|---|---|---|---|");
+        println!("| what | s | cpu s | peak MiB | MiB made | ratio | wanted |");
+        println!("|---|---|---|---|---|---|---|");
         let mut json = serde_json::Map::new();
         for (name, all) in &self.rows {
             let Some(cost) = self.cost(name) else {
@@ -154,12 +201,13 @@ impl Table {
                 Some((ratio, wanted)) => (format!("{ratio:.2}"), wanted.as_str()),
                 None => (String::new(), ""),
             };
-            let peak = match cost.peak {
+            let mib = |bytes: u64| match bytes {
                 0 => String::new(),
-                peak => format!("{:.0}", peak as f64 / MIB as f64),
+                bytes => format!("{:.1}", bytes as f64 / MIB as f64),
             };
+            let (peak, made) = (mib(cost.peak), mib(cost.bytes));
             println!(
-                "| {name} | {:.4} | {:.4} | {peak} | {ratio} | {wanted} |",
+                "| {name} | {:.4} | {:.4} | {peak} | {made} | {ratio} | {wanted} |",
                 cost.seconds, cost.cpu
             );
             let row = serde_json::json!({
@@ -167,6 +215,7 @@ impl Table {
                 "median": cost.seconds,
                 "cpu_median": cost.cpu,
                 "peak_bytes": (cost.peak > 0).then_some(cost.peak),
+                "made_bytes": (cost.bytes > 0).then_some(cost.bytes),
                 "ratio": self.ratios.get(name).map(|r| r.0),
                 "wanted": self.ratios.get(name).map(|r| &r.1),
             });
@@ -200,6 +249,33 @@ pub(crate) fn read_folder(folder: &Path) -> Any<()> {
         read(&entry?.path())?;
     }
     Ok(())
+}
+
+pub(crate) fn sync_folder(folder: &Path) -> Any<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => sync_folder(&path)?,
+            false => File::open(&path)?.sync_all()?,
+        }
+    }
+    Ok(())
+}
+
+/// The first image file of a store.
+pub(crate) fn first_image(store: &Path) -> Any<PathBuf> {
+    let mut files = fs::read_dir(store)?.filter_map(|e| Some(e.ok()?.path()));
+    files
+        .find(|p| p.extension().is_some_and(|e| e == "strata"))
+        .ok_or_else(|| "no image".into())
+}
+
+/// Lets go of the page cache of `file`.
+pub(crate) fn evict(file: &Path) -> Any<()> {
+    let file = File::open(file)?;
+    file.sync_all()?;
+    let advice = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+    Ok(nix::fcntl::posix_fadvise(&file, 0, 0, advice)?)
 }
 
 pub(crate) fn folder_len(folder: &Path) -> Any<u64> {
@@ -316,5 +392,82 @@ impl Numbers {
         let mut bytes = vec![0; len];
         self.0.fill(&mut bytes);
         bytes
+    }
+}
+
+/// Pieces of a disk back to back in a file, each with the place that it has on the disk.
+pub(crate) struct Pieces {
+    pub(crate) path: PathBuf,
+    /// Place on the disk, place in the file, length.
+    index: Vec<(u64, u64, usize)>,
+}
+
+/// [`Pieces`] being written.
+pub(crate) struct PiecesOut {
+    pieces: Pieces,
+    out: BufWriter<File>,
+    len: u64,
+}
+
+impl Pieces {
+    pub(crate) fn begin(path: &Path) -> Any<PiecesOut> {
+        let pieces = Pieces {
+            path: path.to_owned(),
+            index: Vec::new(),
+        };
+        Ok(PiecesOut {
+            pieces,
+            out: BufWriter::with_capacity(FRAME, File::create(path)?),
+            len: 0,
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let lens = self.index.iter().map(|(_, _, len)| *len);
+        lens.map(|len| u64::try_from(len).unwrap_or(0)).sum()
+    }
+
+    /// Reads the pieces in turn, on all cores, each with a worker of its own made by `worker`, which gets their
+    /// place on the disk and their bytes.
+    pub(crate) fn each<W: FnMut(u64, &[u8])>(&self, worker: &(dyn Fn() -> W + Sync)) -> Any<()> {
+        let file = File::open(&self.path)?;
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let run = || -> Result<(), String> {
+                let (mut buf, mut work) = (Vec::new(), worker());
+                while let Some((at, from, len)) =
+                    self.index.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    if buf.len() < *len {
+                        buf.resize(*len, 0);
+                    }
+                    let bytes = &mut buf[..*len];
+                    let read = file.read_exact_at(bytes, *from);
+                    read.map_err(|e| e.to_string())?;
+                    work(*at, bytes);
+                }
+                Ok(())
+            };
+            let workers: Vec<_> = (0..cores()).map(|_| scope.spawn(run)).collect();
+            for worker in workers {
+                worker.join().map_err(|_| "a thread panicked")??;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl PiecesOut {
+    pub(crate) fn push(&mut self, at: u64, bytes: &[u8]) -> Any<()> {
+        self.out.write_all(bytes)?;
+        self.pieces.index.push((at, self.len, bytes.len()));
+        self.len += u64::try_from(bytes.len())?;
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> Any<Pieces> {
+        self.out.flush()?;
+        self.out.get_ref().sync_all()?;
+        Ok(self.pieces)
     }
 }
