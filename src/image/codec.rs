@@ -1,12 +1,14 @@
 //! Compressing and decompressing payloads.
 
 use super::header::Header;
+use super::noise;
 use super::proof::{EncoderFault, Encoding, Prover};
 use super::record::Codec;
 use super::state::Block;
-use super::window::EncodedFrame;
+use super::window::{EncodedFrame, EncodedWindow};
 use crate::base::{BlockIndex, Error, ErrorKind, Result, to_usize};
 use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How new payloads are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +45,47 @@ impl Compression {
 /// A payload below this share of saving is stored raw: decoding it would cost more than it saves.
 const MIN_SAVING: usize = 32;
 
+/// Payloads between uses: whoever has written one gives it back, and the next is encoded into its memory.
+#[derive(Debug, Clone, Default)]
+pub struct Payloads(Arc<Mutex<Pool>>);
+
+#[derive(Debug, Default)]
+struct Pool {
+    kept: Vec<Vec<u8>>,
+    /// How many are in use. What comes back beyond that was made elsewhere, and is not kept.
+    lent: usize,
+}
+
+impl Payloads {
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Vec<u8> {
+        let mut pool = self.pool();
+        pool.lent += 1;
+        let mut payload = pool.kept.pop().unwrap_or_default();
+        payload.clear();
+        payload
+    }
+
+    /// Gives back the memory of a window that was written.
+    pub fn give(&self, window: EncodedWindow) {
+        let Some(frame) = window.frame else {
+            return;
+        };
+        let mut pool = self.pool();
+        if pool.lent > 0 {
+            pool.lent -= 1;
+            pool.kept.push(frame.payload);
+        }
+    }
+}
+
 /// A compressor that keeps its context and buffer between payloads. One for each thread.
 pub struct Encoder {
     zstd: Option<zstd::bulk::Compressor<'static>>,
-    buffer: Vec<u8>,
+    payloads: Payloads,
     prover: Prover,
     fault: Option<EncoderFault>,
     /// Frames so far.
@@ -76,11 +115,17 @@ impl Encoder {
         };
         Ok(Encoder {
             zstd,
-            buffer: Vec::new(),
+            payloads: Payloads::default(),
             prover: Prover::new(encoding.proof)?,
             fault: encoding.fault,
             frames: 0,
         })
+    }
+
+    /// The same; payloads are made in what was given back to `payloads`.
+    #[must_use]
+    pub fn with_payloads(self, payloads: Payloads) -> Encoder {
+        Encoder { payloads, ..self }
     }
 
     /// Decodes `frame`, which holds some of `blocks`, a window from block `first` on, if its turn has come.
@@ -99,11 +144,7 @@ impl Encoder {
 
     /// The payload of a frame of `raw`, and how it is stored.
     pub(super) fn frame(&mut self, raw: &[u8]) -> Result<(Codec, Vec<u8>)> {
-        let (codec, stored) = self.encode(raw)?;
-        let mut payload = match codec {
-            Codec::Raw => raw.to_vec(),
-            Codec::Zstd => stored.to_vec(),
-        };
+        let (codec, mut payload) = self.encode(raw)?;
         self.frames += 1;
         if let Some(fault) = self.fault {
             fault.strike(self.frames, &mut payload);
@@ -112,20 +153,20 @@ impl Encoder {
     }
 
     /// `raw` in its stored form: compressed when that saves at least 1/32.
-    pub(super) fn encode(&mut self, raw: &[u8]) -> Result<(Codec, &[u8])> {
-        let Some(zstd) = &mut self.zstd else {
-            return Ok((Codec::Raw, &[]));
-        };
-        // One byte short of the worst case is enough: what does not shrink is not wanted.
-        self.buffer
-            .resize(zstd::zstd_safe::compress_bound(raw.len()), 0);
-        let len = zstd
-            .compress_to_buffer(raw, self.buffer.as_mut_slice())
-            .map_err(|e| failed("compress", e))?;
-        if len > raw.len() - raw.len() / MIN_SAVING {
-            return Ok((Codec::Raw, &[]));
+    pub(super) fn encode(&mut self, raw: &[u8]) -> Result<(Codec, Vec<u8>)> {
+        let mut payload = self.payloads.take();
+        if let Some(zstd) = self.zstd.as_mut().filter(|_| !noise::is_noise(raw)) {
+            payload.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+            let len = zstd
+                .compress_to_buffer(raw, &mut payload)
+                .map_err(|e| failed("compress", e))?;
+            if len <= raw.len() - raw.len() / MIN_SAVING {
+                return Ok((Codec::Zstd, payload));
+            }
+            payload.clear();
         }
-        Ok((Codec::Zstd, &self.buffer[..len]))
+        payload.extend_from_slice(raw);
+        Ok((Codec::Raw, payload))
     }
 }
 
@@ -202,7 +243,7 @@ mod tests {
         let text = vec![b'a'; 100_000];
         let (codec, stored) = encoder.encode(&text).unwrap();
         assert_eq!(codec, Codec::Zstd);
-        let out = decode_once(codec, stored, 100_000).unwrap();
+        let out = decode_once(codec, &stored, 100_000).unwrap();
         assert_eq!(out.as_deref(), Some(text.as_slice()));
         assert_eq!(
             decode_once(Codec::Raw, &[1, 2], 2).unwrap(),
@@ -212,15 +253,40 @@ mod tests {
         let noise: Vec<u8> = (0..3000u32)
             .flat_map(|i| blake3::hash(&i.to_le_bytes()).as_bytes().to_vec())
             .collect();
-        assert_eq!(encoder.encode(&noise).unwrap().0, Codec::Raw);
-        assert_eq!(
-            Encoder::new(Compression::None)
-                .unwrap()
-                .encode(&text)
-                .unwrap()
-                .0,
-            Codec::Raw
-        );
+        assert_eq!(encoder.encode(&noise).unwrap(), (Codec::Raw, noise));
+        let mut none = Encoder::new(Compression::None).unwrap();
+        assert_eq!(none.encode(&text).unwrap(), (Codec::Raw, text));
+    }
+
+    #[test]
+    fn memory_that_was_given_back_is_used_again() {
+        let payloads = Payloads::default();
+        let encoder = Encoder::new(Compression::Zstd(1)).unwrap();
+        let mut encoder = encoder.with_payloads(payloads.clone());
+        let raw = vec![b'a'; 50_000];
+        let mut places = std::collections::HashSet::new();
+        for _ in 0..10 {
+            let (_, payload) = encoder.frame(&raw).unwrap();
+            assert_eq!(
+                decode_once(Codec::Zstd, &payload, 50_000).unwrap(),
+                Some(raw.clone())
+            );
+            places.insert(payload.as_ptr());
+            let frame = EncodedFrame {
+                mask: 1,
+                codec: Codec::Zstd,
+                raw_len: 50_000,
+                payload,
+                crc: 0,
+                at: None,
+            };
+            payloads.give(EncodedWindow::with_frame(
+                BlockIndex(0),
+                vec![],
+                Some(frame),
+            ));
+        }
+        assert_eq!(places.len(), 1);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod info;
 mod leaf;
 pub mod limits;
 mod node;
+mod noise;
 mod page;
 mod proof;
 mod reader;
@@ -32,7 +33,7 @@ mod walk;
 mod window;
 mod writer;
 
-pub use codec::{Compression, Decoder, Encoder};
+pub use codec::{Compression, Decoder, Encoder, Payloads};
 pub use frame_reader::{FrameReader, FrameSource, mismatch};
 pub use header::{HEADER_LEN, Header, Kind, Parent};
 pub use info::{

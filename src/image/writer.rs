@@ -441,19 +441,15 @@ impl<W: Write> Appender<W> {
         let digest = Digest::of(raw);
         let mut encoder = Encoder::new(compression)?;
         let place = Place::Section(section.code());
-        let place = match encoder.encode(raw)? {
-            (Codec::Raw, _) => self.record(&raw_record(place, raw), raw)?,
-            (Codec::Zstd, stored) => {
-                let record = RecordHeader {
-                    place,
-                    codec: Codec::Zstd,
-                    stored_len: len32(stored),
-                    raw_len: len32(raw),
-                    payload_crc: crc32fast::hash(stored),
-                };
-                self.record(&record, stored)?
-            }
+        let (codec, stored) = encoder.encode(raw)?;
+        let record = RecordHeader {
+            place,
+            codec,
+            stored_len: len32(&stored),
+            raw_len: len32(raw),
+            payload_crc: crc32fast::hash(&stored),
         };
+        let place = self.record(&record, &stored)?;
         Ok((place, digest))
     }
 }

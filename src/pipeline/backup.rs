@@ -9,8 +9,8 @@ use crate::base::{
 };
 use crate::block::{AlignedBuf, BlockSource, Effort, Mapping, Missing, Rescue};
 use crate::image::{
-    Around, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, Header, ImageWriter, Piece,
-    Unfinished, encode_window,
+    Around, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, Header, ImageWriter,
+    Payloads, Piece, Unfinished, encode_window,
 };
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,9 +57,11 @@ pub struct BackupTotals {
     pub parent_lost: u64,
 }
 
-/// So many windows are handed to a worker at once where it reads them itself: fewer are not worth waking
-/// the others for.
+/// So many windows are handed to a worker at once where it reads them itself: fewer are not worth waking others for,
+/// who take a core away from it. The last ones come one by one, so that no worker is left with many.
 const BATCH: usize = 4;
+/// Windows ahead of each thread: enough to outlast a store that is busy with itself for a tenth of a second.
+const AHEAD: usize = 32;
 
 /// A window to encode.
 struct Job {
@@ -143,16 +145,19 @@ pub fn write_blocks<W: Write>(
     };
     let parent_lost = AtomicU64::new(0);
     let lost = &parent_lost;
+    let payloads = Payloads::default();
     ordered::run(
         resources.threads,
-        resources.tickets(header.window_len() * BATCH),
+        resources.batches(header.window_len(), BATCH, AHEAD / BATCH),
         move |emit| {
             planner.plan(emit, &resources)?;
             lost.store(planner.parent.lost(), Ordering::Relaxed);
             Ok(())
         },
         || {
-            let (mut encoder, mut scratch) = (Encoder::new(encoding)?, Vec::new());
+            let encoder = Encoder::new(encoding)?;
+            let mut encoder = encoder.with_payloads(payloads.clone());
+            let mut scratch = Vec::new();
             Ok(move |jobs: Vec<Job>| {
                 let encoded = jobs
                     .into_iter()
@@ -162,7 +167,7 @@ pub fn write_blocks<W: Write>(
         },
         |output| {
             resources.cancel.check()?;
-            consume(output, writer, &mut totals, observer)
+            consume(output, writer, &payloads, &mut totals, observer)
         },
     )?;
     totals.missing = std::mem::take(&mut totals.missing).normalized();
@@ -202,6 +207,7 @@ fn encode(
 fn consume<W: Write>(
     output: Output,
     writer: &mut ImageWriter<W>,
+    payloads: &Payloads,
     totals: &mut BackupTotals,
     observer: &dyn crate::base::Observer,
 ) -> Result<()> {
@@ -219,6 +225,7 @@ fn consume<W: Write>(
             } in windows
             {
                 writer.push_window(&window)?;
+                payloads.give(window);
                 totals.read += to_u64(read);
                 for extent in &missing.bad {
                     observer.event(Event::Unreadable(*extent));
@@ -338,6 +345,7 @@ impl Planner<'_> {
         let (mut run, mut batch) = (PendingRun::default(), Vec::new());
         let mut zero_until = ByteOffset(0);
         let mut data_until = ByteOffset(0);
+        let mut left = self.disk.selection.take.count_in(0..blocks);
         let mut at = 0;
         while at < blocks {
             resources.cancel.check()?;
@@ -351,7 +359,9 @@ impl Planner<'_> {
             let count = self
                 .runs_free(at)
                 .unwrap_or_else(|| windows.min(blocks - at));
-            if self.disk.selection.take.count_in(at..at + count) == 0 {
+            let taken = self.disk.selection.take.count_in(at..at + count);
+            left = left.saturating_sub(taken);
+            if taken == 0 {
                 flush(&mut batch, emit)?;
                 self.unread_run(at, count, &mut run, emit)?;
                 at += count;
@@ -375,7 +385,8 @@ impl Planner<'_> {
             let job = self.window(at, count)?;
             let was_read = job.content.is_some();
             batch.push(job);
-            if was_read || batch.len() == BATCH {
+            let is_near_the_end = left < to_u64(resources.threads * BATCH) * windows;
+            if was_read || is_near_the_end || batch.len() == BATCH {
                 emit.job(std::mem::take(&mut batch))?;
             }
             at += count;

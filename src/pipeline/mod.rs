@@ -28,7 +28,7 @@ pub use stream::extract_stream;
 pub use verify::{Damage, Depth, Sample, verify_disk, verify_file, verify_stream};
 pub use without::Without;
 
-use crate::base::{Cancel, Observer};
+use crate::base::{Cancel, Observer, to_u64, to_usize};
 
 /// What a run may use.
 #[derive(Clone, Copy)]
@@ -53,12 +53,18 @@ impl std::fmt::Debug for Resources<'_> {
 }
 
 impl Resources<'_> {
-    /// How many windows of `window_len` bytes may be under way at once. Each has its content, its
-    /// encoded form and a share of the workers' scratch memory, so it counts three times.
+    /// How many windows of `window_len` bytes may be under way at once.
     fn tickets(&self, window_len: usize) -> usize {
-        let each = crate::base::to_u64(window_len).max(1) * 3;
-        let most = crate::base::to_usize(self.memory / each);
         // More than this much work ahead of each thread buys nothing.
-        most.clamp(2, self.threads.max(1) * 8)
+        self.batches(window_len, 1, 8)
+    }
+
+    /// How many batches of `batch` windows of `window_len` bytes may be under way at once: no more than `ahead` for
+    /// each thread. Each window has its content, its encoded form and a share of the workers' scratch memory, so it
+    /// counts three times.
+    fn batches(&self, window_len: usize, batch: usize, ahead: usize) -> usize {
+        let each = to_u64(window_len.max(1)) * to_u64(batch.max(1)) * 3;
+        let most = to_usize(self.memory / each);
+        most.clamp(2, self.threads.max(1) * ahead)
     }
 }

@@ -6,7 +6,7 @@ use super::ordered::{self, Emit};
 use crate::base::{BlockIndex, Event, Phase, Result};
 use crate::image::{
     BlockTable, Body, Child, Compression, EncodedWindow, Encoder, FrameReader, Header, ImageWriter,
-    Leaf, Node, PagePlace, Source, encode_frame, read_window,
+    Leaf, Node, PagePlace, Payloads, Source, encode_frame, read_window,
 };
 use std::io::Write;
 use std::ops::Range;
@@ -83,6 +83,7 @@ pub fn rewrite<W: Write>(
         header: &header,
         resources: &resources,
     };
+    let payloads = Payloads::default();
     ordered::run(
         resources.threads,
         resources.tickets(header.window_len()),
@@ -91,7 +92,7 @@ pub fn rewrite<W: Write>(
             let header = &header;
             let mut tools = Tools {
                 reader: FrameReader::new()?,
-                encoder: Encoder::new(form.compression)?,
+                encoder: Encoder::new(form.compression)?.with_payloads(payloads.clone()),
                 window: Vec::new(),
                 raw: Vec::new(),
             };
@@ -105,6 +106,7 @@ pub fn rewrite<W: Write>(
                 Output::Window(window, copied) => {
                     let frames = u64::from(window.stored_len() > 0);
                     writer.push_window(&window)?;
+                    payloads.give(window);
                     if copied {
                         totals.copied += frames;
                     } else {

@@ -1,0 +1,92 @@
+//! Is there anything to compress at all?
+
+/// One run of `RUN` bytes in every `STEP` is looked at, so that a run of bytes a few pages long is not missed.
+const STEP: usize = 512;
+const RUN: usize = 16;
+/// Below this length compressing costs nothing, and a sample says nothing.
+const LEAST: usize = 256 << 10;
+/// How much likelier two bytes are alike than in noise, in 1/1024. Compressing what lies below saves less than the
+/// share that is wanted: a twentieth of text in noise lies above.
+const ALIKE: u64 = 1024 * 103 / 100;
+
+/// Whether `bytes` look like what is compressed or encrypted already: all values are equally frequent in a sample.
+/// What is held to be noise is stored as it is, so an error costs room and nothing else.
+pub(super) fn is_noise(bytes: &[u8]) -> bool {
+    if bytes.len() < LEAST {
+        return false;
+    }
+    // Several tables, so that equal neighbours do not wait for each other.
+    let mut counts = [[0u32; 256]; 4];
+    for run in bytes.chunks_exact(STEP) {
+        for four in run[..RUN].chunks_exact(4) {
+            for (table, byte) in counts.iter_mut().zip(four) {
+                table[usize::from(*byte)] += 1;
+            }
+        }
+    }
+    let values = (0..256).map(|value| counts.iter().map(|table| u64::from(table[value])).sum());
+    let (mut total, mut squares) = (0u64, 0u64);
+    for count in values {
+        let count: u64 = count;
+        total += count;
+        squares += count * count;
+    }
+    // In noise of n bytes the expected sum of squares is n * n / 256 + n.
+    let expected = total * total / 256 + total;
+    squares * 1024 < expected * ALIKE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    /// `share` thousandths of text in every 4 KiB of noise.
+    fn mixed(share: usize) -> Vec<u8> {
+        let mut bytes = noise(1 << 20);
+        let text = "what a person writes is not noise, be it said a thousand times; ";
+        for page in bytes.chunks_mut(4096) {
+            let len = page.len() * share / 1000;
+            let words = text.bytes().cycle();
+            page[..len]
+                .iter_mut()
+                .zip(words)
+                .for_each(|(to, from)| *to = from);
+        }
+        bytes
+    }
+
+    #[test]
+    fn noise_is_noise_and_text_is_not() {
+        for len in [LEAST, 1 << 20, 4 << 20] {
+            assert!(is_noise(&noise(len)), "{len}");
+        }
+        assert!(!is_noise(&mixed(1000)));
+        assert!(!is_noise(&vec![0; 1 << 20]));
+        let counted: Vec<u8> = (0..1u32 << 18).flat_map(u32::to_le_bytes).collect();
+        assert!(!is_noise(&counted));
+    }
+
+    #[test]
+    fn little_is_lost_where_some_of_it_is_text() {
+        for share in 0..200 {
+            let bytes = mixed(share);
+            let saved = bytes.len() - zstd::bulk::compress(&bytes, 3).unwrap().len();
+            if is_noise(&bytes) {
+                assert!(saved < bytes.len() / 16, "{share}: {saved}");
+            }
+        }
+        assert!(!is_noise(&mixed(200)));
+    }
+
+    #[test]
+    fn what_is_short_is_compressed() {
+        assert!(!is_noise(&noise(LEAST - 1)));
+        assert!(!is_noise(&[]));
+    }
+}
