@@ -14,6 +14,7 @@ mod extent;
 mod key_set_id;
 mod range_read;
 mod text;
+mod throttle;
 mod units;
 
 pub use block_map::BlockMap;
@@ -26,6 +27,7 @@ pub use extent::{Extent, normalize, outside, subtract};
 pub use key_set_id::KeySetId;
 pub use range_read::{RangeRead, past_end};
 pub use text::{is_unprintable, printable};
+pub use throttle::{Rates, Throttle};
 pub use units::{
     BlockIndex, BlockSize, ByteLen, ByteOffset, Geometry, SectorSize, to_u64, to_usize,
 };

@@ -18,6 +18,7 @@ mod memory;
 mod record;
 mod rescue;
 mod slice;
+mod throttle;
 
 pub use aligned::AlignedBuf;
 pub use capsule::Capsule;
@@ -28,6 +29,7 @@ pub use memory::{MemorySource, MemoryTarget};
 pub use record::{Op, RecordSource, RecordTarget, Recorded};
 pub use rescue::{Clock, Effort, Missing, Rescue, UNREADABLE_PATTERN, fill_unreadable};
 pub use slice::{SliceSource, SliceTarget};
+pub use throttle::{ThrottledSource, ThrottledTarget};
 
 use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result};
 

@@ -101,6 +101,27 @@ pub(crate) struct OutputArgs {
     pub(crate) no_progress: bool,
 }
 
+/// What a run may take of the machine.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Resources")]
+pub(crate) struct LimitArgs {
+    /// Read at most so many bytes a second, of disks and stores together: 50M.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) limit_read: Option<String>,
+    /// Write at most so many bytes a second, to disks and stores together.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) limit_write: Option<String>,
+    /// Let other programs come first, on the processor and on the disk.
+    #[arg(long)]
+    pub(crate) nice: bool,
+    /// Worker threads [default: one for each core].
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Memory for buffers, 16M or more [default: 256M].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+}
+
 /// Where images are.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StoreArg {
@@ -120,6 +141,20 @@ impl Verb {
             Verb::Copy(args) => args.to.as_deref() == Some(Path::new("-")) && !args.dry_run,
             Verb::Export(args) => args.file == "-",
             _ => false,
+        }
+    }
+
+    /// What it may take of the machine, where it moves much.
+    pub(crate) fn limits(&self) -> Option<&LimitArgs> {
+        match self {
+            Verb::Backup(args) => Some(&args.limits),
+            Verb::Verify(args) => Some(&args.limits),
+            Verb::Restore(args) => Some(&args.limits),
+            Verb::Prune(args) => Some(&args.limits),
+            Verb::Merge(args) => Some(&args.limits),
+            Verb::Copy(args) => Some(&args.limits),
+            Verb::Export(args) => Some(&args.limits),
+            _ => None,
         }
     }
 
@@ -255,6 +290,8 @@ pub(crate) struct BackupArgs {
     /// Print what would be done, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -300,6 +337,8 @@ pub(crate) struct VerifyArgs {
     /// Also compare the image (the latest, unless one is named) with this disk.
     #[arg(long, value_name = "SOURCE")]
     pub(crate) against: Option<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -335,6 +374,8 @@ pub(crate) struct RestoreArgs {
     /// Do not read back and compare what was written.
     #[arg(long)]
     pub(crate) no_read_back: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -398,6 +439,8 @@ pub(crate) struct PruneArgs {
     /// Print what would go and what would stay and why, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -410,6 +453,8 @@ pub(crate) struct MergeArgs {
     /// Print what would be merged, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -490,6 +535,8 @@ pub(crate) struct CopyArgs {
     /// Print what would be done, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -518,6 +565,8 @@ pub(crate) struct ExportArgs {
     /// Only this partition.
     #[arg(long, value_name = "N")]
     pub(crate) partition: Option<u32>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]

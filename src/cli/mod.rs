@@ -70,6 +70,9 @@ fn listen_for_signals(cancel: &Cancel) -> Result<()> {
 }
 
 fn run(cli: Cli, context: Context<'_>, cancel: &Cancel, progress: &Arc<Progress>) -> Result<u8> {
+    let limits = cli.verb.limits().map(values::limits).transpose()?;
+    // Before any thread is started, which then has the priority of this one.
+    let context = context.within(&limits.unwrap_or_default())?;
     let mut context = context.with_keys(keys::options(cli.keys, cancel, progress))?;
     let output = cli.output;
     match cli.verb {

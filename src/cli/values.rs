@@ -1,8 +1,9 @@
 //! Words of the command line as values.
 
+use super::args::LimitArgs;
 use crate::base::{BlockSize, Error, ErrorKind, Result};
-use crate::ops::Compression;
 use crate::ops::backup::{MIN_PART_LEN, Split};
+use crate::ops::{Compression, Limits};
 
 /// A size with a binary suffix: `65536`, `64K`, `64KiB`, `1M`.
 pub(super) fn size(text: &str) -> Option<u64> {
@@ -29,6 +30,17 @@ pub(super) fn byte_count(text: &str) -> Result<u64> {
     size(text).ok_or_else(|| {
         Error::new(ErrorKind::Usage, "use the size", format!("{text:?}"))
             .because("it is a number of bytes, with K, M, G or T behind it where it is large")
+    })
+}
+
+pub(super) fn limits(args: &LimitArgs) -> Result<Limits> {
+    let bytes = |text: &Option<String>| text.as_deref().map(byte_count).transpose();
+    Ok(Limits {
+        threads: args.threads,
+        memory: bytes(&args.memory)?,
+        read: bytes(&args.limit_read)?,
+        write: bytes(&args.limit_write)?,
+        nice: args.nice,
     })
 }
 

@@ -83,7 +83,11 @@ pub(super) fn attend<T: Send>(
         let mut looks = Looks::default();
         loop {
             match done.recv_timeout(LOOK) {
-                Ok(outcome) => return outcome,
+                Ok(outcome) => {
+                    // Of a call that was named, the end is told too.
+                    progress.wait_for(None);
+                    return outcome;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 // It panicked.
                 Err(RecvTimeoutError::Disconnected) => match working.join() {

@@ -34,7 +34,7 @@ pub(super) fn against(
     let inventory = Inventory::read(&context.root)?;
     let resolved = device::resolve(&inventory, source)?;
     let claim = device::claim_read(&inventory, &resolved)?;
-    let disk = claim.source();
+    let disk = context.paced_source(claim.source());
     let view = &found.view;
     let blocks = view.image().header().blocks();
     let damage = pipeline::verify_disk(view, 0..blocks, request.depth, context.resources())?;

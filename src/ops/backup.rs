@@ -423,7 +423,7 @@ fn make<W: Write>(
     if let Some(keeper) = &keeper {
         writer.tell(keeper.listener());
     }
-    let source = claim.source();
+    let source = context.paced_source(claim.source());
     let watch = Stopwatch::new();
     let clock = || watch.elapsed();
     let (later, avoid) = match attempt {

@@ -141,7 +141,7 @@ pub(super) fn prepare(
         device::check_no_twin(&inventory, &resolved)?;
     }
     let claim = device::claim_read(&inventory, &resolved)?;
-    let source = claim.source();
+    let source = context.paced_source(claim.source());
     if source.is_empty() {
         return Err(Error::new(ErrorKind::Source, "image", source.name())
             .because("it is empty: it has not a single byte"));

@@ -121,6 +121,7 @@ pub fn to_stream(
         let Some(part) = extent.intersect(wanted) else {
             return Ok(());
         };
+        context.rates.write(to_usize(part.len.0))?;
         write_part(out, extent.start, part, data)?;
         observer.event(Event::Advanced { bytes: part.len.0 });
         context.cancel.check()

@@ -56,6 +56,7 @@ pub mod show;
 mod state;
 mod stores;
 pub mod take;
+mod throttle;
 pub mod verify;
 
 pub use crate::fs::ContentKind;
@@ -64,14 +65,16 @@ pub use crate::pipeline::Depth;
 pub use crate::store::{Brought, PartBringer, WantedPart};
 pub use crate::sys::{PendingCall, pending_calls};
 pub use images::{Found, ImageRecord, Library};
+pub use throttle::Limits;
 
-use crate::base::{Cancel, Error, ErrorKind, Observer, Result};
+use crate::base::{Cancel, Error, ErrorKind, Observer, Rates, Result};
 use crate::crypt::{KeyRing, NoKeys};
 use crate::pipeline::Resources;
 use ring::rand::{SecureRandom, SystemRandom};
 use secrets::KeyOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
+use throttle::stand_back;
 
 /// What every operation needs.
 pub struct Context<'a> {
@@ -85,6 +88,8 @@ pub struct Context<'a> {
     pub threads: usize,
     /// Bytes for all buffers together.
     pub memory: u64,
+    /// How fast bytes may move.
+    pub rates: Rates,
     /// What opens encrypted images.
     pub keys: Arc<KeyRing>,
     /// Where keys for new ones come from.
@@ -106,6 +111,7 @@ impl<'a> Context<'a> {
             observer,
             threads,
             memory: DEFAULT_MEMORY,
+            rates: Rates::default(),
             keys: Arc::new(KeyRing::new(NoKeys)),
             key_options: KeyOptions::default(),
             bringer: None,
@@ -119,6 +125,21 @@ impl<'a> Context<'a> {
     pub fn with_keys(mut self, options: KeyOptions) -> Result<Context<'a>> {
         self.keys = Arc::new(options.ring()?);
         self.key_options = options;
+        Ok(self)
+    }
+
+    /// With what `limits` allow.
+    ///
+    /// # Errors
+    /// `Usage` when they make no sense, `Internal` when this process cannot be made to stand back.
+    pub fn within(mut self, limits: &Limits) -> Result<Context<'a>> {
+        limits.check()?;
+        self.threads = limits.threads.unwrap_or(self.threads);
+        self.memory = limits.memory.unwrap_or(self.memory);
+        self.rates = limits.rates(self.cancel);
+        if limits.nice {
+            stand_back()?;
+        }
         Ok(self)
     }
 

@@ -5,7 +5,8 @@ use super::show::{Shown, of_image};
 use super::verify::{Verified, VerifyReport};
 use super::{Context, ImageRecord, random};
 use crate::base::{
-    ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize,
+    ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Geometry, Rates, Result, to_u64,
+    to_usize,
 };
 use crate::block::BlockSource;
 use crate::chain::Image;
@@ -33,12 +34,17 @@ const BUFFER: usize = 1 << 20;
 pub struct PipeInput<'a> {
     file: File,
     cancel: &'a Cancel,
+    rates: Rates,
 }
 
 impl<'a> PipeInput<'a> {
     /// Reads from `file`; `cancel` ends that.
     pub fn new(file: File, cancel: &'a Cancel) -> PipeInput<'a> {
-        PipeInput { file, cancel }
+        PipeInput {
+            file,
+            cancel,
+            rates: Rates::default(),
+        }
     }
 }
 
@@ -47,7 +53,9 @@ impl Read for PipeInput<'_> {
         loop {
             self.cancel.check().map_err(io::Error::other)?;
             if sys::is_readable(&self.file, PATIENCE_MS)? {
-                return self.file.read(buf);
+                let count = self.file.read(buf)?;
+                self.rates.read(count).map_err(io::Error::other)?;
+                return Ok(count);
             }
         }
     }
@@ -55,8 +63,25 @@ impl Read for PipeInput<'_> {
 
 /// A pipe that an image is written into, encrypted where it has keys.
 pub(super) enum PipeOutput<'a> {
-    Plain(&'a mut dyn Write),
-    Encrypted(Box<EncryptWriter<&'a mut dyn Write>>),
+    Plain(PacedOutput<'a>),
+    Encrypted(Box<EncryptWriter<PacedOutput<'a>>>),
+}
+
+/// A pipe that is written into at the rate that is allowed.
+pub(super) struct PacedOutput<'a> {
+    out: &'a mut dyn Write,
+    rates: Rates,
+}
+
+impl Write for PacedOutput<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.rates.write(buf.len()).map_err(io::Error::other)?;
+        self.out.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 impl<'a> PipeOutput<'a> {
@@ -69,6 +94,10 @@ impl<'a> PipeOutput<'a> {
         out: &'a mut dyn Write,
         keys: Option<&KeySet>,
     ) -> Result<PipeOutput<'a>> {
+        let out = PacedOutput {
+            out,
+            rates: context.rates.clone(),
+        };
         let Some(keys) = keys else {
             return Ok(PipeOutput::Plain(out));
         };
@@ -115,7 +144,8 @@ pub(super) type Piped<'a> = ImageStream<DecryptReader<BufReader<PipeInput<'a>>>>
 ///
 /// # Errors
 /// `Damaged` when it is none, or not full; `WrongKey` when no key at hand opens it.
-pub(super) fn open<'a>(context: &Context<'_>, input: PipeInput<'a>) -> Result<Piped<'a>> {
+pub(super) fn open<'a>(context: &Context<'_>, mut input: PipeInput<'a>) -> Result<Piped<'a>> {
+    input.rates = context.rates.clone();
     let name = "the image in the pipe";
     let input = BufReader::with_capacity(BUFFER, input);
     let input = DecryptReader::new(input, name, &context.keys).map_err(|e| {

@@ -367,7 +367,7 @@ impl Rescuer<'_> {
         let inventory = Inventory::read(&self.context.root)?;
         let resolved = device::resolve(&inventory, &self.request.source)?;
         let claim = device::claim_read(&inventory, &resolved)?;
-        let source = claim.source();
+        let source = self.context.paced_source(claim.source());
         let layout = layout::read(source.as_ref())?;
         let disk = DiskIdentity {
             table_id: layout.disk_id.clone(),
@@ -410,7 +410,7 @@ impl Rescuer<'_> {
         let avoid = subtract(&all, &wanted.extents);
         let watch = Stopwatch::new();
         let clock = || watch.elapsed();
-        let source = claim.source();
+        let source = self.context.paced_source(claim.source());
         let input = Input {
             effort: Effort {
                 attempts: wanted.attempts,

@@ -390,12 +390,10 @@ impl Prepared<'_> {
         }
         let created = permit.created().then(|| permit.path().to_owned());
         let target = Arc::new(permit.into_target()?);
+        let paced = context.paced_target(Arc::clone(&target) as _);
         let place: Arc<dyn BlockTarget> = match *slice {
-            None => Arc::clone(&target) as Arc<dyn BlockTarget>,
-            Some(slice) => {
-                let name = target.name().to_owned();
-                Arc::new(SliceTarget::new(name, Arc::clone(&target) as _, slice)?)
-            }
+            None => paced,
+            Some(slice) => Arc::new(SliceTarget::new(target.name().to_owned(), paced, slice)?),
         };
         let (read_back, resources) = (preview.read_back, context.resources());
         let mut known = false;

@@ -20,7 +20,7 @@ pub(super) fn open(context: &Context<'_>, path: &Path) -> Result<Arc<dyn Store>>
 /// # Errors
 /// As [`open`].
 pub(super) fn open_encrypted(context: &Context<'_>, path: &Path) -> Result<EncryptedStore> {
-    LocalStore::open(path).map(|local| encrypted(context, in_parts(local)))
+    LocalStore::open(path).map(|local| encrypted(context, in_parts(context, local)))
 }
 
 /// The store in the folder `path`, to read from; parts that are not there are asked for where somebody brings
@@ -31,10 +31,10 @@ pub(super) fn open_encrypted(context: &Context<'_>, path: &Path) -> Result<Encry
 pub(super) fn open_to_read(context: &Context<'_>, path: &Path) -> Result<Arc<dyn Store>> {
     let local = LocalStore::open(path)?;
     let in_parts = match &context.bringer {
-        None => in_parts(local),
+        None => in_parts(context, local),
         Some(bringer) => {
             let store = ReopenedStore::new(path.to_owned());
-            let split = SplitStore::new(Arc::new(store), Uuid::new_v4);
+            let split = in_parts(context, store);
             split.with_bringer(Arc::clone(bringer))
         }
     };
@@ -46,7 +46,7 @@ pub(super) fn open_to_read(context: &Context<'_>, path: &Path) -> Result<Arc<dyn
 /// # Errors
 /// `Destination`.
 pub(super) fn create(context: &Context<'_>, path: &Path) -> Result<Arc<dyn Store>> {
-    let in_parts = LocalStore::create(path).map(in_parts)?;
+    let in_parts = LocalStore::create(path).map(|local| in_parts(context, local))?;
     Ok(Arc::new(encrypted(context, in_parts)))
 }
 
@@ -58,8 +58,8 @@ pub(super) fn is_file(path: &Path) -> bool {
 }
 
 /// Files may lie in parts in any store.
-fn in_parts(local: LocalStore) -> SplitStore {
-    SplitStore::new(Arc::new(local), Uuid::new_v4)
+fn in_parts(context: &Context<'_>, folder: impl Store + 'static) -> SplitStore {
+    SplitStore::new(context.paced_store(Arc::new(folder)), Uuid::new_v4)
 }
 
 /// Files may be encrypted in any store.

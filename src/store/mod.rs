@@ -19,6 +19,7 @@ mod pass_on;
 mod record;
 mod reopened;
 mod split;
+mod throttle;
 
 pub use crate::sys::Space;
 pub use continued::Continued;
@@ -30,6 +31,7 @@ pub use name::FileName;
 pub use record::{Op, RecordStore, Recorded, replay};
 pub use reopened::ReopenedStore;
 pub use split::{Brought, MIN_PART_LEN, PartBringer, SplitStore, WantedPart};
+pub use throttle::ThrottledStore;
 
 use crate::base::{Digest, Error, ErrorKind, RangeRead, Result, to_usize};
 use crate::crypt::KeySet;

@@ -33,6 +33,36 @@ pub fn keep_memory_private() {
     }
 }
 
+/// What of the processor a thread that stands back gets beside others: a tenth (nice 10, setpriority(2)).
+const NICE: i32 = 10;
+/// `IOPRIO_WHO_PROCESS` of `include/uapi/linux/ioprio.h`.
+const IOPRIO_WHO_PROCESS: i32 = 1;
+/// `IOPRIO_CLASS_BE` with the lowest of its eight priorities: the idle class could wait for ever on a busy disk.
+const IOPRIO_LOWEST: i32 = (2 << 13) | 7;
+
+/// Makes this thread, and those that it starts from now on, stand back behind other programs, on the processor and
+/// on disks whose scheduler knows priorities. Where it stands back further already, it stays there.
+///
+/// # Errors
+/// As setpriority(2) and ioprio_set(2).
+pub fn stand_back() -> io::Result<()> {
+    use nix::libc::{PRIO_PROCESS, SYS_ioprio_set, getpriority, setpriority, syscall};
+    // SAFETY: the calls take plain numbers, and 0 is the calling thread. -1 is a priority too: a failure that it
+    // stands for would come again from the next call.
+    let result = unsafe {
+        let now = getpriority(PRIO_PROCESS, 0);
+        setpriority(PRIO_PROCESS, 0, now.max(NICE))
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above.
+    match unsafe { syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_LOWEST) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Writes everything that waits in this machine's caches to its disks (sync(2)).
 pub fn sync_all() {
     nix::unistd::sync();

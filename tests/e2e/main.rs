@@ -28,6 +28,7 @@ mod partition;
 mod pipes;
 mod refusals;
 mod resize;
+mod resources;
 mod resume;
 mod round_trip;
 mod salvage;
