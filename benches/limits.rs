@@ -366,22 +366,22 @@ fn taken(folder: &Path, to: &Path) -> Any<Pieces> {
     let header = view.image().header().clone();
     let mut out = Pieces::begin(to)?;
     let windows = header.window_blocks();
+    let mut window = vec![0; header.window_len()];
     for first in (0..header.blocks()).step_by(usize::try_from(windows)?) {
         let blocks = first..header.blocks().min(first + windows);
+        let extent = header.extent_of(&blocks);
+        let bytes = &mut window[..usize::try_from(extent.len.0)?];
+        view.read_at(extent.start, bytes)?;
         let mut content = Vec::new();
-        for block in blocks {
+        for (block, bytes) in blocks.zip(bytes.chunks(header.block_size.as_usize())) {
             let state = match view.piece(BlockIndex(block)) {
                 Piece::Leaf(leaf) => leaf.block(BlockIndex(block)).map(|b| b.state),
                 Piece::Uniform { state, .. } => Some(state),
                 Piece::Lost { .. } => return Err("a damaged image".into()),
             };
-            if state != Some(BlockState::Data) {
-                continue;
+            if state == Some(BlockState::Data) {
+                content.extend_from_slice(bytes);
             }
-            let extent = header.extent_of(&(block..block + 1));
-            let from = content.len();
-            content.resize(from + usize::try_from(extent.len.0)?, 0);
-            view.read_at(extent.start, &mut content[from..])?;
         }
         if !content.is_empty() {
             out.push(first * header.block_size.bytes(), &content)?;

@@ -257,7 +257,8 @@ pub(crate) struct BackupArgs {
     /// Unit of block states, a power of two from 4K to 1M [default: that of the set, 64K for a new one].
     #[arg(long, value_name = "SIZE")]
     pub(crate) block_size: Option<String>,
-    /// How data is stored: none, zstd or zstd:LEVEL with a level from -7 (fastest) to 19.
+    /// How data is stored: none, zstd:LEVEL with a level from -7 (fastest) to 19, or auto: at level 3 while the
+    /// processor is what is waited for, and smaller while the store is.
     #[arg(long, value_name = "HOW", default_value = "zstd:3")]
     pub(crate) compression: String,
     /// Cut the image into numbered files of SIZE at most, 1M or more; auto: where the store's file system
@@ -515,7 +516,7 @@ pub(crate) struct CopyArgs {
     /// [default: the same store, in place of the old files].
     #[arg(long, value_name = "FOLDER")]
     pub(crate) to: Option<PathBuf>,
-    /// Store data in another way: none, zstd or zstd:LEVEL with a level from -7 (fastest) to 19
+    /// Store data in another way: none, auto, or zstd:LEVEL with a level from -7 (fastest) to 19
     /// [default: as it is].
     #[arg(long, value_name = "HOW")]
     pub(crate) recompress: Option<String>,

@@ -77,14 +77,14 @@ pub(super) fn share(text: &str) -> Result<u32> {
 }
 
 pub(super) fn compression(text: &str) -> Result<Compression> {
-    let usual = Compression::Zstd(crate::ops::backup::DEFAULT_LEVEL);
+    let usual = Compression::Zstd(crate::ops::USUAL_LEVEL);
     let parsed = match text {
         "zstd" => Some(usual),
         other => Compression::parse(other),
     };
     parsed.ok_or_else(|| {
         Error::new(ErrorKind::Usage, "use the compression", format!("{text:?}"))
-            .because("it is none, zstd, or zstd:LEVEL with a level from -7 to 19 and not 0")
+            .because("it is none, auto, zstd, or zstd:LEVEL with a level from -7 to 19 and not 0")
     })
 }
 
@@ -126,6 +126,7 @@ mod tests {
     fn compressions_are_checked() {
         assert_eq!(compression("none").unwrap(), Compression::None);
         assert_eq!(compression("zstd").unwrap(), Compression::Zstd(3));
+        assert_eq!(compression("auto").unwrap(), Compression::Auto);
         assert_eq!(compression("zstd:-3").unwrap(), Compression::Zstd(-3));
         for bad in ["zstd:0", "zstd:20", "zstd:x", "gzip", ""] {
             assert_eq!(

@@ -17,13 +17,19 @@ pub enum Compression {
     None,
     /// zstd at a level from -7 (fastest) to 19.
     Zstd(i32),
+    /// zstd at a level from 3 to 19 that follows how fast the sink is.
+    Auto,
 }
+
+/// The level where nobody says another: [`Compression::Auto`] begins there, and never goes below.
+pub const USUAL_LEVEL: i32 = 3;
 
 impl std::fmt::Display for Compression {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Compression::None => f.write_str("none"),
             Compression::Zstd(level) => write!(f, "zstd:{level}"),
+            Compression::Auto => f.write_str("auto"),
         }
     }
 }
@@ -32,10 +38,12 @@ impl Compression {
     /// Levels a person may ask for. Beyond 19 zstd needs far more memory for little gain.
     pub const LEVELS: std::ops::RangeInclusive<i32> = -7..=19;
 
-    /// What `text` names: `none`, or `zstd:LEVEL` with a level that is allowed and not 0.
+    /// What `text` names: `none`, `auto`, or `zstd:LEVEL` with a level that is allowed and not 0.
     pub fn parse(text: &str) -> Option<Compression> {
-        if text == "none" {
-            return Some(Compression::None);
+        match text {
+            "none" => return Some(Compression::None),
+            "auto" => return Some(Compression::Auto),
+            _ => {}
         }
         let level = text.strip_prefix("zstd:")?.parse().ok()?;
         (Compression::LEVELS.contains(&level) && level != 0).then_some(Compression::Zstd(level))
@@ -85,6 +93,7 @@ impl Payloads {
 /// A compressor that keeps its context and buffer between payloads. One for each thread.
 pub struct Encoder {
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    level: Option<i32>,
     payloads: Payloads,
     prover: Prover,
     fault: Option<EncoderFault>,
@@ -107,14 +116,15 @@ impl Encoder {
     /// `Internal` when zstd gives no context (out of memory).
     pub fn new(encoding: impl Into<Encoding>) -> Result<Encoder> {
         let encoding = encoding.into();
-        let zstd = match encoding.compression {
+        let level = match encoding.compression {
             Compression::None => None,
-            Compression::Zstd(level) => {
-                Some(zstd::bulk::Compressor::new(level).map_err(|e| failed("start", e))?)
-            }
+            Compression::Zstd(level) => Some(level),
+            Compression::Auto => Some(USUAL_LEVEL),
         };
+        let zstd = level.map(zstd::bulk::Compressor::new).transpose();
         Ok(Encoder {
-            zstd,
+            zstd: zstd.map_err(|e| failed("start", e))?,
+            level,
             payloads: Payloads::default(),
             prover: Prover::new(encoding.proof)?,
             fault: encoding.fault,
@@ -126,6 +136,19 @@ impl Encoder {
     #[must_use]
     pub fn with_payloads(self, payloads: Payloads) -> Encoder {
         Encoder { payloads, ..self }
+    }
+
+    /// Compresses at `level` from now on, if at all.
+    ///
+    /// # Errors
+    /// `Internal` when zstd does not take it.
+    pub fn set_level(&mut self, level: i32) -> Result<()> {
+        if let Some(zstd) = self.zstd.as_mut().filter(|_| self.level != Some(level)) {
+            let set = zstd.set_compression_level(level);
+            set.map_err(|e| failed("set the level of", e))?;
+            self.level = Some(level);
+        }
+        Ok(())
     }
 
     /// Decodes `frame`, which holds some of `blocks`, a window from block `first` on, if its turn has come.

@@ -33,7 +33,7 @@ mod walk;
 mod window;
 mod writer;
 
-pub use codec::{Compression, Decoder, Encoder, Payloads};
+pub use codec::{Compression, Decoder, Encoder, Payloads, USUAL_LEVEL};
 pub use frame_reader::{FrameReader, FrameSource, mismatch};
 pub use header::{HEADER_LEN, Header, Kind, Parent};
 pub use info::{

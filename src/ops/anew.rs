@@ -4,7 +4,9 @@ use super::Context;
 use super::place::{file_name, label};
 use crate::base::{Error, ErrorKind, Event, Phase, Result};
 use crate::chain::{ChainView, Image, Lineage, SUFFIX};
-use crate::image::{Compression, Finished, Header, ImageReader, ImageWriter, Kind, Parent};
+use crate::image::{
+    Compression, Finished, Header, ImageReader, ImageWriter, Kind, Parent, USUAL_LEVEL,
+};
 use crate::pipeline::{Depth, Rewriting, Rewritten, Sample, rewrite, verify_file};
 use crate::store::{FileName, Form, Store};
 use std::io::Write;
@@ -29,7 +31,7 @@ pub(super) fn header_with(image: &Image, parent: Option<&Image>) -> Header {
 /// How frames of `image` are stored that are put together anew, unless asked otherwise.
 pub(super) fn compression_of(image: &Image) -> Compression {
     let as_before = Compression::parse(&image.info.compression);
-    as_before.unwrap_or(Compression::Zstd(super::backup::DEFAULT_LEVEL))
+    as_before.unwrap_or(Compression::Zstd(USUAL_LEVEL))
 }
 
 /// The usual name of an image's file, which may be `encrypted`, with a number where it is one of `taken`.

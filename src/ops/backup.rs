@@ -35,8 +35,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// zstd level unless asked otherwise.
-pub const DEFAULT_LEVEL: i32 = 3;
 /// A store with less room than this cannot take any image.
 const LEAST_ROOM: u64 = 64 << 10;
 

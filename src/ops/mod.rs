@@ -60,7 +60,7 @@ mod throttle;
 pub mod verify;
 
 pub use crate::fs::ContentKind;
-pub use crate::image::{BlockCounts, ByteRange, Compression};
+pub use crate::image::{BlockCounts, ByteRange, Compression, USUAL_LEVEL};
 pub use crate::pipeline::Depth;
 pub use crate::store::{Brought, PartBringer, WantedPart};
 pub use crate::sys::{PendingCall, pending_calls};

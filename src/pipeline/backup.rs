@@ -1,5 +1,6 @@
 //! Source to image: read, look at each block once, write in order.
 
+use super::adapt::Adapt;
 use super::ordered::{self, Emit};
 use super::parent::Parent;
 use super::{Masked, Resources, Selection};
@@ -89,6 +90,8 @@ struct Encoded {
     /// Bytes that it stands for, and how many of them were read.
     len: usize,
     read: usize,
+    /// Whether a worker made it.
+    made: bool,
     missing: Missing,
 }
 
@@ -103,6 +106,12 @@ struct Run {
 
 /// Buffers between uses. Their number is bounded by the tickets of the run.
 type Pool = Mutex<Vec<AlignedBuf>>;
+
+/// What workers and the writer tell each other.
+struct Way {
+    payloads: Payloads,
+    adapt: Adapt,
+}
 
 /// Writes every block of `input` into `writer`: what its selection takes with the content of its bytes
 /// in use and zeros for the others, the rest as `Unused`, or as `Zero` where it was left out on request.
@@ -145,10 +154,14 @@ pub fn write_blocks<W: Write>(
     };
     let parent_lost = AtomicU64::new(0);
     let lost = &parent_lost;
-    let payloads = Payloads::default();
+    let batches = resources.batches(header.window_len(), BATCH, AHEAD / BATCH);
+    let way = &Way {
+        payloads: Payloads::default(),
+        adapt: Adapt::new(encoding.compression, resources.threads, batches * BATCH),
+    };
     ordered::run(
         resources.threads,
-        resources.batches(header.window_len(), BATCH, AHEAD / BATCH),
+        batches,
         move |emit| {
             planner.plan(emit, &resources)?;
             lost.store(planner.parent.lost(), Ordering::Relaxed);
@@ -156,18 +169,18 @@ pub fn write_blocks<W: Write>(
         },
         || {
             let encoder = Encoder::new(encoding)?;
-            let mut encoder = encoder.with_payloads(payloads.clone());
+            let mut encoder = encoder.with_payloads(way.payloads.clone());
             let mut scratch = Vec::new();
             Ok(move |jobs: Vec<Job>| {
                 let encoded = jobs
                     .into_iter()
-                    .map(|job| encode(disk, job, &mut encoder, &mut scratch));
+                    .map(|job| encode(disk, job, way, &mut encoder, &mut scratch));
                 encoded.collect::<Result<_>>().map(Output::Windows)
             })
         },
         |output| {
             resources.cancel.check()?;
-            consume(output, writer, &payloads, &mut totals, observer)
+            consume(output, writer, way, &mut totals, observer)
         },
     )?;
     totals.missing = std::mem::take(&mut totals.missing).normalized();
@@ -184,6 +197,7 @@ pub fn write_blocks<W: Write>(
 fn encode(
     disk: &Disk<'_>,
     job: Job,
+    way: &Way,
     encoder: &mut Encoder,
     scratch: &mut Vec<u8>,
 ) -> Result<Encoded> {
@@ -194,12 +208,17 @@ fn encode(
     let known = disk.known(job.first.0, job.count, &content.missing);
     let bytes = &content.data[..content.len];
     let Job { first, around, .. } = job;
+    if let Some(level) = way.adapt.level() {
+        encoder.set_level(level)?;
+    }
     let window = encode_window(disk.header, first, bytes, &known, &around, encoder, scratch)?;
     disk.pool().push(content.data);
+    way.adapt.made();
     Ok(Encoded {
         window,
         len: content.len,
         read: content.len,
+        made: true,
         missing: content.missing,
     })
 }
@@ -207,7 +226,7 @@ fn encode(
 fn consume<W: Write>(
     output: Output,
     writer: &mut ImageWriter<W>,
-    payloads: &Payloads,
+    way: &Way,
     totals: &mut BackupTotals,
     observer: &dyn crate::base::Observer,
 ) -> Result<()> {
@@ -221,11 +240,15 @@ fn consume<W: Write>(
                 window,
                 len,
                 read,
+                made,
                 missing,
             } in windows
             {
                 writer.push_window(&window)?;
-                payloads.give(window);
+                way.payloads.give(window);
+                if made {
+                    way.adapt.written();
+                }
                 totals.read += to_u64(read);
                 for extent in &missing.bad {
                     observer.event(Event::Unreadable(*extent));
@@ -432,6 +455,7 @@ impl Planner<'_> {
                     window: EncodedWindow::with_frame(BlockIndex(at), blocks?, None),
                     len: to_usize(self.disk.extent(at, count).len.0),
                     read: 0,
+                    made: false,
                     missing: Missing::default(),
                 };
                 Some((Output::Windows(vec![kept]), count))

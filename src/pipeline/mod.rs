@@ -4,6 +4,7 @@
 //! Promises: results come in the order of the disk; memory follows the budget, never the disk; the
 //! first failure or a cancel ends every thread. Must not know: stores, devices, how a person asked.
 
+mod adapt;
 mod backup;
 mod compare;
 mod extract;

@@ -2,6 +2,7 @@
 //! over, frame by frame.
 
 use super::Resources;
+use super::adapt::Adapt;
 use super::ordered::{self, Emit};
 use crate::base::{BlockIndex, Event, Phase, Result};
 use crate::image::{
@@ -84,9 +85,11 @@ pub fn rewrite<W: Write>(
         resources: &resources,
     };
     let payloads = Payloads::default();
+    let tickets = resources.tickets(header.window_len());
+    let adapt = &Adapt::new(form.compression, resources.threads, tickets);
     ordered::run(
         resources.threads,
-        resources.tickets(header.window_len()),
+        tickets,
         |emit| planner.plan(emit),
         || {
             let header = &header;
@@ -96,7 +99,14 @@ pub fn rewrite<W: Write>(
                 window: Vec::new(),
                 raw: Vec::new(),
             };
-            Ok(move |job: Job| put_together(header, &job, form.frames, &mut tools))
+            Ok(move |job: Job| {
+                if let Some(level) = adapt.level() {
+                    tools.encoder.set_level(level)?;
+                }
+                let output = put_together(header, &job, form.frames, &mut tools)?;
+                adapt.made();
+                Ok(output)
+            })
         },
         |output| {
             resources.cancel.check()?;
@@ -107,6 +117,7 @@ pub fn rewrite<W: Write>(
                     let frames = u64::from(window.stored_len() > 0);
                     writer.push_window(&window)?;
                     payloads.give(window);
+                    adapt.written();
                     if copied {
                         totals.copied += frames;
                     } else {

@@ -3,8 +3,8 @@
 
 use crate::kit::bytes::{self, Stream};
 use crate::kit::run::{Outcome, Running, Strata, strata};
-use crate::kit::store::Store;
-use crate::kit::{MIB, scratch};
+use crate::kit::store::{Store, number, text};
+use crate::kit::{MIB, scratch, size};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -206,4 +206,72 @@ fn limits_that_make_no_sense_are_refused() {
         assert_eq!(outcome.code(), Some(2), "{word}: {outcome}");
     }
     assert_eq!(store.files(), Vec::new());
+}
+
+/// Short words in an order that nobody knows, which more effort compresses better.
+fn words(len: u64) -> Vec<u8> {
+    let mut stream = Stream::new(79);
+    let letters = |bytes: &[u8]| bytes.iter().map(|b| b'a' + b % 10).collect();
+    let words: Vec<Vec<u8>> = (0..600)
+        .map(|n| letters(&stream.bytes(3 + n % 4)))
+        .collect();
+    let mut text = Vec::new();
+    while text.len() < size(len) {
+        text.extend_from_slice(&words[size(stream.below(600))]);
+        text.push(b' ');
+    }
+    text.truncate(size(len));
+    text
+}
+
+#[test]
+fn a_slow_store_gets_smaller_images_when_asked() {
+    let dir = scratch();
+    let disk = dir.path().join("disk.img");
+    std::fs::write(&disk, words(64 * MIB)).unwrap();
+    let bytes_of = |name: &str, how: &[&str]| {
+        let store = Store::new(dir.path(), name);
+        store
+            .backup(&disk)
+            .args(["--threads", "1"])
+            .args(how)
+            .run()
+            .expect(0);
+        number(&store.list()[0], "bytes")
+    };
+    let usual = bytes_of("usual", &[]);
+    let slow = bytes_of("slow", &["--compression", "auto", "--limit-write", "4M"]);
+    assert!(slow < usual * 97 / 100, "{slow} of {usual}");
+    let fast = bytes_of("fast", &["--compression", "auto"]);
+    assert!(fast <= usual + usual / 100, "{fast} of {usual}");
+    let store = Store::at(&dir.path().join("slow"));
+    let shown = store
+        .verb("show")
+        .arg("latest")
+        .arg("--json")
+        .run()
+        .expect(0);
+    assert_eq!(text(&shown.json(), "compression"), "auto");
+    store.verify(&["--deep"]).expect(0);
+    let target = dir.path().join("restored.img");
+    store.restore("latest", &target).run().expect(0);
+    bytes::assert_same(&disk, &target);
+
+    // What is put together anew goes on so.
+    bytes::flip(&disk, 20_000_000);
+    store
+        .backup(&disk)
+        .args(["--compression", "auto"])
+        .run()
+        .expect(0);
+    store.verb("merge").arg("..latest").run().expect(0);
+    let copies = dir.path().join("copies");
+    let copy = store.verb("copy").args(["latest", "--recompress", "auto"]);
+    copy.arg("--to").arg(&copies).run().expect(0);
+    std::fs::remove_file(&target).unwrap();
+    Store::at(&copies)
+        .restore("latest", &target)
+        .run()
+        .expect(0);
+    bytes::assert_same(&disk, &target);
 }
