@@ -540,6 +540,7 @@ fn write(
         .event(Event::PhaseStarted { phase, bytes: None });
     upload.publish()?;
     context.observer.event(Event::PhaseFinished { phase });
+    made.warnings.extend(store.caveats());
     if let Some(keeper) = made.keeper.take()
         && let Err(e) = keeper.keep(&made.header, made.finished.root, store.as_ref(), &file)
     {

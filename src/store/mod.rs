@@ -255,6 +255,11 @@ pub trait Store: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// What a person should know of how safe files are here, as far as it has shown so far.
+    fn caveats(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Where a published file lies on this machine, all parts of it, for stores that are folders.
     fn paths_of(&self, _name: &FileName) -> Vec<PathBuf> {
         Vec::new()

@@ -122,6 +122,11 @@ macro_rules! pass_on {
             self.$inner.leftovers()
         }
     };
+    (@ $inner:tt caveats) => {
+        fn caveats(&self) -> Vec<String> {
+            self.$inner.caveats()
+        }
+    };
     (@ $inner:tt paths_of) => {
         fn paths_of(&self, name: &$crate::store::FileName) -> Vec<std::path::PathBuf> {
             self.$inner.paths_of(name)

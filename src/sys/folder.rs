@@ -8,15 +8,16 @@ use super::persist::{facts_of, persist, sync};
 use super::space::{Space, space_of};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Every open: large files on 32-bit machines, nothing inherited by child processes, no terminal,
 /// no hanging on a FIFO, no symbolic link.
@@ -25,6 +26,38 @@ const ALWAYS: OFlag = OFlag::O_LARGEFILE
     .union(OFlag::O_NOCTTY)
     .union(OFlag::O_NONBLOCK)
     .union(OFlag::O_NOFOLLOW);
+
+/// What a folder says of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct FileFacts(FileStat);
+
+impl FileFacts {
+    /// Whether it is a plain file.
+    pub fn is_file(&self) -> bool {
+        SFlag::from_bits_truncate(self.0.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        u64::try_from(self.0.st_size).unwrap_or(0)
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// When it was last written, where that was since 1970.
+    pub fn modified(&self) -> Option<SystemTime> {
+        let seconds = u64::try_from(self.0.st_mtime).ok()?;
+        let nanos = u32::try_from(self.0.st_mtime_nsec).ok()?;
+        UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
+    }
+
+    fn id(&self) -> (u64, u64) {
+        (self.0.st_dev, self.0.st_ino)
+    }
+}
 
 /// An open folder.
 #[derive(Debug)]
@@ -101,10 +134,10 @@ impl Folder {
     /// What stands under `name`; of a symbolic link, the link itself.
     ///
     /// # Errors
-    /// As open(2) and fstat(2).
-    pub fn facts(&self, name: &OsStr) -> io::Result<Metadata> {
-        // O_PATH opens nothing of the file, so that neither its mode nor its type matters.
-        facts_of(&self.openat(name, OFlag::O_PATH, Mode::empty())?)
+    /// As fstatat(2).
+    pub fn facts(&self, name: &OsStr) -> io::Result<FileFacts> {
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        persist(|| Ok(FileFacts(fstatat(&self.handle, name, flags)?)))
     }
 
     /// Whether `name` is the very file that is open as `file`.
@@ -114,7 +147,7 @@ impl Folder {
     pub fn is_file(&self, name: &OsStr, file: &File) -> io::Result<bool> {
         let mine = facts_of(file)?;
         match self.facts(name) {
-            Ok(found) => Ok((found.dev(), found.ino()) == (mine.dev(), mine.ino())),
+            Ok(found) => Ok(found.id() == (mine.dev(), mine.ino())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(e),
         }
@@ -213,14 +246,14 @@ impl Folder {
     }
 
     /// Makes all names of the folder durable. Some network file systems answer that folders cannot
-    /// be synced (`EINVAL`, `EOPNOTSUPP`); that counts as done, there is no other way to ask them.
+    /// be synced (`EINVAL`, `EOPNOTSUPP`): `false`, there is no other way to ask them.
     ///
     /// # Errors
     /// As fsync(2).
-    pub fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<bool> {
         match sync(&self.handle) {
-            Err(e) if is_refusal(&e) => Ok(()),
-            other => other,
+            Err(e) if is_refusal(&e) => Ok(false),
+            other => other.map(|()| true),
         }
     }
 

@@ -22,7 +22,7 @@ mod terminal;
 pub use cache::{drop_cached, is_cached, read_uncached, start_write_back};
 pub use claim::{is_claimed, reopen_direct};
 pub use device_ids::{LoopBacking, disk_sequence, loop_backing, mount_id, split_device_number};
-pub use folder::Folder;
+pub use folder::{FileFacts, Folder};
 pub use ioctl::{
     block_device_len, discard, flush_buffers, logical_sector, physical_sector, reread_partitions,
     zero_out,

@@ -34,12 +34,18 @@ pub fn facts_of(file: &File) -> io::Result<Metadata> {
 }
 
 /// Makes all of a file durable. An interruption is no failure of a write and is not remembered by the kernel as
-/// one, so asking again asks the same; every other failure is final.
+/// one, so asking again asks the same; every other failure is final. Network file systems may tell of a failure no
+/// earlier than when a file is closed, so a second handle of it is.
 ///
 /// # Errors
-/// As fsync(2).
+/// As fsync(2) and close(2).
 pub fn sync(file: &File) -> io::Result<()> {
-    persist(|| file.sync_all())
+    persist(|| file.sync_all())?;
+    match nix::unistd::close(file.try_clone()?) {
+        // It is closed all the same, and the kernel has nothing more to tell of it (close(2)).
+        Ok(()) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Writes all of `bytes` at `offset`.

@@ -32,6 +32,7 @@ mod resources;
 mod resume;
 mod round_trip;
 mod salvage;
+mod shares;
 mod short;
 mod space;
 mod split;

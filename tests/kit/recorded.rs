@@ -77,6 +77,10 @@ struct State {
     short: Option<Short>,
     /// Reads and writes since then that could be shorter.
     longer: u64,
+    /// What syncing the folder answers.
+    folder_sync: Option<i32>,
+    /// What closing a file answers; that is not asked for at all where this is nothing at first.
+    close: Option<i32>,
     /// Bytes that fit in; as many as one likes when absent.
     room: Option<u64>,
     /// Whether every file is said to be a hole.
@@ -186,6 +190,16 @@ impl RecordedFolder {
         let mut state = locked(&self.state);
         let short = state.short.take();
         short.is_some_and(|short| state.longer >= short.nth)
+    }
+
+    /// Has every sync of the folder fail from now on.
+    pub(crate) fn break_folder_sync(&self, errno: i32) {
+        locked(&self.state).folder_sync = Some(errno);
+    }
+
+    /// Has every close of a file fail from now on. The kernel asks no more once a close went well.
+    pub(crate) fn break_close(&self, errno: i32) {
+        locked(&self.state).close = Some(errno);
     }
 
     /// Puts a file there that the kernel has not seen yet.
@@ -452,9 +466,14 @@ fn entry(reply: ReplyEntry, found: Answer<FileAttr>) {
     }
 }
 
-/// Without `flush`: the kernel then asks for it once and never again. It would not let a process go that has a
-/// file open where nobody answers.
 impl Filesystem for Recorder {
+    /// Unless it is to fail, it is not there: the kernel then asks for it once and never again. It would not let a
+    /// process go that has a file open where nobody answers.
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        let close = self.state().close;
+        reply.error(close.map_or(Errno::ENOSYS, Errno::from_i32));
+    }
+
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if name == HANG {
             let closed = self.gate.closed.lock().unwrap();
@@ -606,7 +625,10 @@ impl Filesystem for Recorder {
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         let mut state = self.state();
-        let done = state.call();
+        let done = match state.folder_sync {
+            Some(errno) => Err(Errno::from_i32(errno)),
+            None => state.call(),
+        };
         if done.is_ok() {
             state.log.push(Change::SyncFolder);
         }

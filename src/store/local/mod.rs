@@ -24,6 +24,7 @@ use read::LocalFile;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use upload::LocalUpload;
 
 /// More files than any store has; a folder with more is not read into memory.
@@ -38,6 +39,8 @@ pub struct LocalStore {
     name: String,
     path: PathBuf,
     folder: Arc<Folder>,
+    /// Set once the file system has said that it cannot make names durable.
+    forgets_names: Arc<AtomicBool>,
 }
 
 impl LocalStore {
@@ -65,7 +68,12 @@ impl LocalStore {
         match make(path) {
             Ok(folder) => {
                 let (path, folder) = (path.to_owned(), Arc::new(folder));
-                Ok(LocalStore { name, path, folder })
+                Ok(LocalStore {
+                    name,
+                    path,
+                    folder,
+                    forgets_names: Arc::default(),
+                })
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 Err(
@@ -76,6 +84,14 @@ impl LocalStore {
             }
             Err(e) => Err(fail(what, &format!("the store {name}"), e)),
         }
+    }
+
+    /// Makes the names of published files durable, where the file system can do that.
+    fn sync_names(&self) -> io::Result<()> {
+        if !self.folder.sync()? {
+            self.forgets_names.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn path_text(&self, name: &FileName) -> String {
@@ -118,7 +134,7 @@ impl Store for LocalStore {
             };
             match self.folder.facts(name.as_ref()) {
                 Ok(facts) if facts.is_file() => {
-                    let (len, modified) = (facts.len(), facts.modified().ok());
+                    let (len, modified) = (facts.len(), facts.modified());
                     entries.push(Entry {
                         name,
                         len,
@@ -179,7 +195,7 @@ impl Store for LocalStore {
         self.folder
             .remove(name.as_ref())
             .map_err(|e| self.file_error("remove", ErrorKind::Destination, name, e))?;
-        self.folder.sync().map_err(|e| fail("sync", &self.name, e))
+        self.sync_names().map_err(|e| fail("sync", &self.name, e))
     }
 
     fn space(&self) -> Result<Option<Space>> {
@@ -213,6 +229,16 @@ impl Store for LocalStore {
         Ok(readable
             .map(|left| Box::new(left) as Box<dyn Leftover>)
             .collect())
+    }
+
+    fn caveats(&self) -> Vec<String> {
+        let caveat = format!(
+            "the file system of {} cannot be told to make the names of files durable: should power fail within the \
+             next minute there, a new image may be gone",
+            self.name
+        );
+        let is_so = self.forgets_names.load(Ordering::Relaxed);
+        is_so.then_some(caveat).into_iter().collect()
     }
 
     fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {

@@ -95,7 +95,7 @@ impl LocalUpload {
             }
             Err(e) => return Err(fail("publish", &self.path_text(), e)),
         }
-        folder.sync().map_err(|e| {
+        self.store.sync_names().map_err(|e| {
             // A name that may vanish with the next power cut must not become anybody's parent.
             let withdrawn = folder.remove(self.name.as_ref()).is_ok();
             let error = fail("sync the folder of", &self.path_text(), e);
