@@ -1,6 +1,6 @@
 //! A store that is read and written no faster than a person allows.
 
-use super::{FileName, Form, Leftover, Store, Upload, as_io_error};
+use super::{FileName, Form, Leftover, Store, Upload, as_io_error, spoiled};
 use crate::base::{KeySetId, RangeRead, Rates, Result};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -18,8 +18,7 @@ impl ThrottledStore {
     }
 
     fn upload(&self, inner: Box<dyn Upload>) -> Box<dyn Upload> {
-        let rates = self.rates.clone();
-        Box::new(ThrottledUpload { inner, rates })
+        Box::new(ThrottledUpload::new(inner, self.rates.clone()))
     }
 }
 
@@ -89,11 +88,34 @@ impl RangeRead for ThrottledFile {
 struct ThrottledUpload {
     inner: Box<dyn Upload>,
     rates: Rates,
+    /// Set when the run was stopped while a write waited: what comes behind it would leave a gap.
+    spoiled: bool,
+}
+
+impl ThrottledUpload {
+    fn new(inner: Box<dyn Upload>, rates: Rates) -> ThrottledUpload {
+        ThrottledUpload {
+            inner,
+            rates,
+            spoiled: false,
+        }
+    }
+
+    fn check(&self, what: &str) -> Result<()> {
+        match self.spoiled {
+            true => Err(spoiled(what, "a file in a store")),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Write for ThrottledUpload {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.rates.write(buf.len()).map_err(as_io_error)?;
+        self.check("write").map_err(as_io_error)?;
+        self.rates.write(buf.len()).map_err(|e| {
+            self.spoiled = true;
+            as_io_error(e)
+        })?;
         self.inner.write(buf)
     }
 
@@ -108,6 +130,7 @@ impl Upload for ThrottledUpload {
     }
 
     fn publish(self: Box<Self>) -> Result<()> {
+        self.check("publish")?;
         self.inner.publish()
     }
 
@@ -146,8 +169,7 @@ impl Leftover for ThrottledLeftover {
 
     fn resume(self: Box<Self>, name: &FileName, form: &Form, at: u64) -> Result<Box<dyn Upload>> {
         let inner = self.inner.resume(name, form, at)?;
-        let rates = self.rates;
-        Ok(Box::new(ThrottledUpload { inner, rates }))
+        Ok(Box::new(ThrottledUpload::new(inner, self.rates)))
     }
 
     fn remove(self: Box<Self>) {
@@ -214,7 +236,9 @@ mod tests {
             ErrorKind::Interrupted
         );
         assert_eq!(upload.written(), 0);
-        upload.abandon();
+        upload.write_all(&[1; 1]).unwrap_err();
+        upload.publish().unwrap_err();
+        assert_eq!(store.list().unwrap().len(), 1);
 
         let file = store.open(&name("a")).unwrap();
         file.read_at(0, &mut [0; 20]).unwrap();
