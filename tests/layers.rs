@@ -45,6 +45,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["base", "config", "ops", "cli", "tui"]),
 ];
 
+/// Macros for other crates too, which the language puts beside the rooms, and the rooms that they are of.
+const MACROS: &[(&str, &str)] = &[("pass_on", "store")];
+
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 const PRINTING_ROOMS: &[&str] = &["cli", "tui", "main"];
 
@@ -273,6 +276,8 @@ impl<'a> Scan<'a> {
         let Some(room) = target.first() else {
             return;
         };
+        let of_macro = MACROS.iter().find(|(name, _)| name == room);
+        let room = &of_macro.map_or_else(|| room.clone(), |(_, room)| (*room).to_owned());
         if *room == self.room || allowed.contains(&room.as_str()) {
             return;
         }
@@ -571,6 +576,9 @@ fn a_forbidden_import_is_caught_however_it_is_written() {
         assert!(about >= 1, "{text}: {found:?}");
     }
     assert_caught("block/mod.rs", "use super::fs::x; // HERE", "`fs`");
+    let passes_on = "impl Store for X { crate::pass_on!(inner: list); } // HERE";
+    assert_caught("block/mod.rs", passes_on, "may not use room `store`");
+    assert_clean("ops/mod.rs", passes_on);
     let test = "#[cfg(test)]\nmod tests {\n use crate::restore::plan; // HERE\n}";
     assert_caught("chain/view.rs", test, "`restore`");
     assert_caught("base/units.rs", "\n\nuse crate::sys; // HERE", "`sys`");

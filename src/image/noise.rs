@@ -76,7 +76,8 @@ mod tests {
     fn little_is_lost_where_some_of_it_is_text() {
         for share in 0..200 {
             let bytes = mixed(share);
-            let saved = bytes.len() - zstd::bulk::compress(&bytes, 3).unwrap().len();
+            let packed = zstd::bulk::compress(&bytes, 3).unwrap();
+            let saved = bytes.len().saturating_sub(packed.len());
             if is_noise(&bytes) {
                 assert!(saved < bytes.len() / 16, "{share}: {saved}");
             }
