@@ -4,8 +4,8 @@ use crate::image::Compression;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Levels of zstd, each some 1.3 to 2 times as slow as the one before it and no smaller step in size than that is
-/// worth. The first is the usual one: nobody's images become larger than they were.
+/// Levels of zstd, each 1.2 to 4 times as slow as the one before it (`docs/performance.md`, "Compression"). The first
+/// is the usual one: nobody's images become larger than they were.
 const LEVELS: [i32; 8] = [3, 5, 7, 9, 12, 15, 17, 19];
 
 /// Chooses the level for the next window by what waits to be written: while the store is behind, more time is spent
