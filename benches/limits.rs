@@ -460,7 +460,7 @@ fn rivals() -> Vec<Rival> {
         Rival {
             by_partition: true,
             ..plain(
-                "partclone of each partition | zstd -T0 -3",
+                "partclone of each partition, zstd -T0 -3",
                 &["partclone.ext4", "zstd", "losetup"],
                 r#"disk=$1 out=$2; shift 2
                 for part; do
@@ -476,13 +476,13 @@ fn rivals() -> Vec<Rival> {
             )
         },
         plain(
-            "partclone.dd | zstd -T0 -3",
+            "partclone.dd, zstd -T0 -3",
             &["partclone.dd", "zstd"],
             r#"partclone.dd -q -L /dev/null -s "$1" -o - | zstd -q -T0 -3 -f -o "$2/disk""#,
             None,
         ),
         plain(
-            "dd | zstd -T0 -3",
+            "dd, zstd -T0 -3",
             &["dd", "zstd"],
             r#"dd if="$1" bs=4M status=none | zstd -q -T0 -3 -f -o "$2/disk""#,
             Some(r#"zstd -q -d -T0 --sparse -f -o "$2/../restored.img" "$2/disk""#),

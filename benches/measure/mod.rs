@@ -243,10 +243,14 @@ pub(crate) fn read(path: &Path) -> Any<()> {
     Ok(())
 }
 
-/// Reads all files of a folder.
+/// Reads all files below a folder.
 pub(crate) fn read_folder(folder: &Path) -> Any<()> {
     for entry in fs::read_dir(folder)? {
-        read(&entry?.path())?;
+        let path = entry?.path();
+        match path.is_dir() {
+            true => read_folder(&path)?,
+            false => read(&path)?,
+        }
     }
     Ok(())
 }
