@@ -462,7 +462,8 @@ fn rivals() -> Vec<Rival> {
             ..plain(
                 "partclone of each partition, zstd -T0 -3",
                 &["partclone.ext4", "zstd", "losetup"],
-                r#"disk=$1 out=$2; shift 2
+                r#"disk=$1 out=$2 loop=; shift 2
+                trap '[ -z "$loop" ] || losetup -d "$loop"' EXIT
                 for part; do
                     IFS=: read -r fs start len <<<"$part"
                     program=partclone.$fs
@@ -471,6 +472,7 @@ fn rivals() -> Vec<Rival> {
                     loop=$(losetup --find --show --read-only -o "$start" --sizelimit "$len" "$disk")
                     "$program" $mode -q -L /dev/null -s "$loop" -o - | zstd -q -T0 -3 -f -o "$out/$start"
                     losetup -d "$loop"
+                    loop=
                 done"#,
                 None,
             )
