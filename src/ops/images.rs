@@ -313,8 +313,8 @@ pub(super) fn lock_to_read(store: &dyn Store, what: &str) -> Result<StoreLock> {
 }
 
 fn paths_of(store: &Arc<dyn Store>, lineage: &Lineage) -> Vec<PathBuf> {
-    let files = lineage.images.iter();
-    files.flat_map(|i| store.paths_of(&i.file)).collect()
+    let files: Vec<&FileName> = lineage.images.iter().map(|i| &i.file).collect();
+    store.paths_of(&files)
 }
 
 fn open(store: &Arc<dyn Store>, lineage: Lineage, lock: Option<StoreLock>) -> Result<Found> {

@@ -62,10 +62,8 @@ impl Store for MemoryStore {
 
     fn list(&self) -> Result<Vec<Entry>> {
         let state = self.state();
-        let entries = state.files.iter().map(|(name, bytes)| Entry {
+        let entries = state.files.keys().map(|name| Entry {
             name: name.clone(),
-            len: to_u64(bytes.len()),
-            modified: None,
             parts: None,
         });
         Ok(entries.collect())

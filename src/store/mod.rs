@@ -38,18 +38,12 @@ use crate::crypt::KeySet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// A published file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its name, unique in the store.
     pub name: FileName,
-    /// Its length in bytes.
-    pub len: u64,
-    /// When it was last written as the store's own clock says, where the store says so. For
-    /// people and for caches; the order of images never depends on it.
-    pub modified: Option<SystemTime>,
     /// In how many numbered files it lies, of those that are there; `None` when it is not cut.
     pub parts: Option<u32>,
 }
@@ -124,7 +118,8 @@ pub trait Store: Send + Sync {
     /// What to call it in messages: a path, an address.
     fn name(&self) -> &str;
 
-    /// The published files, in ascending order of their names' bytes.
+    /// The published files, in ascending order of their names' bytes. Only names are looked at, so that a store
+    /// far away is not asked about each file.
     ///
     /// # Errors
     /// `Destination`.
@@ -260,8 +255,8 @@ pub trait Store: Send + Sync {
         Vec::new()
     }
 
-    /// Where a published file lies on this machine, all parts of it, for stores that are folders.
-    fn paths_of(&self, _name: &FileName) -> Vec<PathBuf> {
+    /// Where published files lie on this machine, all parts of them, for stores that are folders.
+    fn paths_of(&self, _names: &[&FileName]) -> Vec<PathBuf> {
         Vec::new()
     }
 }

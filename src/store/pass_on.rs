@@ -128,8 +128,8 @@ macro_rules! pass_on {
         }
     };
     (@ $inner:tt paths_of) => {
-        fn paths_of(&self, name: &$crate::store::FileName) -> Vec<std::path::PathBuf> {
-            self.$inner.paths_of(name)
+        fn paths_of(&self, names: &[&$crate::store::FileName]) -> Vec<std::path::PathBuf> {
+            self.$inner.paths_of(names)
         }
     };
 }

@@ -62,9 +62,9 @@ impl Store for ReopenedStore {
         self.now()?.clean_up()
     }
 
-    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
+    fn paths_of(&self, names: &[&FileName]) -> Vec<PathBuf> {
         self.now()
-            .map(|store| store.paths_of(name))
+            .map(|store| store.paths_of(names))
             .unwrap_or_default()
     }
 }

@@ -6,7 +6,7 @@
 
 use super::persist::{facts_of, persist, sync};
 use super::space::{Space, space_of};
-use nix::dir::Dir;
+use nix::dir::{Dir, Type};
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
@@ -17,7 +17,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Every open: large files on 32-bit machines, nothing inherited by child processes, no terminal,
 /// no hanging on a FIFO, no symbolic link.
@@ -45,13 +44,6 @@ impl FileFacts {
     /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// When it was last written, where that was since 1970.
-    pub fn modified(&self) -> Option<SystemTime> {
-        let seconds = u64::try_from(self.0.st_mtime).ok()?;
-        let nanos = u32::try_from(self.0.st_mtime_nsec).ok()?;
-        UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
     }
 
     fn id(&self) -> (u64, u64) {
@@ -108,27 +100,56 @@ impl Folder {
     /// # Errors
     /// As getdents(2); `InvalidData` when there are more than `limit`.
     pub fn names(&self, limit: usize) -> io::Result<Vec<OsString>> {
-        persist(|| self.names_now(limit))
+        let entries = self.entries(limit)?.into_iter();
+        Ok(entries.map(|(name, _)| name).collect())
     }
 
-    fn names_now(&self, limit: usize) -> io::Result<Vec<OsString>> {
+    /// The names of the plain files inside, in no order. Each file is asked for what it is only where the
+    /// folder does not say that.
+    ///
+    /// # Errors
+    /// As [`Folder::names`] and [`Folder::facts`].
+    pub fn plain_files(&self, limit: usize) -> io::Result<Vec<OsString>> {
+        let mut plain = Vec::new();
+        for (name, kind) in self.entries(limit)? {
+            let is_plain = match kind {
+                Some(kind) => kind == Type::File,
+                None => match self.facts(&name) {
+                    Ok(facts) => facts.is_file(),
+                    // Removed since the folder was read.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+                    Err(e) => return Err(e),
+                },
+            };
+            if is_plain {
+                plain.push(name);
+            }
+        }
+        Ok(plain)
+    }
+
+    fn entries(&self, limit: usize) -> io::Result<Vec<(OsString, Option<Type>)>> {
+        persist(|| self.entries_now(limit))
+    }
+
+    fn entries_now(&self, limit: usize) -> io::Result<Vec<(OsString, Option<Type>)>> {
         // A handle of its own: the position in a folder belongs to the open file.
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = Dir::openat(&self.handle, ".", flags, Mode::empty())?;
-        let mut names = Vec::new();
+        let mut entries = Vec::new();
         for entry in dir {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
                 continue;
             }
-            if names.len() == limit {
+            if entries.len() == limit {
                 let text = format!("there are more than {limit} files in the folder");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
-            names.push(OsStr::from_bytes(name).to_owned());
+            entries.push((OsStr::from_bytes(name).to_owned(), entry.file_type()));
         }
-        Ok(names)
+        Ok(entries)
     }
 
     /// What stands under `name`; of a symbolic link, the link itself.

@@ -178,7 +178,7 @@ impl Move {
         let memory = MemoryStore::new("from");
         for entry in self.world.store.list().unwrap() {
             let file = self.world.store.open(&entry.name).unwrap();
-            let mut bytes = vec![0; usize::try_from(entry.len).unwrap()];
+            let mut bytes = vec![0; usize::try_from(file.len()).unwrap()];
             file.read_at(0, &mut bytes).unwrap();
             memory.put(&entry.name, bytes);
         }

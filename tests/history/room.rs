@@ -21,7 +21,8 @@ struct Small {
 
 impl Small {
     fn used(&self) -> u64 {
-        self.inner.list().unwrap().iter().map(|e| e.len).sum()
+        let files = self.inner.list().unwrap().into_iter();
+        files.map(|e| self.inner.open(&e.name).unwrap().len()).sum()
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::base::ErrorKind;
 use crate::crypt::testing::{key_set, random, with_identity};
 use crate::crypt::{KeyRing, NoKeys};
-use crate::store::{Call, Entry, Fault, FaultStore, Faults, MemoryStore, contract};
+use crate::store::{Call, Fault, FaultStore, Faults, MemoryStore, contract};
 
 fn name(text: &str) -> FileName {
     FileName::new(text).unwrap()
@@ -14,16 +14,8 @@ fn name(text: &str) -> FileName {
 struct All(EncryptedStore, Arc<KeySet>);
 
 impl Store for All {
-    crate::pass_on!(0: name, open, remove, space, lock, clean_up);
+    crate::pass_on!(0: name, list, open, remove, space, lock, clean_up);
 
-    /// Lengths are those of the content.
-    fn list(&self) -> Result<Vec<Entry>> {
-        let mut entries = self.0.list()?;
-        for entry in &mut entries {
-            entry.len = self.0.open(&entry.name)?.len();
-        }
-        Ok(entries)
-    }
     fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
         let keys = Some(Arc::clone(&self.1));
         self.0.create_as(

@@ -21,6 +21,7 @@ use crate::sys::{self, Folder};
 use held::Held;
 use leftover::LocalLeftover;
 use read::LocalFile;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -125,29 +126,14 @@ impl Store for LocalStore {
         let _pending = sys::pending("listing", &self.name);
         let names = self
             .folder
-            .names(MAX_FILES)
+            .plain_files(MAX_FILES)
             .map_err(|e| fail("list", &self.name, e))?;
-        let mut entries = Vec::new();
-        for name in names {
-            let Some(name) = name.into_string().ok().and_then(|n| FileName::new(n).ok()) else {
-                continue;
-            };
-            match self.folder.facts(name.as_ref()) {
-                Ok(facts) if facts.is_file() => {
-                    let (len, modified) = (facts.len(), facts.modified());
-                    entries.push(Entry {
-                        name,
-                        len,
-                        modified,
-                        parts: None,
-                    });
-                }
-                Ok(_) => {}
-                // Removed since the folder was read.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(fail("list", &self.path_text(&name), e)),
-            }
-        }
+        let fit = |name: OsString| FileName::new(name.into_string().ok()?).ok();
+        let mut entries: Vec<Entry> = names
+            .into_iter()
+            .filter_map(fit)
+            .map(|name| Entry { name, parts: None })
+            .collect();
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
@@ -241,8 +227,9 @@ impl Store for LocalStore {
         is_so.then_some(caveat).into_iter().collect()
     }
 
-    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
-        vec![self.path.join(name.as_str())]
+    fn paths_of(&self, names: &[&FileName]) -> Vec<PathBuf> {
+        let paths = names.iter().map(|name| self.path.join(name.as_str()));
+        paths.collect()
     }
 }
 

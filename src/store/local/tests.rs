@@ -58,7 +58,7 @@ fn only_the_owner_has_access() {
     let unfinished = store.path.join(&inside(&store)[0]);
     assert_eq!(mode(&unfinished), 0o600);
     upload.publish().unwrap();
-    assert_eq!(mode(&store.paths_of(&name("a"))[0]), 0o600);
+    assert_eq!(mode(&store.paths_of(&[&name("a")])[0]), 0o600);
     drop(store.lock(LockMode::Exclusive, "x").unwrap());
     assert_eq!(mode(&store.path.join(".lock")), 0o600);
 }

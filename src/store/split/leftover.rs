@@ -4,7 +4,7 @@ use super::part::{AROUND, HEAD_LEN, Head, MAX_PARTS, Tail, mark_of, name_of_part
 use super::upload::{Begun, SplitUpload};
 use super::{Contents, SplitStore};
 use crate::base::{Error, ErrorKind, RangeRead, Result, past_end, to_u64, to_usize};
-use crate::store::{Entry, FileName, Form, Leftover, Store, Upload, check_form, write_error};
+use crate::store::{FileName, Form, Leftover, Store, Upload, check_form, write_error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::ops::Range;
@@ -90,7 +90,7 @@ impl SplitStore {
             }
             let there = published.and_then(|p| p.get(&number));
             let (part, bytes) = match there {
-                Some(Entry { name, .. }) => {
+                Some(name) => {
                     let bytes = self.inner.open(name).ok()?;
                     (Part::Published(name.clone()), bytes)
                 }

@@ -260,7 +260,7 @@ impl Media {
         let mut state = self.state();
         state.folders.retain(|known| known != folder);
         state.folders.push(folder.to_owned());
-        let paths = name_of_part(file, part.head.number).map(|name| store.paths_of(&name));
+        let paths = name_of_part(file, part.head.number).map(|name| store.paths_of(&[&name]));
         let paths = paths.into_iter().flatten();
         state
             .elsewhere

@@ -149,7 +149,7 @@ fn parts_are_asked_for_when_they_are_read_and_remembered() {
         assert_eq!(hands.asked(), [""; 0]);
         assert_eq!(store.part_count(&file()).unwrap(), Some(4));
         assert_eq!(store.part_len(&file()).unwrap(), Some(PART));
-        let mut paths = store.paths_of(&file());
+        let mut paths = store.paths_of(&[&file()]);
         paths.sort();
         let all = (1..=4).map(|n| media.path(&n.to_string()).join(part(n)));
         assert_eq!(

@@ -22,8 +22,8 @@ use crate::base::{Error, ErrorKind, RangeRead, Result, to_u64};
 use ends::Shape;
 use leftover::HeldIds;
 use media::Media;
-use part::{AROUND, HEAD_LEN, Head, mark_of, marked_by, part_of};
-use read::SplitFile;
+use part::{HEAD_LEN, Head, mark_of, marked_by, part_of};
+use read::{SplitFile, check_no_gap};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
@@ -53,16 +53,25 @@ pub struct SplitStore {
 /// What the inner store has, sorted by what it belongs to.
 #[derive(Default)]
 struct Contents {
-    plain: Vec<Entry>,
-    /// The parts of each file, by number.
-    parts: BTreeMap<FileName, BTreeMap<u32, Entry>>,
+    /// Files in one piece.
+    plain: BTreeSet<FileName>,
+    /// The parts of each file.
+    parts: BTreeMap<FileName, Parts>,
     marks: BTreeSet<FileName>,
 }
 
+/// Parts of one file by their numbers.
+type Parts = BTreeMap<u32, FileName>;
+
 impl Contents {
     /// Whether the parts of `file` are on their way, in or out.
-    fn in_motion(&self, file: &FileName, parts: &BTreeMap<u32, Entry>) -> bool {
+    fn in_motion(&self, file: &FileName, parts: &Parts) -> bool {
         !parts.contains_key(&1) && self.marks.contains(file)
+    }
+
+    /// Whether `parts` are what `file` consists of.
+    fn is_in_parts(&self, file: &FileName, parts: &Parts) -> bool {
+        !self.plain.contains(file) && !self.in_motion(file, parts)
     }
 }
 
@@ -99,25 +108,40 @@ impl SplitStore {
         for entry in self.inner.list()? {
             if let Some((file, number)) = part_of(&entry.name) {
                 let parts = contents.parts.entry(file).or_default();
-                parts.insert(number, entry);
+                parts.insert(number, entry.name);
             } else if let Some(file) = marked_by(&entry.name) {
                 contents.marks.insert(file);
             } else {
-                contents.plain.push(entry);
+                contents.plain.insert(entry.name);
             }
         }
         Ok(contents)
     }
 
     /// The parts of `file`, by number; none when it does not lie in parts.
-    fn parts_of(&self, file: &FileName) -> Result<BTreeMap<u32, Entry>> {
+    fn parts_of(&self, file: &FileName) -> Result<Parts> {
         let mut contents = self.contents()?;
         let parts = contents.parts.remove(file).unwrap_or_default();
-        let is_plain = contents.plain.iter().any(|e| e.name == *file);
-        if is_plain || contents.in_motion(file, &parts) {
-            return Ok(BTreeMap::new());
-        }
-        Ok(parts)
+        Ok(match contents.is_in_parts(file, &parts) {
+            true => parts,
+            false => Parts::new(),
+        })
+    }
+
+    /// `file`, which is no plain one, out of its parts. The store is listed only when that fails: a chain may
+    /// have thousands of files.
+    ///
+    /// # Errors
+    /// `NotFound`, and those of [`SplitFile::open`].
+    fn open_parts(&self, what: &str, file: &FileName) -> Result<SplitFile> {
+        SplitFile::open(&self.inner, file).or_else(|error| {
+            let parts = self.parts_of(file)?;
+            if parts.is_empty() {
+                return Err(not_found(what, self.name(), file));
+            }
+            check_no_gap(self.inner.as_ref(), file, &parts)?;
+            Err(error)
+        })
     }
 
     /// The file that a part belongs to, by its id; `None` when the part cannot be read.
@@ -129,9 +153,9 @@ impl SplitStore {
 
     /// Removes those of `parts` that belong to the file `id`, the first one first: without it there is no
     /// file. A part of another file may be the only one of its kind. Returns how many went.
-    fn remove_parts(&self, parts: &BTreeMap<u32, Entry>, id: Uuid) -> Result<usize> {
-        let own = parts.values().filter(|e| self.id_of(&e.name) == Some(id));
-        let removed = own.map(|entry| self.inner.remove(&entry.name));
+    fn remove_parts(&self, parts: &Parts, id: Uuid) -> Result<usize> {
+        let own = parts.values().filter(|part| self.id_of(part) == Some(id));
+        let removed = own.map(|part| self.inner.remove(part));
         removed.collect::<Result<Vec<()>>>().map(|all| all.len())
     }
 
@@ -144,7 +168,7 @@ impl SplitStore {
     }
 }
 
-fn count(parts: &BTreeMap<u32, Entry>) -> u32 {
+fn count(parts: &Parts) -> u32 {
     u32::try_from(parts.len()).unwrap_or(u32::MAX)
 }
 
@@ -161,21 +185,16 @@ impl Store for SplitStore {
 
     fn list(&self) -> Result<Vec<Entry>> {
         let contents = self.contents()?;
-        let mut entries = contents.plain.clone();
-        for (file, parts) in &contents.parts {
-            let is_plain = contents.plain.iter().any(|e| e.name == *file);
-            if is_plain || contents.in_motion(file, parts) {
-                continue;
-            }
-            let own = parts.values().map(|e| e.len.saturating_sub(AROUND));
-            entries.push(Entry {
-                name: file.clone(),
-                len: own.fold(0, u64::saturating_add),
-                modified: parts.values().filter_map(|e| e.modified).max(),
-                parts: Some(count(parts)),
-            });
-        }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let plain = contents.plain.iter().map(|name| (name, None));
+        let all = contents.parts.iter();
+        let in_parts = all.filter(|(file, parts)| contents.is_in_parts(file, parts));
+        let in_parts = in_parts.map(|(file, parts)| (file, Some(count(parts))));
+        let entry = |(name, parts): (&FileName, _)| Entry {
+            name: name.clone(),
+            parts,
+        };
+        let mut entries: Vec<Entry> = plain.chain(in_parts).map(entry).collect();
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
 
@@ -187,16 +206,15 @@ impl Store for SplitStore {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             opened => return opened,
         }
+        let Some(media) = &self.media else {
+            return Ok(Arc::new(self.open_parts("open", name)?));
+        };
         let parts = self.parts_of(name)?;
         if parts.is_empty() {
             return Err(not_found("open", self.name(), name));
         }
-        if let Some(media) = &self.media {
-            let id = parts.values().find_map(|e| self.id_of(&e.name));
-            return Ok(Arc::new(media.open(name, id)?));
-        }
-        let file = SplitFile::open(&self.inner, name, &parts)?;
-        Ok(Arc::new(file))
+        let id = parts.values().find_map(|part| self.id_of(part));
+        Ok(Arc::new(media.open(name, id)?))
     }
 
     fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
@@ -244,17 +262,18 @@ impl Store for SplitStore {
             return Ok(None);
         };
         // The part may be shorter, when it is the only one.
-        let (first, mut head) = (self.inner.open(&first.name)?, [0; HEAD_LEN]);
+        let (first, mut head) = (self.inner.open(first)?, [0; HEAD_LEN]);
         first.read_at(0, &mut head)?;
         Ok(Head::decode(&head).map(|head| head.part_len))
     }
 
     fn overwrite(&self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<()> {
-        let parts = self.parts_of(name)?;
-        if parts.is_empty() {
-            return self.inner.overwrite(name, offset, bytes);
+        match self.inner.overwrite(name, offset, bytes) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.open_parts("overwrite", name)?.overwrite(offset, bytes)
+            }
+            done => done,
         }
-        SplitFile::open(&self.inner, name, &parts)?.overwrite(offset, bytes)
     }
 
     fn part_count(&self, name: &FileName) -> Result<Option<u32>> {
@@ -266,11 +285,15 @@ impl Store for SplitStore {
     }
 
     fn remove(&self, name: &FileName) -> Result<()> {
+        let missing = match self.inner.remove(name) {
+            Err(e) if e.kind() == ErrorKind::NotFound => e,
+            done => return done,
+        };
         let parts = self.parts_of(name)?;
         if parts.is_empty() {
-            return self.inner.remove(name);
+            return Err(missing);
         }
-        let Some(id) = parts.values().find_map(|e| self.id_of(&e.name)) else {
+        let Some(id) = parts.values().find_map(|part| self.id_of(part)) else {
             let subject = format!("{}/{name}", self.name());
             return Err(Error::new(ErrorKind::Damaged, "remove", subject)
                 .because("none of its parts can be read")
@@ -309,15 +332,21 @@ impl Store for SplitStore {
         self.unfinished()
     }
 
-    fn paths_of(&self, name: &FileName) -> Vec<PathBuf> {
-        let parts = self.parts_of(name).unwrap_or_default();
-        if parts.is_empty() {
-            return self.inner.paths_of(name);
+    fn paths_of(&self, names: &[&FileName]) -> Vec<PathBuf> {
+        let contents = self.contents().unwrap_or_default();
+        let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+        for name in names {
+            match contents.parts.get(*name) {
+                Some(parts) if contents.is_in_parts(name, parts) => {
+                    here.extend(parts.values());
+                    elsewhere.extend(self.media.iter().flat_map(|media| media.elsewhere(name)));
+                }
+                _ => here.push(*name),
+            }
         }
-        let parts = parts.values();
-        let here = parts.flat_map(|e| self.inner.paths_of(&e.name));
-        let elsewhere = self.media.iter().flat_map(|media| media.elsewhere(name));
-        here.chain(elsewhere).collect()
+        let mut paths = self.inner.paths_of(&here);
+        paths.extend(elsewhere);
+        paths
     }
 
     fn file_of(&self, name: &FileName) -> FileName {

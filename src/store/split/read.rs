@@ -1,10 +1,10 @@
 //! One file out of its parts.
 
+use super::Parts;
 use super::ends::{Ends, Shape, Unfit};
-use super::part::name_of_part;
+use super::part::{MAX_PARTS, name_of_part};
 use crate::base::{Error, ErrorKind, RangeRead, Result};
-use crate::store::{Entry, FileName, Store};
-use std::collections::BTreeMap;
+use crate::store::{FileName, Store};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A file in parts, of which one is open at a time: a chain of images may have thousands.
@@ -37,33 +37,25 @@ fn text(file: &FileName, number: u32) -> String {
 }
 
 impl SplitFile {
-    /// Opens `file`, whose `parts` are there, by number: looks at both ends of each.
+    /// Opens `file` by the names of its parts: looks at both ends of each, and that none follows the last.
     ///
     /// # Errors
-    /// `Damaged`, naming all parts that are missing, or the one that is of another file or of another length
-    /// than it was.
-    pub(super) fn open(
-        store: &Arc<dyn Store>,
-        file: &FileName,
-        parts: &BTreeMap<u32, Entry>,
-    ) -> Result<SplitFile> {
-        check_no_gap(store.as_ref(), file, parts)?;
+    /// `Damaged`, naming the first part that is missing, of another file or of another length than it was.
+    pub(super) fn open(store: &Arc<dyn Store>, file: &FileName) -> Result<SplitFile> {
         let bad = |number: u32, unfit: Unfit| match unfit {
             Unfit::Failed(error) => error,
             Unfit::Is(why) => bad_part(store.name(), file, number, &why),
         };
+        let opened = |number: u32| match store.open(&name_of_part(file, number)?) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        };
         let look = |number: u32, first: Option<&Ends>| {
-            let Some(entry) = parts.get(&number) else {
-                return Err(bad(
-                    number,
-                    Unfit::is("is missing, and perhaps more behind it"),
-                ));
+            let Some(part) = opened(number)? else {
+                let why = Unfit::is("is missing, and perhaps more behind it");
+                return Err(bad(number, why));
             };
-            let part = Ends::of(
-                store.open(&entry.name)?.as_ref(),
-                number,
-                first.map(|f| f.head.id),
-            );
+            let part = Ends::of(part.as_ref(), number, first.map(|f| f.head.id));
             let part = part.map_err(|unfit| bad(number, unfit))?;
             let part_len = first.unwrap_or(&part).head.part_len;
             part.check_place(part_len)
@@ -77,8 +69,8 @@ impl SplitFile {
             number += 1;
             last = Some(look(number, Some(&first))?);
         }
-        if let Some((number, _)) = parts.range(number + 1..).next() {
-            return Err(bad(*number, Unfit::is("follows the last part")));
+        if number < MAX_PARTS && opened(number + 1)?.is_some() {
+            return Err(bad(number + 1, Unfit::is("follows the last part")));
         }
         let shape = Shape::of(&first.head, last.as_ref().unwrap_or(&first));
         Ok(SplitFile {
@@ -136,13 +128,13 @@ impl RangeRead for SplitFile {
 ///
 /// # Errors
 /// `Damaged`, naming all of them.
-fn check_no_gap(store: &dyn Store, file: &FileName, parts: &BTreeMap<u32, Entry>) -> Result<()> {
-    let Some((highest, entry)) = parts.last_key_value() else {
+pub(super) fn check_no_gap(store: &dyn Store, file: &FileName, parts: &Parts) -> Result<()> {
+    let Some((highest, name)) = parts.last_key_value() else {
         return Ok(());
     };
     let missing: Vec<u32> = (1..*highest).filter(|n| !parts.contains_key(n)).collect();
     let last = store
-        .open(&entry.name)
+        .open(name)
         .map(|p| Ends::of(p.as_ref(), *highest, None));
     let is_last = matches!(last, Ok(Ok(part)) if part.is_last());
     let behind = match is_last {
