@@ -25,6 +25,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Observer, Phase, Silent};
 pub use extent::{Extent, normalize, outside, subtract};
 pub use key_set_id::KeySetId;
+#[cfg(test)]
+pub(crate) use range_read::testing::Announced;
 pub use range_read::{RangeRead, past_end};
 pub use text::{is_unprintable, printable};
 pub use throttle::{Rates, Throttle};

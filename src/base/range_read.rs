@@ -33,6 +33,10 @@ pub trait RangeRead: Send + Sync {
     /// # Errors
     /// See the contract.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
+
+    /// Says that `len` bytes from `offset` on will be read soon, so that a medium far away can begin to bring
+    /// them. A hint: nothing fails, and a range past the end does not matter.
+    fn will_need(&self, _offset: u64, _len: u64) {}
 }
 
 /// Bytes in memory.
@@ -74,4 +78,69 @@ pub fn past_end(name: &str, offset: u64, wanted: usize, len: u64) -> super::Erro
     .because(format!(
         "{wanted} bytes are expected there, but the file has only {len}"
     ))
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{RangeRead, Result};
+    use std::ops::Range;
+    use std::sync::{Mutex, PoisonError};
+
+    /// Bytes that remember what they were told of before it was read.
+    #[derive(Default)]
+    pub(crate) struct Announced {
+        bytes: Vec<u8>,
+        log: Mutex<Log>,
+    }
+
+    #[derive(Default)]
+    struct Log {
+        announced: Vec<Range<u64>>,
+        /// What was read, and whether it had been announced as a whole.
+        read: Vec<(Range<u64>, bool)>,
+    }
+
+    impl Announced {
+        pub(crate) fn new(bytes: Vec<u8>) -> Announced {
+            Announced {
+                bytes,
+                log: Mutex::default(),
+            }
+        }
+
+        /// What was read since the last time, and whether it had been announced; announcements are forgotten.
+        pub(crate) fn take(&self) -> Vec<(Range<u64>, bool)> {
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *log).read
+        }
+    }
+
+    fn range(offset: u64, len: u64) -> Range<u64> {
+        offset..offset.saturating_add(len)
+    }
+
+    impl RangeRead for Announced {
+        fn name(&self) -> &str {
+            "announced"
+        }
+
+        fn len(&self) -> u64 {
+            RangeRead::len(&self.bytes)
+        }
+
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+            let read = range(offset, crate::base::to_u64(buf.len()));
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut before = log.announced.iter();
+            let known = before.any(|a| a.start <= read.start && read.end <= a.end);
+            log.read.push((read, known));
+            drop(log);
+            self.bytes.read_at(offset, buf)
+        }
+
+        fn will_need(&self, offset: u64, len: u64) {
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.announced.push(range(offset, len));
+        }
+    }
 }

@@ -157,6 +157,17 @@ impl RangeRead for EncryptedFile {
         }
         Ok(())
     }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        let end = offset.saturating_add(len).min(self.len());
+        if offset < end {
+            let chunk = to_u64(self.keys.chunk_len());
+            let (start, _) = self.shape.stored(offset / chunk);
+            let (last, len) = self.shape.stored((end - 1) / chunk);
+            let len = last + to_u64(len) - start;
+            self.inner.will_need(self.head_len + start, len);
+        }
+    }
 }
 
 fn cut_off(name: &str) -> Error {

@@ -3,7 +3,7 @@
 use super::recipient::protect_with;
 use super::testing::{Given, key_set, random, with_identity};
 use super::*;
-use crate::base::{Error, ErrorKind, RangeRead, to_u64};
+use crate::base::{Announced, Error, ErrorKind, RangeRead, to_u64};
 use proptest::prelude::*;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -44,6 +44,34 @@ fn some_bytes(len: usize) -> Vec<u8> {
 
 fn head_len(file: &[u8]) -> usize {
     Head::read(&file.to_vec()).unwrap().unwrap().len()
+}
+
+#[test]
+fn what_is_announced_is_what_is_read() {
+    let (keys, secret) = key_set();
+    let stored = Arc::new(Announced::new(encrypt(&some_bytes(300_000), &keys)));
+    let head = Head::read(stored.as_ref()).unwrap().unwrap();
+    let file = EncryptedFile::open(stored.clone(), &head, &with_identity(&secret)).unwrap();
+    stored.take();
+    for (offset, len) in [
+        (0, 1),
+        (16_383, 2),
+        (77, 200_000),
+        (299_999, 1),
+        (0, 300_000),
+    ] {
+        file.will_need(offset, to_u64(len));
+        file.read_at(offset, &mut vec![0; len]).unwrap();
+        let read = stored.take();
+        assert!(!read.is_empty());
+        assert!(
+            read.iter().all(|(_, known)| *known),
+            "{offset}, {len}: {read:?}"
+        );
+    }
+    for (offset, len) in [(300_000, 1), (u64::MAX, u64::MAX), (5, u64::MAX), (5, 0)] {
+        file.will_need(offset, len);
+    }
 }
 
 /// Stored bytes of a whole chunk.

@@ -17,6 +17,9 @@ pub trait FrameSource: Send + Sync {
     /// `Damaged`, naming the position in the image.
     fn record(&self, frame: &FrameRef, stored: &mut Vec<u8>) -> Result<RecordHeader>;
 
+    /// Says that the record of `frame` will be read soon. A hint.
+    fn will_need(&self, _frame: &FrameRef) {}
+
     /// The error for `frame` when its content is not what the table says, and `why`.
     fn damage(&self, frame: &FrameRef, why: &str) -> Error;
 }
@@ -32,6 +35,10 @@ impl FrameSource for ImageReader {
             stored_len: frame.stored_len,
         };
         self.read_record(place, at, stored)
+    }
+
+    fn will_need(&self, frame: &FrameRef) {
+        self.input.will_need(frame.offset, frame.record_len());
     }
 
     fn damage(&self, frame: &FrameRef, why: &str) -> Error {

@@ -53,6 +53,15 @@ pub struct Source {
     pub frame: Result<(Arc<dyn FrameSource>, FrameRef)>,
 }
 
+impl Source {
+    /// Says that it will be read soon. A hint.
+    pub fn will_need(&self) {
+        if let Ok((file, frame)) = &self.frame {
+            file.will_need(frame);
+        }
+    }
+}
+
 /// Every block of a disk with its state and digest.
 ///
 /// # Contract

@@ -63,6 +63,11 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Has its frames brought while others before them are decoded.
+    pub(super) fn will_need(&self) {
+        self.sources.iter().for_each(Source::will_need);
+    }
+
     pub(super) fn read(
         &self,
         header: &Header,
@@ -90,13 +95,14 @@ pub fn extract(
     decode(table.header(), &resources, sink, |emit| {
         each_part(table, range.clone(), &mut |part| {
             resources.cancel.check()?;
-            if let Part::Window(job) = &part
-                && only.is_some_and(|map| map.count_in(job.blocks.clone()) == 0)
-            {
-                return emit.ready(Extracted::Unwanted {
-                    first: BlockIndex(job.blocks.start),
-                    count: job.blocks.end - job.blocks.start,
-                });
+            if let Part::Window(job) = &part {
+                if only.is_some_and(|map| map.count_in(job.blocks.clone()) == 0) {
+                    return emit.ready(Extracted::Unwanted {
+                        first: BlockIndex(job.blocks.start),
+                        count: job.blocks.end - job.blocks.start,
+                    });
+                }
+                job.will_need();
             }
             part.hand_out(emit)
         })

@@ -194,6 +194,7 @@ impl Planner<'_> {
             };
             sources.iter_mut().for_each(|s| s.wanted &= needed);
             sources.retain(|s| s.wanted != 0);
+            sources.iter().for_each(Source::will_need);
             emit.job(Job {
                 leaf: Arc::clone(leaf),
                 blocks,

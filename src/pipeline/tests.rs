@@ -1,19 +1,22 @@
 //! Disk to image and back, whole and damaged.
 
 use super::{
-    BackupTotals, Compared, Damage, Depth, Extracted, Input, ReadBlocks, Resources, Sample,
-    Selection, Used, compare, extract, select, verify_disk, verify_file, write_blocks,
+    BackupTotals, Compared, Damage, Depth, Extracted, Frames, Input, ReadBlocks, Resources,
+    Rewriting, Sample, Selection, Used, compare, extract, rewrite, select, verify_disk,
+    verify_file, write_blocks,
 };
 use crate::base::{
-    BlockMap, BlockSize, ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Phase, RangeRead,
-    Result, Silent, normalize, to_u64, to_usize,
+    Announced, BlockMap, BlockSize, ByteLen, ByteOffset, Cancel, Error, ErrorKind, Extent, Phase,
+    RangeRead, Result, Silent, normalize, to_u64, to_usize,
 };
 use crate::block::{
     BlockSource, Fault, FaultSource, Faults, Mapping, MemorySource, Op, RecordSource, Recorded,
     fill_unreadable,
 };
 use crate::chain::ChainView;
-use crate::image::{Compression, Finished, Header, ImageReader, ImageWriter, Info, Kind, Summary};
+use crate::image::{
+    Compression, FilePiece, Finished, Header, ImageReader, ImageWriter, Info, Kind, Summary,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -191,6 +194,61 @@ fn mixed_disk(blocks: usize) -> Vec<u8> {
     }
     disk.extend([9; 100]);
     disk
+}
+
+/// A store far away brings frames while those before them are decoded.
+#[test]
+fn frames_are_announced_before_they_are_read() {
+    let bytes = Arc::new(Announced::new(image_of_bytes(
+        &mixed_disk(500),
+        Compression::Zstd(1),
+    )));
+    let image = Arc::new(ImageReader::open(Arc::clone(&bytes) as _).unwrap());
+    let view = ChainView::of(Arc::clone(&image)).unwrap();
+    let mut frames = std::collections::BTreeSet::new();
+    image
+        .walk(&mut |piece| {
+            if let FilePiece::Leaf(leaf) = piece {
+                let records = leaf.frames.iter().map(|f| (f.offset, f.record_len()));
+                frames.extend(records.map(|(at, len)| (at, at + len)));
+            }
+            Ok(())
+        })
+        .unwrap();
+    let cancel = Cancel::new();
+    let blocks = 0..image.header().blocks();
+    let all_announced = |what: &str, pass: &dyn Fn()| {
+        bytes.take();
+        pass();
+        let read = bytes.take().into_iter();
+        let of_frames = read.filter(|(range, _)| frames.contains(&(range.start, range.end)));
+        let (known, unknown): (Vec<_>, Vec<_>) = of_frames.partition(|(_, known)| *known);
+        assert_eq!(known.len(), frames.len(), "{what}");
+        assert!(unknown.is_empty(), "{what}: {unknown:?}");
+    };
+    all_announced("restore", &|| {
+        let sink = |_: &Extracted| Ok(());
+        extract(&view, blocks.clone(), None, resources(&cancel), sink).unwrap();
+    });
+    for depth in [Depth::Quick, Depth::Deep] {
+        all_announced("verify a file", &|| {
+            verify_file(&image, &view, depth, Sample::ALL, resources(&cancel)).unwrap();
+        });
+        all_announced("verify a disk", &|| {
+            verify_disk(&view, blocks.clone(), depth, resources(&cancel)).unwrap();
+        });
+    }
+    all_announced("rewrite", &|| {
+        let info = Info::default();
+        let header = header(to_usize(image.header().disk_len.0));
+        let mut writer = ImageWriter::start(Vec::new(), "new", header, &info, &[]).unwrap();
+        let form = Rewriting {
+            frames: Frames::Copied,
+            compression: Compression::Zstd(1),
+            phase: Phase::Merge,
+        };
+        rewrite(&view, form, &mut writer, resources(&cancel)).unwrap();
+    });
 }
 
 #[test]

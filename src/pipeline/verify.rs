@@ -6,8 +6,8 @@ use super::ordered;
 use super::stream::extract_stream;
 use crate::base::{BlockIndex, ByteLen, Error, Event, Extent, Observer, Phase, Result};
 use crate::image::{
-    BlockTable, Ending, FilePiece, FrameReader, FrameRef, Header, ImageReader, ImageStream, Leaf,
-    OlderFiles, Window, mismatch, span_of,
+    BlockTable, Ending, FilePiece, FrameReader, FrameRef, FrameSource, Header, ImageReader,
+    ImageStream, Leaf, OlderFiles, Window, mismatch, span_of,
 };
 use std::io::Read;
 use std::ops::Range;
@@ -90,6 +90,7 @@ pub fn verify_file(
                 for frame in leaf.frames.iter().copied() {
                     frame_number += 1;
                     if frame_number % sample.every.max(1) == sample.offset {
+                        image.will_need(&frame);
                         emit.job((Arc::clone(&leaf), frame))?;
                     } else {
                         emit.ready((vec![], frame.record_len()))?;
@@ -146,7 +147,10 @@ pub fn verify_disk(
                         let what = error.to_string();
                         emit.ready((vec![Damage { extent, what }], extent.len.0))
                     }
-                    Part::Window(job) => emit.job(job),
+                    Part::Window(job) => {
+                        job.will_need();
+                        emit.job(job)
+                    }
                 }
             })
         },

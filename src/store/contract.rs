@@ -173,11 +173,16 @@ fn check_reading(store: &dyn Store) {
         (300_001, 0),
         (77, 70_000),
     ] {
-        let mut buf = vec![0xEE; count];
-        reader
-            .read_at(to_u64(at), &mut buf)
-            .expect("reads inside succeed");
-        assert_eq!(buf, bytes[at..at + count], "{count} bytes at {at}");
+        for announced in [false, true] {
+            if announced {
+                reader.will_need(to_u64(at), to_u64(count));
+            }
+            let mut buf = vec![0xEE; count];
+            reader
+                .read_at(to_u64(at), &mut buf)
+                .expect("reads inside succeed");
+            assert_eq!(buf, bytes[at..at + count], "{count} bytes at {at}");
+        }
     }
     for (at, count) in [
         (300_001, 1),
@@ -186,6 +191,7 @@ fn check_reading(store: &dyn Store) {
         (u64::MAX, 1),
         (u64::MAX - 1, 5),
     ] {
+        reader.will_need(at, to_u64(count));
         let error = reader
             .read_at(at, &mut vec![0; count])
             .expect_err("past the end");

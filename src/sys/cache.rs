@@ -1,6 +1,6 @@
 //! Being a good neighbour of the page cache.
 
-use nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+use nix::fcntl::PosixFadviseAdvice::{self, POSIX_FADV_DONTNEED, POSIX_FADV_WILLNEED};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -99,8 +99,17 @@ pub fn is_cached(file: &File, offset: u64, len: u64) -> bool {
 
 /// Drops clean pages of the range from the page cache. A hint: failure does not matter.
 pub fn drop_cached(file: &File, start: u64, len: u64) {
+    advise(file, start, len, POSIX_FADV_DONTNEED);
+}
+
+/// Has the kernel begin to bring the range into the page cache, without waiting. A hint.
+pub fn begin_reading(file: &File, start: u64, len: u64) {
+    advise(file, start, len, POSIX_FADV_WILLNEED);
+}
+
+fn advise(file: &File, start: u64, len: u64, advice: PosixFadviseAdvice) {
     if let (Ok(start), Ok(len)) = (i64::try_from(start), i64::try_from(len)) {
-        let _ = nix::fcntl::posix_fadvise(file, start, len, POSIX_FADV_DONTNEED);
+        let _ = nix::fcntl::posix_fadvise(file, start, len, advice);
     }
 }
 

@@ -19,7 +19,7 @@ mod space;
 mod sparse;
 mod terminal;
 
-pub use cache::{drop_cached, is_cached, read_uncached, start_write_back};
+pub use cache::{begin_reading, drop_cached, is_cached, read_uncached, start_write_back};
 pub use claim::{is_claimed, reopen_direct};
 pub use device_ids::{LoopBacking, disk_sequence, loop_backing, mount_id, split_device_number};
 pub use folder::{FileFacts, Folder};

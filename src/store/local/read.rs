@@ -4,6 +4,7 @@ use crate::base::{Error, ErrorKind, RangeRead, Result, past_end, to_u64};
 use crate::sys::{self, persist};
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Shorter reads are tables and headers, which are read again; longer ones are content that passes
 /// once and must not push everything else out of the page cache.
@@ -15,6 +16,8 @@ pub(super) struct LocalFile {
     name: String,
     file: File,
     len: u64,
+    /// Whether parts of it are in the page cache for this reader alone, who drops them behind itself.
+    brought: AtomicBool,
 }
 
 impl LocalFile {
@@ -28,6 +31,7 @@ impl LocalFile {
                 name,
                 file,
                 len: facts.len(),
+                brought: AtomicBool::new(false),
             }),
             Ok(_) => {
                 Err(Error::new(ErrorKind::NotFound, "open", name).because("it is no plain file"))
@@ -41,7 +45,7 @@ impl LocalFile {
             return persist(|| std::os::unix::fs::FileExt::read_at(&self.file, buf, offset));
         }
         let (count, drop) = persist(|| sys::read_uncached(&self.file, buf, offset))?;
-        if drop {
+        if drop || self.brought.load(Ordering::Relaxed) {
             sys::drop_cached(&self.file, offset, to_u64(count));
         }
         Ok(count)
@@ -77,5 +81,14 @@ impl RangeRead for LocalFile {
             }
         }
         Ok(())
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        // What somebody else has in the cache stays there.
+        if !sys::is_cached(&self.file, offset, len) {
+            let _pending = sys::pending("reading ahead in", &self.name);
+            self.brought.store(true, Ordering::Relaxed);
+            sys::begin_reading(&self.file, offset, len);
+        }
     }
 }

@@ -267,12 +267,20 @@ impl Media {
             .extend(paths.map(|path| (file.clone(), path)));
     }
 
+    /// Part `number` of `file`, if it is open.
+    fn open_part(&self, file: &FileName, number: u32) -> Option<Arc<dyn RangeRead>> {
+        let state = self.state();
+        let mut open = state.open.iter();
+        let (.., part) = open.find(|(of, which, _)| of == file && *which == number)?;
+        Some(Arc::clone(part))
+    }
+
     /// Part `number` of `file`, open.
     fn part(&self, file: &FileName, shape: &Shape, number: u32) -> Result<Arc<dyn RangeRead>> {
-        let is_it = |open: &(FileName, u32, _)| open.0 == *file && open.1 == number;
-        if let Some((.., part)) = self.state().open.iter().find(|open| is_it(open)) {
-            return Ok(Arc::clone(part));
+        if let Some(part) = self.open_part(file, number) {
+            return Ok(part);
         }
+        let is_it = |open: &(FileName, u32, _)| open.0 == *file && open.1 == number;
         let which = Which::Number(number);
         let part = self.obtain(file, which, Some(shape.id), &|part| shape.check(part))?;
         let mut state = self.state();
@@ -376,5 +384,14 @@ impl RangeRead for MediaFile {
                 self.media
                     .read(&self.file, &self.shape, (number, at), piece)
             })
+    }
+
+    /// Only of parts that are open: nobody is asked for others before they are read.
+    fn will_need(&self, offset: u64, len: u64) {
+        self.shape.will_need(offset, len, |number, at, len| {
+            if let Some(part) = self.media.open_part(&self.file, number) {
+                part.will_need(at, len);
+            }
+        });
     }
 }

@@ -122,6 +122,19 @@ impl RangeRead for SplitFile {
                 self.part(number)?.read_at(within, &mut buf[piece])
             })
     }
+
+    /// Only of the part that is open: another one would be opened and closed in turns with it.
+    fn will_need(&self, offset: u64, len: u64) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((which, part)) = open.clone() {
+            drop(open);
+            self.shape.will_need(offset, len, |number, within, len| {
+                if number == which {
+                    part.will_need(within, len);
+                }
+            });
+        }
+    }
 }
 
 /// Fails when parts of `file` are not there although ones with higher numbers are.
