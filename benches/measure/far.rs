@@ -4,8 +4,8 @@
 use super::Any;
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
-    ReplyEntry, ReplyOpen, ReplyStatfs, Request,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr,
+    ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen, ReplyStatfs, Request,
 };
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use tempfile::TempDir;
 
-/// The kernel asks again each time, as for a share without leases.
-const NOW: Duration = Duration::ZERO;
+/// How long the kernel does not ask again what a name stands for, as with the usual shares.
+const KNOWN: Duration = Duration::from_secs(1);
 
 /// How far away a folder is.
 #[derive(Debug, Clone, Copy)]
@@ -142,11 +142,17 @@ impl Server {
 }
 
 impl Filesystem for Server {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // Questions about one folder come together, as they do to a share. An old kernel cannot.
+        let _ = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+        Ok(())
+    }
+
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let index = self.files.iter().position(|(file, _)| file == name);
         let attr = index.and_then(|index| self.attr(Server::number(index)));
         self.later(move || match attr {
-            Some(attr) => reply.entry(&NOW, &attr, Generation(0)),
+            Some(attr) => reply.entry(&KNOWN, &attr, Generation(0)),
             None => reply.error(Errno::ENOENT),
         });
     }
@@ -154,7 +160,7 @@ impl Filesystem for Server {
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let attr = self.attr(ino);
         self.later(move || match attr {
-            Some(attr) => reply.attr(&NOW, &attr),
+            Some(attr) => reply.attr(&KNOWN, &attr),
             None => reply.error(Errno::ENOENT),
         });
     }

@@ -67,8 +67,8 @@ impl Broken {
 }
 
 /// Files opened at a time, and how many one thread opens by itself: each takes a few small reads, one
-/// after the other, for which a server far away takes its time.
-const OPENERS: usize = 8;
+/// after the other, for which a server far away takes its time. Most openers only wait.
+const OPENERS: usize = 32;
 const SHARE: usize = 16;
 
 /// How often a store is listed when files go while they are opened.

@@ -51,7 +51,7 @@ impl Mended {
 }
 
 impl Store for Mended {
-    crate::pass_on!(inner: caveats, name, list, create, overwrite, remove, space, lock, clean_up, file_of, paths_of);
+    crate::pass_on!(inner: caveats, will_reread, name, list, create, overwrite, remove, space, lock, clean_up, file_of, paths_of);
 
     fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
         if let Some(mend) = self.mends().get(name) {

@@ -18,6 +18,7 @@ use crate::pipeline::{self, Depth};
 use crate::restore::{
     RestorePlan, Scope, execute, execute_salvaging, execute_stream, plan_disk, plan_partition,
 };
+use crate::sys;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ use std::sync::Arc;
 const SAMPLE_SHARE: u64 = 64;
 const LEAST_SAMPLE: u64 = 256;
 const MOST_SAMPLE: u64 = 16_384;
+
+/// Of the memory that is available, one part in so many may hold what was verified until it is written. The rest is
+/// for the target.
+const MEMORY_SHARE: u64 = 2;
 
 /// What a person asked for.
 #[derive(Debug, Clone)]
@@ -380,11 +385,15 @@ impl Prepared<'_> {
         let mut permit = device::permit_write(&planned.inventory, &planned.target, &planned.write)?;
         let mut lost = Vec::new();
         if let Origin::Stored { found, .. } = &origin {
+            // A stick or a share need not bring twice what fits into memory.
+            let memory = sys::available_memory().unwrap_or(0);
+            found.store.will_reread(memory / MEMORY_SHARE);
             if preview.salvage {
                 lost = lost_of(context, &found.view, plan)?;
             } else {
                 check_image(context, &found.view, plan)?;
             }
+            found.store.will_reread(0);
             // Parts may have turned up where nobody knew of when it was planned.
             permit = planned.permit_beside(found.paths_now())?;
         }

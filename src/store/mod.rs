@@ -250,6 +250,10 @@ pub trait Store: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Says that what is read from now on is read once more soon, so that a store may keep up to `most` bytes of it
+    /// at hand until then; with 0, that it is not. A hint.
+    fn will_reread(&self, _most: u64) {}
+
     /// What a person should know of how safe files are here, as far as it has shown so far.
     fn caveats(&self) -> Vec<String> {
         Vec::new()

@@ -122,6 +122,11 @@ macro_rules! pass_on {
             self.$inner.leftovers()
         }
     };
+    (@ $inner:tt will_reread) => {
+        fn will_reread(&self, most: u64) {
+            self.$inner.will_reread(most);
+        }
+    };
     (@ $inner:tt caveats) => {
         fn caveats(&self) -> Vec<String> {
             self.$inner.caveats()

@@ -4,6 +4,7 @@ use super::{Entry, FileName, LocalStore, LockMode, Space, Store, StoreLock, Uplo
 use crate::base::{RangeRead, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The store in a folder that is looked for anew with each call. Files that it has opened, and its locks,
 /// keep the medium in use as long as they live.
@@ -11,17 +12,20 @@ use std::sync::Arc;
 pub struct ReopenedStore {
     path: PathBuf,
     name: String,
+    reread: Arc<AtomicU64>,
 }
 
 impl ReopenedStore {
     /// The store in the folder at `path`, wherever that is when it is used.
     pub fn new(path: PathBuf) -> ReopenedStore {
         let name = path.display().to_string();
-        ReopenedStore { path, name }
+        let reread = Arc::default();
+        ReopenedStore { path, name, reread }
     }
 
     fn now(&self) -> Result<LocalStore> {
-        LocalStore::open(&self.path)
+        let store = LocalStore::open(&self.path)?;
+        Ok(store.counting(Arc::clone(&self.reread)))
     }
 }
 
@@ -60,6 +64,10 @@ impl Store for ReopenedStore {
 
     fn clean_up(&self) -> Result<Vec<String>> {
         self.now()?.clean_up()
+    }
+
+    fn will_reread(&self, most: u64) {
+        self.reread.store(most, Ordering::Relaxed);
     }
 
     fn paths_of(&self, names: &[&FileName]) -> Vec<PathBuf> {

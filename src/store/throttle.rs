@@ -24,7 +24,7 @@ impl ThrottledStore {
 
 impl Store for ThrottledStore {
     crate::pass_on!(
-        inner: caveats, name, list, part_len, form_of, print_of, part_count, file_of, remove, space, lock, clean_up, paths_of
+        inner: caveats, will_reread, name, list, part_len, form_of, print_of, part_count, file_of, remove, space, lock, clean_up, paths_of
     );
 
     fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {

@@ -102,9 +102,19 @@ pub fn drop_cached(file: &File, start: u64, len: u64) {
     advise(file, start, len, POSIX_FADV_DONTNEED);
 }
 
+/// The kernel brings no more at once than it reads ahead by itself, which is so much at least wherever it reads
+/// ahead (`VM_READAHEAD_PAGES` of `include/linux/mm.h`); `force_page_cache_ra` of `mm/readahead.c` cuts the rest off.
+const BROUGHT_AT_ONCE: u64 = 128 << 10;
+
 /// Has the kernel begin to bring the range into the page cache, without waiting. A hint.
 pub fn begin_reading(file: &File, start: u64, len: u64) {
-    advise(file, start, len, POSIX_FADV_WILLNEED);
+    let end = start.saturating_add(len);
+    let mut at = start;
+    while at < end {
+        let step = BROUGHT_AT_ONCE.min(end - at);
+        advise(file, at, step, POSIX_FADV_WILLNEED);
+        at += step;
+    }
 }
 
 fn advise(file: &File, start: u64, len: u64, advice: PosixFadviseAdvice) {

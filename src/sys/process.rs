@@ -107,6 +107,15 @@ pub fn is_terminal_device(file: &File) -> bool {
     file.is_terminal()
 }
 
+/// Memory that programs could still have without anything being swapped out, in bytes (`MemAvailable` of
+/// proc_meminfo(5)); `None` when it cannot be told.
+pub fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let rest = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// The largest resident size this process has had, in bytes; `None` when it cannot be told.
 pub fn peak_memory() -> Option<u64> {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;

@@ -88,7 +88,7 @@ impl EncryptedStore {
 }
 
 impl Store for EncryptedStore {
-    crate::pass_on!(inner: caveats, name, list, create, create_in_parts, part_len, part_count, overwrite, file_of, remove, space, lock, clean_up, paths_of);
+    crate::pass_on!(inner: caveats, will_reread, name, list, create, create_in_parts, part_len, part_count, overwrite, file_of, remove, space, lock, clean_up, paths_of);
 
     fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
         let inner = self.inner.open(name)?;

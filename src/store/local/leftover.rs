@@ -30,7 +30,7 @@ impl LocalLeftover {
         sys::sync(held.file()).map_err(failed)?;
         let file = held.file().try_clone().map_err(failed)?;
         sys::drop_cached(&file, 0, sys::facts_of(&file).map_err(failed)?.len());
-        let bytes = Arc::new(LocalFile::new(name.clone(), file)?);
+        let bytes = Arc::new(LocalFile::new(name.clone(), file, Arc::default())?);
         Ok(LocalLeftover {
             store,
             held,

@@ -25,7 +25,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use upload::LocalUpload;
 
 /// More files than any store has; a folder with more is not read into memory.
@@ -42,6 +42,8 @@ pub struct LocalStore {
     folder: Arc<Folder>,
     /// Set once the file system has said that it cannot make names durable.
     forgets_names: Arc<AtomicBool>,
+    /// How many bytes of what is read may still stay in the page cache.
+    reread: Arc<AtomicU64>,
 }
 
 impl LocalStore {
@@ -74,6 +76,7 @@ impl LocalStore {
                     path,
                     folder,
                     forgets_names: Arc::default(),
+                    reread: Arc::default(),
                 })
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -85,6 +88,12 @@ impl LocalStore {
             }
             Err(e) => Err(fail(what, &format!("the store {name}"), e)),
         }
+    }
+
+    /// The same folder; what may stay in the page cache is counted in `reread`.
+    #[must_use]
+    pub(super) fn counting(self, reread: Arc<AtomicU64>) -> LocalStore {
+        LocalStore { reread, ..self }
     }
 
     /// Makes the names of published files durable, where the file system can do that.
@@ -145,7 +154,8 @@ impl Store for LocalStore {
             .folder
             .open_to_read(name.as_ref())
             .map_err(|e| self.file_error("open", ErrorKind::Damaged, name, e))?;
-        Ok(Arc::new(LocalFile::new(self.path_text(name), file)?))
+        let (path, reread) = (self.path_text(name), Arc::clone(&self.reread));
+        Ok(Arc::new(LocalFile::new(path, file, reread)?))
     }
 
     fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
@@ -215,6 +225,10 @@ impl Store for LocalStore {
         Ok(readable
             .map(|left| Box::new(left) as Box<dyn Leftover>)
             .collect())
+    }
+
+    fn will_reread(&self, most: u64) {
+        self.reread.store(most, Ordering::Relaxed);
     }
 
     fn caveats(&self) -> Vec<String> {

@@ -4,7 +4,8 @@ use crate::base::{Error, ErrorKind, RangeRead, Result, past_end, to_u64};
 use crate::sys::{self, persist};
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Shorter reads are tables and headers, which are read again; longer ones are content that passes
 /// once and must not push everything else out of the page cache.
@@ -18,6 +19,8 @@ pub(super) struct LocalFile {
     len: u64,
     /// Whether parts of it are in the page cache for this reader alone, who drops them behind itself.
     brought: AtomicBool,
+    /// How many bytes of what is read may stay in the page cache, of all files of the store together.
+    reread: Arc<AtomicU64>,
 }
 
 impl LocalFile {
@@ -25,13 +28,14 @@ impl LocalFile {
     ///
     /// # Errors
     /// `NotFound` when it is no plain file, `Damaged` when its length cannot be told.
-    pub(super) fn new(name: String, file: File) -> Result<LocalFile> {
+    pub(super) fn new(name: String, file: File, reread: Arc<AtomicU64>) -> Result<LocalFile> {
         match sys::facts_of(&file) {
             Ok(facts) if facts.is_file() => Ok(LocalFile {
                 name,
                 file,
                 len: facts.len(),
                 brought: AtomicBool::new(false),
+                reread,
             }),
             Ok(_) => {
                 Err(Error::new(ErrorKind::NotFound, "open", name).because("it is no plain file"))
@@ -40,8 +44,19 @@ impl LocalFile {
         }
     }
 
+    /// Whether `len` bytes more may stay in the page cache; they are counted.
+    fn may_stay(&self, len: usize) -> bool {
+        let take = |left: u64| left.checked_sub(to_u64(len));
+        let order = Ordering::Relaxed;
+        self.reread.fetch_update(order, order, take).is_ok()
+    }
+
     fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         if buf.len() < PASSING {
+            return persist(|| std::os::unix::fs::FileExt::read_at(&self.file, buf, offset));
+        }
+        if self.may_stay(buf.len()) {
+            self.brought.store(true, Ordering::Relaxed);
             return persist(|| std::os::unix::fs::FileExt::read_at(&self.file, buf, offset));
         }
         let (count, drop) = persist(|| sys::read_uncached(&self.file, buf, offset))?;

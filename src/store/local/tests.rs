@@ -264,3 +264,46 @@ fn a_leftover_with_a_second_name_is_not_gone_on_with() {
     assert_eq!(store.clean_up().unwrap().len(), 2);
     assert_eq!(fs::read(dir.path().join("elsewhere")).unwrap(), b"half");
 }
+
+/// Half of what is read stays in the page cache, as far as it was allowed to, until it is read once more.
+#[test]
+fn what_is_read_again_soon_stays_until_then() {
+    const HALF: usize = 512 << 10;
+    let (_dir, store) = store();
+    let bytes = crate::block::contract::pattern(2 * HALF);
+    let mut upload = store.create(&name("a")).unwrap();
+    upload.write_all(&bytes).unwrap();
+    upload.publish().unwrap();
+    let path = store.path.join("a");
+    let cached = |half: u64| {
+        let len = crate::base::to_u64(HALF);
+        sys::is_cached(&fs::File::open(&path).unwrap(), half * len, len)
+    };
+    let file = store.open(&name("a")).unwrap();
+    let read = |half: usize| {
+        let mut buf = vec![0; HALF];
+        file.read_at(crate::base::to_u64(half * HALF), &mut buf)
+            .unwrap();
+        assert!(buf == bytes[half * HALF..][..HALF]);
+    };
+    fs::read(&path).unwrap();
+    let told = cached(0);
+    sys::drop_cached(&fs::File::open(&path).unwrap(), 0, 0);
+    if !told || cached(0) {
+        eprintln!("SKIPPED (the kernel does not tell what is cached, or keeps all of it)");
+        return;
+    }
+    let state = || (cached(0), cached(1));
+    read(0);
+    // The kernel itself may have read ahead.
+    assert!(!cached(0));
+    store.will_reread(crate::base::to_u64(HALF + HALF / 2));
+    file.will_need(0, crate::base::to_u64(2 * HALF));
+    read(0);
+    read(1);
+    assert_eq!(state(), (true, false), "only one of them may stay");
+    store.will_reread(0);
+    read(0);
+    read(1);
+    assert_eq!(state(), (false, false));
+}

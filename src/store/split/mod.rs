@@ -181,7 +181,7 @@ fn set_mark(inner: &dyn Store, file: &FileName, id: Uuid) -> Result<()> {
 }
 
 impl Store for SplitStore {
-    crate::pass_on!(inner: caveats, name, space, lock);
+    crate::pass_on!(inner: caveats, will_reread, name, space, lock);
 
     fn list(&self) -> Result<Vec<Entry>> {
         let contents = self.contents()?;
