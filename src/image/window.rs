@@ -145,11 +145,15 @@ pub fn encode_window(
     })
 }
 
-/// The blocks in `mask`, back to back; `data` itself where they already are.
+/// The blocks in `mask`, back to back; a part of `data` itself where they already are.
 fn held<'a>(header: &Header, data: &'a [u8], mask: u64, scratch: &'a mut Vec<u8>) -> &'a [u8] {
     let size = header.block_size.as_usize();
-    if to_usize(u64::from(mask.count_ones())) == data.len().div_ceil(size) {
-        return data;
+    let (first, count) = (mask.trailing_zeros(), mask.count_ones());
+    let run = mask.checked_shr(first).unwrap_or(0);
+    if run.count_ones() == run.trailing_ones() {
+        let from = to_usize(u64::from(first)) * size;
+        let to = from + to_usize(u64::from(count)) * size;
+        return data.get(from..to.min(data.len())).unwrap_or_default();
     }
     scratch.clear();
     for (i, block) in data.chunks(size).enumerate() {
@@ -233,6 +237,24 @@ mod tests {
         let frame = window.frame.unwrap();
         assert_eq!(frame.mask, 0b1100);
         assert_eq!(frame.payload, vec![7; 4096 + 10]);
+    }
+
+    #[test]
+    fn a_frame_has_the_blocks_of_its_mask_and_no_others() {
+        let data: Vec<u8> = (0..5u8)
+            .flat_map(|b| vec![b; 4096])
+            .chain([5; 10])
+            .collect();
+        let header = sample(to_u64(data.len()));
+        for mask in 0..1u64 << 6 {
+            let of_mask = data.chunks(4096).enumerate();
+            let of_mask = of_mask.filter(|(i, _)| mask >> i & 1 == 1);
+            let expected: Vec<u8> = of_mask.flat_map(|(_, b)| b.to_vec()).collect();
+            assert!(
+                held(&header, &data, mask, &mut Vec::new()) == expected,
+                "{mask:b}"
+            );
+        }
     }
 
     #[test]
