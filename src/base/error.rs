@@ -157,6 +157,15 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// Whether the cause is that there was no room, or no more that this user may have.
+    pub fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let kind = self
+            .os_error()
+            .map(|n| std::io::Error::from_raw_os_error(n).kind());
+        matches!(kind, Some(StorageFull | QuotaExceeded))
+    }
+
     /// The operating system's error number, when one is the cause.
     pub fn os_error(&self) -> Option<i32> {
         match &self.0.cause {

@@ -5,6 +5,7 @@ use super::backup_plan::{ParentTable, Prepared, prepare};
 use super::encryption::{KeyRecord, NewKeys};
 use super::images::lock;
 use super::piped::{PIPE, PIPE_NAME, PipeOutput};
+use super::remembered::Remembered;
 pub use super::rescue::{DEFAULT_RETRIES, RescueOptions, RescuePass};
 use super::rescue::{Rescuer, Stopwatch, first_effort, goes_on_from, missing_in_words, report_of};
 use super::rescue_map::MapFile;
@@ -188,7 +189,15 @@ fn map_file(request: &BackupRequest) -> Result<Option<MapFile>> {
 /// As [`plan`]; `Locked` while another run writes to the store, `Destination` when the store fails or
 /// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
 pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
-    run_in(context, &stores::create(context, &request.store)?, request)
+    let store = stores::create(context, &request.store)?;
+    let mut report = run_in(context, &store, request)?;
+    let remembered = Remembered::of(&request.store);
+    if let Some(lost) = remembered.lost_before(&report.image) {
+        context.observer.event(Event::Warning(lost.clone()));
+        report.warnings.push(lost);
+    }
+    remembered.note(&report.image);
+    Ok(report)
 }
 
 /// [`run`] in any store; the folder that `request` names is asked only which files it takes.
@@ -222,15 +231,7 @@ pub fn run_in(
         // What is there of the image takes no more room, and goes when that is too little.
         .filter(|free| *free < LEAST_ROOM && begun.is_none())
     {
-        return Err(
-            Error::new(ErrorKind::Destination, "begin an image in", store.name())
-                .because(format!(
-                    "only {} are free there and {} are to be imaged",
-                    ByteLen(free),
-                    ByteLen(prepared.plan.take_bytes)
-                ))
-                .hint("free some space or choose another store"),
-        );
+        return Err(no_room(store.as_ref(), free, &prepared.plan));
     }
     let avoid = match &map {
         Some(map) => {
@@ -245,6 +246,16 @@ pub fn run_in(
         true => rescuer(map).run(made.id, made.missing, made.report),
         false => Ok(made.report.lacking(&made.missing)),
     }
+}
+
+/// The error of a store that has no room to begin an image in.
+fn no_room(store: &dyn Store, free: u64, plan: &BackupPlan) -> Error {
+    let (free, wanted) = (ByteLen(free), ByteLen(plan.take_bytes));
+    Error::new(ErrorKind::Destination, "begin an image in", store.name())
+        .because(format!(
+            "only {free} are free there and {wanted} are to be imaged"
+        ))
+        .hint("free some space or choose another store")
 }
 
 /// Makes a full image in `out`, which is read by somebody else: a pipe.
@@ -518,8 +529,15 @@ fn write(
     if let (Some(keys), true) = (&form.keys, blind) {
         prepared.keep(keys)?;
     }
-    let Destination { writer, begun } =
-        Destination::new(store.as_ref(), &file, &form, &prepared, begun)?;
+    let destination = Destination::new(store.as_ref(), &file, &form, &prepared, begun);
+    let Destination { writer, begun } = destination.map_err(|e| match e.is_full() {
+        // Some file systems keep more for themselves than they call taken.
+        true => match store.space() {
+            Ok(Some(space)) => no_room(store.as_ref(), space.available, &prepared.plan),
+            Ok(None) | Err(_) => e,
+        },
+        false => e,
+    })?;
     // An image that cannot be read here is nothing that another could be made from.
     let attempt = match blind {
         true => Attempt::Only,

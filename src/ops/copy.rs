@@ -338,6 +338,7 @@ fn in_place(
         report.add(ImageRecord::of(&image), rewritten);
         catalog = catalog.with(image);
     }
+    report.warnings.extend(store.caveats());
     Ok(report)
 }
 
@@ -408,6 +409,7 @@ fn elsewhere(
             report.removed.push(old.file.to_string());
         }
     }
+    report.warnings.extend(into.caveats());
     Ok(report)
 }
 

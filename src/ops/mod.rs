@@ -45,6 +45,7 @@ pub mod piped;
 mod place;
 pub mod protect;
 pub mod prune;
+mod remembered;
 mod removal;
 mod rescue;
 mod rescue_map;

@@ -128,9 +128,14 @@ pub fn run_in(
     let catalog = Catalog::load(store.as_ref())?;
     // A file that cannot be opened at this moment may be the image that a protection is for.
     let alive = |id| !catalog.broken.is_empty() || catalog.by_id(id).is_some();
-    Records::forget(store.as_ref(), &alive)?;
+    for id in Records::forget(store.as_ref(), &alive)? {
+        warnings.push(format!(
+            "image {id} was protected and is not in the store any more; nothing is left to protect"
+        ));
+    }
     let after = free(store.as_ref())?;
     warnings.extend(plan.warnings.iter().cloned());
+    warnings.extend(store.caveats());
     warnings
         .iter()
         .for_each(|w| context.observer.event(Event::Warning(w.clone())));

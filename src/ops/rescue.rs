@@ -267,6 +267,12 @@ impl Rescuer<'_> {
         report.unreadable = missing.all().into_iter().map(Into::into).collect();
         report.untried = missing.untried.iter().map(|e| (*e).into()).collect();
         report.warnings.extend(missing_in_words(&missing));
+        // The first image may have told of them already.
+        for caveat in self.store.caveats() {
+            if !report.warnings.contains(&caveat) {
+                report.warnings.push(caveat);
+            }
+        }
         Ok(report)
     }
 

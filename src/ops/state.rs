@@ -30,7 +30,7 @@ const STATE_SUFFIX: &str = ".state";
 const MAX_KEY_FILE: u64 = 1 << 20;
 
 /// The folder for state: `STRATA_STATE`, else where the system keeps such things.
-fn folder() -> Option<PathBuf> {
+pub(super) fn folder() -> Option<PathBuf> {
     let set = |name: &str| {
         env::var_os(name)
             .filter(|v| !v.is_empty())
@@ -44,6 +44,22 @@ fn folder() -> Option<PathBuf> {
     }
     let home = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
     Some(home.join("diskstrata"))
+}
+
+/// The folder for state, which is made if need be.
+///
+/// # Errors
+/// `Destination`.
+pub(super) fn made_folder() -> Result<LocalStore> {
+    let folder = folder().ok_or_else(|| {
+        Error::new(ErrorKind::Destination, "find", "a folder for state")
+            .hint("name one with STRATA_STATE")
+    })?;
+    let parent = folder.parent().map(std::fs::create_dir_all).transpose();
+    parent.map_err(|e| {
+        Error::new(ErrorKind::Destination, "make", folder.display().to_string()).caused_by(e)
+    })?;
+    LocalStore::create(&folder)
 }
 
 /// A key file.
@@ -210,7 +226,7 @@ fn newest_in(store: &dyn Store, set: &str, set_id: Uuid) -> Result<Option<(u32, 
 
 /// Writes down what the next image has to know of the one that is being made.
 pub(super) struct Keeper {
-    folder: PathBuf,
+    folder: LocalStore,
     file: KeyFile,
     copy: Arc<Mutex<Copying>>,
 }
@@ -232,15 +248,8 @@ impl Keeper {
         source: &SourceInfo,
         keys: &KeySet,
     ) -> Result<Keeper> {
-        let folder = folder().ok_or_else(|| {
-            Error::new(ErrorKind::Destination, "find", "a folder for state")
-                .hint("name one with STRATA_STATE")
-        })?;
-        let parent = folder.parent().map(std::fs::create_dir_all).transpose();
-        parent.map_err(|e| {
-            Error::new(ErrorKind::Destination, "make", folder.display().to_string()).caused_by(e)
-        })?;
-        let local = LocalStore::create(&folder)?;
+        let folder = made_folder()?;
+        let local = folder.clone();
         let name = key_name(header.set)?;
         let exists = local.list()?.iter().any(|e| e.name == name);
         let file = if exists {
@@ -322,7 +331,7 @@ impl Keeper {
             Copying::Failed(error) => return Err(error),
             Copying::Done => {}
         }
-        let local = LocalStore::open(&self.folder)?;
+        let local = &self.folder;
         let own = format!("{}-", self.file.set_id.simple());
         let newest = state_name(header.set, header.sequence)?;
         for entry in local.list()? {

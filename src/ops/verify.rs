@@ -3,6 +3,7 @@
 use super::against::against;
 use super::hits::{Hit, hits_on};
 use super::images::lock_to_read;
+use super::remembered::Remembered;
 use super::{Context, Library};
 use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Result, normalize};
 use crate::chain::{
@@ -13,7 +14,7 @@ use crate::pipeline::{self, Damage, Depth, Sample};
 use crate::store::{FileName, Store};
 use serde::Serialize;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -171,6 +172,12 @@ pub fn verify_in(
     if !by_itself {
         wanted.images = still_there(&catalog, wanted.images)?;
     }
+    if everything {
+        for lost in vanished(store, &catalog, &records)? {
+            context.observer.event(Event::Warning(lost.clone()));
+            report.warnings.push(lost);
+        }
+    }
     let sample = sample(request.sample);
     let mut results = Vec::new();
     for image in wanted.images {
@@ -190,6 +197,21 @@ pub fn verify_in(
         report.warnings.push(note);
     }
     Ok(report)
+}
+
+/// What a person should know of images that were in `store` and are not in its `catalog`: nobody can look at what has
+/// gone as a whole.
+fn vanished(store: &dyn Store, catalog: &Catalog, records: &Records) -> Result<Vec<String>> {
+    let files: Vec<FileName> = store.list()?.into_iter().map(|e| e.name).collect();
+    let remembered = Remembered::of(Path::new(store.name()));
+    let mut lost = remembered.lost_of(&catalog.images, &files);
+    // One that cannot be opened may be the one that is protected.
+    if catalog.broken.is_empty() && catalog.refused.is_empty() {
+        let gone = |id: &&Uuid| catalog.by_id(**id).is_none();
+        let protected = records.protected.keys().filter(gone);
+        lost.extend(protected.map(|id| format!("image {id} is protected and gone from the store")));
+    }
+    Ok(lost)
 }
 
 /// `images` as they are in `catalog`, which is newer: since they were found, a merge may have written some of

@@ -15,6 +15,7 @@ mod damage;
 mod disks;
 mod dry_run;
 mod encryption;
+mod forgotten;
 mod heal;
 mod identity;
 mod increments;

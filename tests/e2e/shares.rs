@@ -31,6 +31,16 @@ fn a_folder_that_cannot_be_synced_is_a_note() {
         "{warnings}"
     );
     store.verify(&["--deep"]).expect(0);
+    for line in [
+        store.verb("copy").args(["--all", "--split", "1M"]),
+        store.verb("prune").args(["--keep-last", "1"]),
+    ] {
+        let outcome = line.run().expect(0);
+        assert!(
+            outcome.stderr.contains("the names of files durable"),
+            "{outcome}"
+        );
+    }
 
     folder.break_folder_sync(EIO);
     let before = store.files();

@@ -58,24 +58,28 @@ impl LocalUpload {
         sys::drop_cached(file, 0, self.started.saturating_sub(BEHIND));
     }
 
-    fn write_failed(&self, wanted: usize, e: io::Error) -> Error {
-        let full = matches!(
-            e.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
-        let error = fail("write", &self.path_text(), e);
-        if !full {
+    /// The error of `what`, which was to make `more` bytes of the file last, or to finish it with none; where there
+    /// is no room, with how much is missing.
+    fn failed(&self, what: &str, more: usize, e: io::Error) -> Error {
+        let error = fail(what, &self.path_text(), e);
+        if !error.is_full() {
             return error;
         }
         let free = match self.store.folder.space() {
             Ok(space) => format!("{} are free there now", ByteLen(space.available)),
             Err(_) => "how much is free there cannot be told".to_owned(),
         };
+        let written = ByteLen(self.written);
+        let missing = match more {
+            0 => format!("{written} and a name found no room"),
+            more => format!(
+                "after {written} the next {} found no room",
+                ByteLen(to_u64(more))
+            ),
+        };
         error.hint(format!(
-            "after {} the next {} found no room, {free}; free some space in the store (the \
-             unfinished file is removed) or choose another store",
-            ByteLen(self.written),
-            ByteLen(to_u64(wanted)),
+            "{missing}, {free}; free some space in the store (the unfinished file is removed) or choose another \
+             store"
         ))
     }
 
@@ -93,12 +97,12 @@ impl LocalUpload {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(name_taken("publish", &self.store.name, &self.name));
             }
-            Err(e) => return Err(fail("publish", &self.path_text(), e)),
+            Err(e) => return Err(self.failed("publish", 0, e)),
         }
         self.store.sync_names().map_err(|e| {
             // A name that may vanish with the next power cut must not become anybody's parent.
             let withdrawn = folder.remove(self.name.as_ref()).is_ok();
-            let error = fail("sync the folder of", &self.path_text(), e);
+            let error = self.failed("sync the folder of", 0, e);
             if withdrawn {
                 return error;
             }
@@ -127,7 +131,7 @@ impl Write for LocalUpload {
             }
             Err(e) => {
                 self.spoiled = true;
-                Err(as_io_error(self.write_failed(buf.len(), e)))
+                Err(as_io_error(self.failed("write", buf.len(), e)))
             }
         }
     }
@@ -148,7 +152,7 @@ impl Upload for LocalUpload {
         }
         let _pending = sys::pending("syncing", &self.path_text());
         let file = self.held.file();
-        sys::sync(file).map_err(|e| fail("sync", &self.path_text(), e))?;
+        sys::sync(file).map_err(|e| self.failed("sync", 0, e))?;
         sys::drop_cached(file, 0, self.written);
         let gone = || {
             Error::new(ErrorKind::Destination, "publish", self.path_text())

@@ -1,0 +1,259 @@
+//! Which image was the newest that this machine made in a store: a store that has lost it cannot tell.
+//!
+//! One note for each history and store lies in the folder for state, `DIGEST-ID.newest`. Where there is no such
+//! folder, or nothing can be written there, nothing is remembered, which is nobody's failure: the image itself is
+//! in the store.
+
+use super::{ImageRecord, state};
+use crate::base::{Digest, Error, ErrorKind, Result, to_u64, to_usize};
+use crate::chain::Image;
+use crate::store::{FileName, LocalStore, Store, write_error};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+const SUFFIX: &str = ".newest";
+/// The longest note that is read, in bytes: three names and a path.
+const MAX_NOTE: u64 = 16 << 10;
+/// The most notes that are read: one for each history and store.
+const MAX_NOTES: usize = 10_000;
+
+/// The newest image of a history in a store, as it was when this machine had made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Newest {
+    /// The folder.
+    store: String,
+    /// Name of the history.
+    set: String,
+    /// Place of the image in it.
+    sequence: u32,
+    /// The image's id.
+    image: String,
+    /// Its file.
+    file: String,
+    /// When it was begun, RFC 3339 in UTC.
+    time: String,
+    /// When the note was made, in seconds since 1970.
+    noted: i64,
+}
+
+/// What is remembered of one store.
+pub(super) struct Remembered {
+    /// The folder for state, if there is one.
+    folder: Option<LocalStore>,
+    /// The store's folder; empty when it cannot be told apart from others.
+    store: String,
+}
+
+impl Remembered {
+    /// What this machine remembers of the store in the folder `store`.
+    pub(super) fn of(store: &Path) -> Remembered {
+        let folder = state::folder().and_then(|folder| LocalStore::open(&folder).ok());
+        Remembered::in_folder(folder, store)
+    }
+
+    fn in_folder(folder: Option<LocalStore>, store: &Path) -> Remembered {
+        let path = std::fs::canonicalize(store).ok();
+        let path = path.and_then(|path| path.to_str().map(str::to_owned));
+        Remembered {
+            folder,
+            store: path.unwrap_or_default(),
+        }
+    }
+
+    /// The newest image of each history in the store. What cannot be read is not remembered.
+    fn newest(&self) -> Vec<Newest> {
+        let mut sets: BTreeMap<String, Newest> = BTreeMap::new();
+        for name in self.notes() {
+            let Some(note) = self.read(&name).filter(|note| note.store == self.store) else {
+                continue;
+            };
+            // A run that was killed leaves the note before its own, too.
+            match sets.get(&note.set) {
+                Some(known) if known.noted > note.noted => {}
+                _ => drop(sets.insert(note.set.clone(), note)),
+            }
+        }
+        sets.into_values().collect()
+    }
+
+    fn notes(&self) -> Vec<FileName> {
+        let Some(folder) = self.folder.as_ref().filter(|_| !self.store.is_empty()) else {
+            return Vec::new();
+        };
+        let names = folder
+            .list()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|e| e.name);
+        let notes = names.filter(|name| name.as_str().ends_with(SUFFIX));
+        notes.take(MAX_NOTES).collect()
+    }
+
+    fn read(&self, name: &FileName) -> Option<Newest> {
+        let file = self.folder.as_ref()?.open(name).ok()?;
+        if file.len() > MAX_NOTE {
+            return None;
+        }
+        let mut bytes = vec![0; to_usize(file.len())];
+        file.read_at(0, &mut bytes).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// What a person should know when `made`, which is finished, is not behind all that was there once.
+    pub(super) fn lost_before(&self, made: &ImageRecord) -> Option<String> {
+        let newest = self.newest().into_iter().find(|n| n.set == made.set)?;
+        (made.sequence <= newest.sequence && made.id != newest.image)
+            .then(|| newest.lost(&self.store, made.sequence))
+    }
+
+    /// What a person should know of histories that end before they did, when the store holds `images`, and others
+    /// that cannot be opened among its `files`.
+    pub(super) fn lost_of(&self, images: &[Image], files: &[FileName]) -> Vec<String> {
+        let end = |set: &str| {
+            let own = images.iter().filter(|image| image.info.set == set);
+            own.map(|image| image.header.sequence).max().unwrap_or(0)
+        };
+        let newest = self.newest().into_iter();
+        let gone = |newest: &Newest| !files.iter().any(|file| file.as_str() == newest.file);
+        let lost = newest.filter(gone).filter_map(|newest| {
+            let end = end(&newest.set);
+            (end < newest.sequence).then(|| newest.lost(&self.store, end.saturating_add(1)))
+        });
+        lost.collect()
+    }
+
+    /// Remembers `made`, the newest image of its history, in place of the one before.
+    pub(super) fn note(&self, made: &ImageRecord) {
+        // It says what to expect of the store, no more: an image is not worse for want of it.
+        let _ = self.write(made);
+    }
+
+    fn write(&self, made: &ImageRecord) -> Result<()> {
+        if self.store.is_empty() {
+            return Ok(());
+        }
+        let folder = match &self.folder {
+            Some(folder) => folder.clone(),
+            None => state::made_folder()?,
+        };
+        let context = "diskstrata newest image of a set in a store 1";
+        let key = Digest::derive(context, &[self.store.as_bytes(), &[0], made.set.as_bytes()]);
+        let key = key.to_string();
+        let name = FileName::new(format!("{key}-{}{SUFFIX}", made.id))?;
+        let note = Newest {
+            store: self.store.clone(),
+            set: made.set.clone(),
+            sequence: made.sequence,
+            image: made.id.clone(),
+            file: made.file.clone(),
+            time: made.time.clone(),
+            noted: super::now(),
+        };
+        let bytes = serde_json::to_vec(&note)
+            .map_err(|e| Error::new(ErrorKind::Internal, "encode", name.as_str()).caused_by(e))?;
+        if to_u64(bytes.len()) > MAX_NOTE {
+            return Ok(());
+        }
+        let mut upload = folder.create(&name)?;
+        let written = upload.write_all(&bytes);
+        written.map_err(|e| write_error(name.as_str(), e))?;
+        upload.publish()?;
+        for older in folder.list()?.into_iter().map(|e| e.name) {
+            if older != name && older.as_str().starts_with(&key) {
+                folder.remove(&older)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Newest {
+    /// That it is gone, and so is all from number `first` on.
+    fn lost(&self, store: &str, first: u32) -> String {
+        let numbers = match first {
+            first if first == self.sequence => format!("number {first}"),
+            first => format!("numbers {first} to {}", self.sequence),
+        };
+        format!(
+            "{numbers} of set {} are gone from {store}: {} was made here on {} and was safely stored, as the store \
+             said; if nobody removed it, the store loses what it has confirmed",
+            self.set, self.image, self.time
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(set: &str, sequence: u32) -> ImageRecord {
+        ImageRecord {
+            id: format!("id-{set}-{sequence}"),
+            parent: None,
+            kind: "full",
+            set: set.to_owned(),
+            sequence,
+            time: "2026-01-02T03:04:05Z".to_owned(),
+            bytes: 1,
+            disk_bytes: 1,
+            block_size: 4096,
+            root: String::new(),
+            file: format!("{set}-{sequence}.strata"),
+            key_set: None,
+        }
+    }
+
+    #[test]
+    fn the_newest_image_of_each_history_and_store_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = LocalStore::create(&dir.path().join("state")).unwrap();
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        for store in [&a, &b] {
+            std::fs::create_dir(store).unwrap();
+        }
+        let of = |store: &Path| Remembered::in_folder(Some(state.clone()), store);
+        for n in 1..=3 {
+            let image = made("x", n);
+            assert_eq!(of(&a).lost_before(&image), None);
+            of(&a).note(&image);
+        }
+        of(&a).note(&made("y", 7));
+        of(&b).note(&made("x", 1));
+        assert_eq!(state.list().unwrap().len(), 3, "one for each");
+        // Made again, or by a store that has forgotten.
+        assert_eq!(of(&a).lost_before(&made("x", 3)), None);
+        assert_eq!(of(&a).lost_before(&made("x", 4)), None);
+        assert_eq!(of(&b).lost_before(&made("x", 2)), None);
+        let other = ImageRecord {
+            id: "another".to_owned(),
+            ..made("x", 2)
+        };
+        let words = of(&a).lost_before(&other).unwrap();
+        assert!(
+            words.starts_with("numbers 2 to 3 of set x are gone"),
+            "{words}"
+        );
+        let lost = of(&a).lost_of(&[], &[]);
+        assert!(lost[0].starts_with("numbers 1 to 3 of set x"), "{lost:?}");
+        assert!(lost[1].starts_with("numbers 1 to 7 of set y"), "{lost:?}");
+        let locked = FileName::new("x-3.strata").unwrap();
+        assert_eq!(of(&a).lost_of(&[], &[locked]).len(), 1, "of y");
+        of(&a).note(&other);
+        assert_eq!(of(&a).lost_before(&made("x", 3)), None, "said once");
+    }
+
+    #[test]
+    fn what_cannot_be_remembered_is_nobodys_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = LocalStore::create(&dir.path().join("state")).unwrap();
+        let of = |store: &Path| Remembered::in_folder(Some(state.clone()), store);
+        of(dir.path()).note(&made("x", 5));
+        let note = state.list().unwrap().remove(0).name;
+        std::fs::write(dir.path().join("state").join(note.as_str()), b"{").unwrap();
+        assert_eq!(of(dir.path()).lost_of(&[], &[]), [""; 0]);
+        of(&dir.path().join("nowhere")).note(&made("x", 5));
+        assert_eq!(state.list().unwrap().len(), 1);
+    }
+}
