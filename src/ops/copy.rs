@@ -8,6 +8,7 @@ use super::copy_plan::{Destination, chosen, found, staying, steps};
 use super::encryption::{NewKeySet, NewKeys};
 use super::images::{Origin, lock};
 use super::piped::{PIPE, PIPE_NAME, PipeOutput};
+use super::remembered::Remembered;
 use super::removal::{
     check_readable, check_settled, check_single, settle, settle_if_alone, settle_replacements,
 };
@@ -408,6 +409,7 @@ fn elsewhere(
             from.remove(&old.file)?;
             report.removed.push(old.file.to_string());
         }
+        Remembered::of(Path::new(from.name())).forget(&goes);
     }
     report.warnings.extend(into.caveats());
     Ok(report)

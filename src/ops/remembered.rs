@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use uuid::Uuid;
 
 const SUFFIX: &str = ".newest";
 /// The longest note that is read, in bytes: three names and a path.
@@ -128,6 +129,22 @@ impl Remembered {
     pub(super) fn note(&self, made: &ImageRecord) {
         // It says what to expect of the store, no more: an image is not worse for want of it.
         let _ = self.write(made);
+    }
+
+    /// Forgets the notes of images that were removed on purpose.
+    pub(super) fn forget(&self, removed: &[Uuid]) {
+        let Some(folder) = &self.folder else {
+            return;
+        };
+        let removed: Vec<String> = removed.iter().map(Uuid::to_string).collect();
+        let of_removed = |name: &FileName| {
+            let note = self.read(name).filter(|note| note.store == self.store);
+            note.is_some_and(|note| removed.contains(&note.image))
+        };
+        for name in self.notes().into_iter().filter(of_removed) {
+            // As with noting: the worst is a warning too many.
+            let _ = folder.remove(&name);
+        }
     }
 
     fn write(&self, made: &ImageRecord) -> Result<()> {

@@ -108,6 +108,21 @@ fn what_was_pruned_is_not_said_to_be_lost() {
     assert_eq!(gone(&machine.backup()), [""; 0]);
 }
 
+/// A history that moved to another store is not missed in the old one.
+#[test]
+fn what_was_moved_is_not_said_to_be_lost() {
+    let machine = Machine::new();
+    let moved = machine
+        .store
+        .verb("copy")
+        .args(["--all", "--remove-old", "--to"]);
+    let moved = moved.arg(machine.dir.path().join("other"));
+    moved.env("STRATA_STATE", machine.state()).run().expect(0);
+    let verified = machine.verify(&machine.state());
+    assert_eq!(gone(&verified.expect(0).json()), [""; 0]);
+    assert_eq!(gone(&machine.backup()), [""; 0]);
+}
+
 /// A note in the store names an image that is gone, which no rule would have removed.
 #[test]
 fn a_protected_image_that_is_gone_is_named() {
