@@ -189,12 +189,12 @@ impl Remembered {
 impl Newest {
     /// That it is gone, and so is all from number `first` on.
     fn lost(&self, store: &str, first: u32) -> String {
-        let numbers = match first {
-            first if first == self.sequence => format!("number {first}"),
-            first => format!("numbers {first} to {}", self.sequence),
+        let (numbers, are) = match first {
+            first if first == self.sequence => (format!("number {first}"), "is"),
+            first => (format!("numbers {first} to {}", self.sequence), "are"),
         };
         format!(
-            "{numbers} of set {} are gone from {store}: {} was made here on {} and was safely stored, as the store \
+            "{numbers} of set {} {are} gone from {store}: {} was made here on {} and was safely stored, as the store \
              said; if nobody removed it, the store loses what it has confirmed",
             self.set, self.image, self.time
         )
