@@ -14,6 +14,9 @@ mod measure;
 #[path = "measure/far.rs"]
 mod far;
 
+#[path = "../tests/kit/fuse_attr.rs"]
+mod fuse_attr;
+
 use far::{Distance, FarFolder};
 use measure::{Any, FRAME, MIB, Table, number, strata, text, timed};
 use std::fs::{self, File, OpenOptions};

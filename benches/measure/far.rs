@@ -1,7 +1,7 @@
 //! A folder that is far away: mounted read-only, every answer takes its time, and so many bytes come in a
 //! second.
 
-use super::Any;
+use super::{Any, fuse_attr};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
     Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr,
@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long the kernel does not ask again what a name stands for, as with the usual shares.
@@ -104,30 +104,11 @@ impl Server {
     }
 
     fn attr(&self, ino: INodeNo) -> Option<FileAttr> {
-        let (kind, size, perm) = match ino {
-            INodeNo::ROOT => (FileType::Directory, 0, 0o500),
-            _ => {
-                let (_, file) = self.file(ino)?;
-                (FileType::RegularFile, file.metadata().ok()?.len(), 0o400)
-            }
+        let size = match ino {
+            INodeNo::ROOT => 0,
+            _ => self.file(ino)?.1.metadata().ok()?.len(),
         };
-        Some(FileAttr {
-            ino,
-            size,
-            blocks: size.div_ceil(512),
-            atime: UNIX_EPOCH,
-            mtime: UNIX_EPOCH,
-            ctime: UNIX_EPOCH,
-            crtime: UNIX_EPOCH,
-            kind,
-            perm,
-            nlink: 1,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
-        })
+        Some(fuse_attr::attr(ino, size))
     }
 
     /// Files have the numbers behind that of the folder.

@@ -26,10 +26,7 @@ pub trait FrameSource: Send + Sync {
 
 impl FrameSource for ImageReader {
     fn record(&self, frame: &FrameRef, stored: &mut Vec<u8>) -> Result<RecordHeader> {
-        let place = Place::Frame {
-            first: frame.first.0,
-            mask: frame.mask,
-        };
+        let place = place_of(frame);
         let at = RecordRef {
             offset: frame.offset,
             stored_len: frame.stored_len,
@@ -38,11 +35,21 @@ impl FrameSource for ImageReader {
     }
 
     fn will_need(&self, frame: &FrameRef) {
-        self.input.will_need(frame.offset, frame.record_len());
+        // The length comes from the file, and so much would be brought.
+        if frame.stored_len <= self.longest(place_of(frame)) {
+            self.input.will_need(frame.offset, frame.record_len());
+        }
     }
 
     fn damage(&self, frame: &FrameRef, why: &str) -> Error {
         self.damaged_at("read", frame.offset, why)
+    }
+}
+
+fn place_of(frame: &FrameRef) -> Place {
+    Place::Frame {
+        first: frame.first.0,
+        mask: frame.mask,
     }
 }
 

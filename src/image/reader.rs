@@ -239,16 +239,12 @@ impl ImageReader {
         {
             return Err(bad("a record is said to pass the end of the file"));
         }
-        let (limit, why) = match place {
-            Place::Frame { first, mask } => (
-                frame_len(self.header(), first, mask).unwrap_or(0),
-                "a frame is longer than its blocks",
-            ),
-            Place::Page { .. } => (MAX_PAGE_LEN, "a table page is longer than any may be"),
-            Place::Section(_) => (MAX_SECTION_LEN, "a section is longer than any may be"),
-        };
-        if at.stored_len > limit.saturating_add(MAX_STORED_EXCESS) {
-            return Err(bad(why));
+        if at.stored_len > self.longest(place) {
+            return Err(bad(match place {
+                Place::Frame { .. } => "a frame is longer than its blocks",
+                Place::Page { .. } => "a table page is longer than any may be",
+                Place::Section(_) => "a section is longer than any may be",
+            }));
         }
         let len = to_usize(len);
         if stored.len() < len {
@@ -266,6 +262,16 @@ impl ImageReader {
         Ok(record)
     }
 
+    /// How long the payload of a record may be at most, as it is stored.
+    pub(super) fn longest(&self, place: Place) -> u32 {
+        let decoded = match place {
+            Place::Frame { first, mask } => frame_len(self.header(), first, mask).unwrap_or(0),
+            Place::Page { .. } => MAX_PAGE_LEN,
+            Place::Section(_) => MAX_SECTION_LEN,
+        };
+        decoded.saturating_add(MAX_STORED_EXCESS)
+    }
+
     pub(super) fn damaged(&self, operation: &str, why: &str) -> Error {
         Error::new(ErrorKind::Damaged, operation, self.name()).because(why)
     }
@@ -278,8 +284,35 @@ impl ImageReader {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame_reader::FrameSource;
     use super::super::testing::{image_of, open};
     use super::*;
+    use crate::base::{Announced, BlockIndex};
+
+    /// What is announced is brought: a length that no frame may have would bring anything.
+    #[test]
+    fn a_frame_that_is_too_long_is_not_announced() {
+        let bytes = Arc::new(Announced::new(image_of(&[7; 4096])));
+        let image = ImageReader::open(Arc::clone(&bytes) as _).unwrap();
+        let fits = 4096 + MAX_STORED_EXCESS;
+        for (mask, stored_len, announced) in [
+            (1, 1, true),
+            (1, fits, true),
+            (1, fits + 1, false),
+            (1, u32::MAX, false),
+            (0, u32::MAX, false),
+        ] {
+            bytes.take();
+            image.will_need(&FrameRef {
+                first: BlockIndex(0),
+                mask,
+                offset: 128,
+                stored_len,
+            });
+            bytes.read_at(128, &mut [0]).unwrap();
+            assert_eq!(bytes.take(), [(128..129, announced)], "{stored_len}");
+        }
+    }
 
     #[test]
     fn a_record_is_no_longer_than_its_kind_may_be() {

@@ -36,16 +36,6 @@ impl FileFacts {
         SFlag::from_bits_truncate(self.0.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
     }
 
-    /// Its length in bytes.
-    pub fn len(&self) -> u64 {
-        u64::try_from(self.0.st_size).unwrap_or(0)
-    }
-
-    /// Whether it has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn id(&self) -> (u64, u64) {
         (self.0.st_dev, self.0.st_ino)
     }

@@ -47,6 +47,14 @@ impl Machine {
         verify.env("STRATA_STATE", state).run()
     }
 
+    /// Neither verify nor the next backup says that anything is gone.
+    #[track_caller]
+    fn misses_nothing(&self) {
+        let verified = self.verify(&self.state());
+        assert_eq!(gone(&verified.expect(0).json()), [""; 0]);
+        assert_eq!(gone(&self.backup()), [""; 0]);
+    }
+
     /// Takes the files of the newest images away, as a power cut may have.
     fn lose(&self, images: usize) {
         for image in self.store.list().iter().rev().take(images) {
@@ -103,9 +111,7 @@ fn what_was_pruned_is_not_said_to_be_lost() {
     let machine = Machine::new();
     let prune = machine.store.verb("prune").args(["--keep-last", "1"]);
     prune.run().expect(0);
-    let verified = machine.verify(&machine.state());
-    assert_eq!(gone(&verified.expect(0).json()), [""; 0]);
-    assert_eq!(gone(&machine.backup()), [""; 0]);
+    machine.misses_nothing();
 }
 
 /// A history that moved to another store is not missed in the old one.
@@ -118,9 +124,7 @@ fn what_was_moved_is_not_said_to_be_lost() {
         .args(["--all", "--remove-old", "--to"]);
     let moved = moved.arg(machine.dir.path().join("other"));
     moved.env("STRATA_STATE", machine.state()).run().expect(0);
-    let verified = machine.verify(&machine.state());
-    assert_eq!(gone(&verified.expect(0).json()), [""; 0]);
-    assert_eq!(gone(&machine.backup()), [""; 0]);
+    machine.misses_nothing();
 }
 
 /// A note in the store names an image that is gone, which no rule would have removed.

@@ -1,17 +1,18 @@
 //! A disk that fails as it is told to: a file of a FUSE mount, and a loop device over it. What the program
 //! reads goes past every cache, so that each read of it is one here.
 
+use super::fuse_attr::attr;
 use super::privileged::{Loop, available};
 use fuser::{
-    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry,
-    ReplyOpen, ReplyWrite, Request, WriteFlags,
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen,
+    ReplyWrite, Request, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 use tempfile::TempDir;
 
 const FILE: INodeNo = INodeNo(2);
@@ -118,26 +119,9 @@ struct Server(Arc<Mutex<State>>);
 impl Server {
     fn attr(&self, ino: INodeNo) -> FileAttr {
         let size = locked(&self.0).bytes.len() as u64;
-        let (kind, perm) = match ino {
-            INodeNo::ROOT => (FileType::Directory, 0o700),
-            _ => (FileType::RegularFile, 0o600),
-        };
         FileAttr {
-            ino,
-            size,
-            blocks: size.div_ceil(512),
-            atime: UNIX_EPOCH,
-            mtime: UNIX_EPOCH,
-            ctime: UNIX_EPOCH,
-            crtime: UNIX_EPOCH,
-            kind,
-            perm,
-            nlink: 1,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
             blksize: 512,
-            flags: 0,
+            ..attr(ino, size)
         }
     }
 }

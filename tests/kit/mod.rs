@@ -10,6 +10,7 @@
 pub(crate) mod bad_disk;
 pub(crate) mod bytes;
 pub(crate) mod disk;
+pub(crate) mod fuse_attr;
 pub(crate) mod gpt;
 pub(crate) mod power;
 pub(crate) mod privileged;

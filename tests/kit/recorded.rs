@@ -1,6 +1,7 @@
 //! A folder in memory that is mounted: every change that a program makes in it is written down, in the
 //! order in which the kernel hands them on, and calls can be made to fail, or not to be answered.
 
+use super::fuse_attr::attr;
 use super::privileged::available;
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 /// Nothing is cached: the program is to see what is there.
@@ -341,30 +342,15 @@ impl State {
         };
         let size = u64::try_from(len).unwrap();
         let links = self.names.values().filter(|id| **id == ino.0).count();
+        let nlink = if folder {
+            2
+        } else {
+            u32::try_from(links).unwrap()
+        };
         Ok(FileAttr {
-            ino,
-            size,
-            blocks: size.div_ceil(512),
-            atime: UNIX_EPOCH,
-            mtime: UNIX_EPOCH,
-            ctime: UNIX_EPOCH,
-            crtime: UNIX_EPOCH,
-            kind: if folder {
-                FileType::Directory
-            } else {
-                FileType::RegularFile
-            },
-            perm: if folder { 0o700 } else { 0o600 },
-            nlink: if folder {
-                2
-            } else {
-                u32::try_from(links).unwrap()
-            },
-            uid: 0,
-            gid: 0,
-            rdev: 0,
+            nlink,
             blksize: BLOCK,
-            flags: 0,
+            ..attr(ino, size)
         })
     }
 
