@@ -231,7 +231,10 @@ fn unfinished(metered: &Arc<Metered>, head: &Head, plain: Option<&[u8]>) {
         }
         there.extend_from_slice(&bytes);
     }
-    assert!(plain.starts_with(&there), "what is not authentic was handed out");
+    assert!(
+        plain.starts_with(&there),
+        "what is not authentic was handed out"
+    );
     if there.is_empty() || !file.can_go_on() {
         return;
     }
@@ -245,7 +248,12 @@ fn unfinished(metered: &Arc<Metered>, head: &Head, plain: Option<&[u8]>) {
     bytes[..going_on.start.len()].copy_from_slice(&going_on.start);
     bytes.truncate(to_usize(going_on.len));
     let mut writer = going_on.writer(bytes).expect("in memory");
-    let more = [front.as_slice(), &there[front.len()..], &plain[there.len()..]].concat();
+    let more = [
+        front.as_slice(),
+        &there[front.len()..],
+        &plain[there.len()..],
+    ]
+    .concat();
     writer.write_all(&more[there.len()..]).expect("in memory");
     let stored = writer.finish().expect("in memory");
     let head = Head::read(&stored)
