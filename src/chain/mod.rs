@@ -20,7 +20,7 @@ mod replacing;
 pub mod retention;
 mod select;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trust;
 mod view;
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// The id of image number `n`.
-pub(super) fn id(n: u32) -> Uuid {
+pub(crate) fn id(n: u32) -> Uuid {
     Uuid::from_u128(u128::from(n) << 96 | 0xD15C)
 }
 
 /// Image number `n` of one history, incremental on number `parent`, or full when that is 0.
-pub(super) fn point(n: u32, parent: u32) -> Image {
+pub(crate) fn point(n: u32, parent: u32) -> Image {
     let root = |n: u32| Digest::of(&n.to_le_bytes());
     Image {
         file: FileName::new(format!("{n}.strata")).unwrap(),

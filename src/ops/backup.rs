@@ -190,13 +190,8 @@ fn map_file(request: &BackupRequest) -> Result<Option<MapFile>> {
 /// is full, `Interrupted` or `Terminated`. After any of them the store is as it was.
 pub fn run(context: &Context<'_>, request: &BackupRequest) -> Result<BackupReport> {
     let store = stores::create(context, &request.store)?;
-    let mut report = run_in(context, &store, request)?;
-    let remembered = Remembered::of(&request.store);
-    if let Some(lost) = remembered.lost_before(&report.image) {
-        context.observer.event(Event::Warning(lost.clone()));
-        report.warnings.push(lost);
-    }
-    remembered.note(&report.image);
+    let report = run_in(context, &store, request)?;
+    Remembered::of(&request.store).note(&report.image);
     Ok(report)
 }
 

@@ -4,6 +4,7 @@ use super::backup::{BackupRequest, Split};
 use super::encryption::{KeyRecord, Protection, check_recipients};
 use super::piped::PIPE;
 use super::place::{Place, differs, file_name, label};
+use super::remembered::Remembered;
 use super::state::{self, Keeper, Kept};
 use super::take::{Fallback, Taken, take};
 use super::{Context, describe};
@@ -305,13 +306,16 @@ impl History {
             ..claim.identity().clone()
         };
         let catalog = store.map(|s| Catalog::load(s.as_ref())).transpose()?;
+        let remembered = store.map(|_| Remembered::of(&request.store));
         // Images that cannot be read here may be this machine's own.
         if let (Some(store), true) = (
             store,
             catalog.as_ref().is_some_and(|c| c.locked().is_some()),
         ) && let Some(kept) = state::find(request.set.as_deref(), &disk, store.as_ref())?
         {
-            return History::from_kept(request, claim.source().len(), kept);
+            let mut history = History::from_kept(request, claim.source().len(), kept)?;
+            history.misses(remembered.as_ref(), catalog.as_ref());
+            return Ok(history);
         }
         let place = Place::find(request.set.as_deref(), &disk, catalog.as_ref())?;
         let protection =
@@ -357,7 +361,18 @@ impl History {
             history.block_size = view.image().header().block_size;
             history.parent = Some(ParentTable::View(Box::new(view)));
         }
+        history.misses(remembered.as_ref(), Some(catalog));
         Ok(history)
+    }
+
+    /// Goes on behind what this machine has made of it and is not in the store any more, and says so.
+    fn misses(&mut self, remembered: Option<&Remembered>, catalog: Option<&Catalog>) {
+        if let (Some(remembered), Some(catalog)) = (remembered, catalog) {
+            let set = &self.place.set;
+            self.warnings.extend(remembered.lost_of(Some(set), catalog));
+            let number = remembered.number_of(set);
+            self.place.go_behind(number);
+        }
     }
 }
 

@@ -6,6 +6,10 @@ use crate::device::{DiskIdentity, Sameness};
 use crate::image::{Kind, SourceInfo};
 use uuid::Uuid;
 
+/// How far ahead of the newest image a number may be that only a file name or a note tells: names are what anybody
+/// makes them, and numbers must not run out.
+const MAX_AHEAD: u32 = 1 << 16;
+
 /// An image's place in a history.
 pub(super) struct Place {
     /// Name of the history.
@@ -45,12 +49,31 @@ impl Place {
             .cloned()
             .collect();
         let newest = images.last().map_or(0, |image| image.header.sequence);
-        Ok(Place {
+        let mut place = Place {
             set_id,
             sequence: newest.saturating_add(1),
             set,
             images,
-        })
+        };
+        // What cannot be opened today may be opened tomorrow.
+        let labels = [false, true].map(|encrypted| label(&place.set, set_id, encrypted));
+        let files = catalog.into_iter().flat_map(Catalog::files);
+        let numbers = files.filter_map(|file| label_and_number(file.as_str()));
+        let own = numbers.filter(|(label, _)| labels.iter().any(|l| l == label));
+        place.go_behind(own.map(|(_, number)| number));
+        Ok(place)
+    }
+
+    /// Moves behind images with these `numbers`, which are not in the store, or cannot be opened: no two images
+    /// may claim one place if they turn up. A history that has no image left begins anew.
+    pub(super) fn go_behind(&mut self, numbers: impl IntoIterator<Item = u32>) {
+        let Some(newest) = self.images.last().map(|image| image.header.sequence) else {
+            return;
+        };
+        let end = newest.saturating_add(MAX_AHEAD);
+        let believed = numbers.into_iter().filter(|number| *number <= end).max();
+        let behind = believed.map_or(0, |number| number.saturating_add(1));
+        self.sequence = self.sequence.max(behind);
     }
 
     /// A name that a person can read in a folder: set, place, time, kind.
@@ -75,6 +98,15 @@ pub(super) fn file_name(set: &str, sequence: u32, created: i64, kind: Kind) -> S
         .filter(|c| c.is_ascii_alphanumeric())
         .collect();
     format!("{set}-{sequence:05}-{time}-{}{SUFFIX}", kind.name())
+}
+
+/// What a name that [`file_name`] made begins with, and the number in it; `None` for other names.
+pub(super) fn label_and_number(name: &str) -> Option<(&str, u32)> {
+    let mut parts = name.strip_suffix(SUFFIX)?.rsplitn(4, '-');
+    let (_kind, time, number) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_time = time.len() == 16 && time.ends_with('Z');
+    let number = number.parse().ok().filter(|_| is_time)?;
+    Some((parts.next()?, number))
 }
 
 /// Why the disk that was imaged is another one than `now`. `None` when it is the same; where nothing
@@ -181,6 +213,8 @@ fn default_set(identity: &DiskIdentity) -> String {
 mod tests {
     use super::*;
     use crate::base::ByteLen;
+    use crate::chain::Broken;
+    use crate::store::FileName;
 
     #[test]
     fn set_names_are_safe_in_file_names() {
@@ -199,6 +233,56 @@ mod tests {
         let name = |sequence, created| file_name("a", sequence, created, Kind::Full);
         assert_eq!(name(3, 0), "a-00003-19700101T000000Z-full.strata");
         assert!(name(9, 9) < name(10, 5));
+    }
+
+    #[test]
+    fn file_names_tell_their_number() {
+        for (label, number) in [("a", 3), ("a-00007-b", 123_456), ("encrypted-0a", u32::MAX)] {
+            let name = file_name(label, number, 0, Kind::Incremental);
+            assert_eq!(label_and_number(&name), Some((label, number)), "{name}");
+        }
+        for other in [
+            "a.strata",
+            "a-00003.strata",
+            "a-00003-19700101T000000Z-full.json",
+            "a-x-19700101T000000Z-full.strata",
+            "a-4294967296-19700101T000000Z-full.strata",
+            "a-00003-today-full.strata",
+        ] {
+            assert_eq!(label_and_number(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn no_two_images_claim_one_place() {
+        let image = |number| Image {
+            file: FileName::new(file_name("a", number, 0, Kind::Full)).unwrap(),
+            ..crate::chain::testing::point(number, 0)
+        };
+        let broken = |label: &str, number| Broken {
+            file: FileName::new(file_name(label, number, 0, Kind::Full)).unwrap(),
+            error: Error::new(ErrorKind::Damaged, "open", "it"),
+        };
+        let set = image(1).info.set.clone();
+        let next = |images: Vec<Image>, broken: Vec<Broken>| {
+            let catalog = Catalog::of(images, broken);
+            Place::find(Some(&set), &disk("/a/disk.img"), Some(&catalog)).unwrap()
+        };
+        let two = || vec![image(1), image(2)];
+        assert_eq!(next(two(), vec![]).sequence, 3);
+        assert_eq!(
+            next(two(), vec![broken(&set, 4), broken(&set, 3)]).sequence,
+            5
+        );
+        let sealed = label(&set, image(1).header.set, true);
+        assert_eq!(next(two(), vec![broken(&sealed, 3)]).sequence, 4);
+        // Of another history, and from nowhere near.
+        let others = vec![broken("other", 9), broken(&set, u32::MAX)];
+        assert_eq!(next(two(), others).sequence, 3);
+        assert_eq!(next(vec![], vec![broken(&set, 4)]).sequence, 1);
+        let mut place = next(two(), vec![]);
+        place.go_behind([7, 5]);
+        assert_eq!(place.sequence, 8);
     }
 
     fn disk(path: &str) -> DiskIdentity {

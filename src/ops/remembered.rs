@@ -4,9 +4,10 @@
 //! folder, or nothing can be written there, nothing is remembered, which is nobody's failure: the image itself is
 //! in the store.
 
+use super::place::label_and_number;
 use super::{ImageRecord, state};
 use crate::base::{Digest, Error, ErrorKind, Result, to_u64, to_usize};
-use crate::chain::Image;
+use crate::chain::Catalog;
 use crate::store::{FileName, LocalStore, Store, write_error};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -102,24 +103,19 @@ impl Remembered {
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// What a person should know when `made`, which is finished, is not behind all that was there once.
-    pub(super) fn lost_before(&self, made: &ImageRecord) -> Option<String> {
-        let newest = self.newest().into_iter().find(|n| n.set == made.set)?;
-        (made.sequence <= newest.sequence && made.id != newest.image)
-            .then(|| newest.lost(&self.store, made.sequence))
+    /// The number of the newest image that was made of the history called `set`.
+    pub(super) fn number_of(&self, set: &str) -> Option<u32> {
+        let newest = self.newest().into_iter().find(|n| n.set == set);
+        newest.map(|newest| newest.sequence)
     }
 
-    /// What a person should know of histories that end before they did, when the store holds `images`, and others
-    /// that cannot be opened among its `files`.
-    pub(super) fn lost_of(&self, images: &[Image], files: &[FileName]) -> Vec<String> {
-        let end = |set: &str| {
-            let own = images.iter().filter(|image| image.info.set == set);
-            own.map(|image| image.header.sequence).max().unwrap_or(0)
-        };
+    /// What a person should know of histories that end before they did, all or the one called `set`, when a store
+    /// holds what `catalog` says.
+    pub(super) fn lost_of(&self, set: Option<&str>, catalog: &Catalog) -> Vec<String> {
         let newest = self.newest().into_iter();
-        let gone = |newest: &Newest| !files.iter().any(|file| file.as_str() == newest.file);
-        let lost = newest.filter(gone).filter_map(|newest| {
-            let end = end(&newest.set);
+        let wanted = newest.filter(|newest| set.is_none_or(|set| newest.set == set));
+        let lost = wanted.filter_map(|newest| {
+            let end = newest.end_in(catalog)?;
             (end < newest.sequence).then(|| newest.lost(&self.store, end.saturating_add(1)))
         });
         lost.collect()
@@ -187,6 +183,22 @@ impl Remembered {
 }
 
 impl Newest {
+    /// The highest number of its history in a store, 0 for none; `None` when its file is there, whether it can be
+    /// opened or not.
+    fn end_in(&self, catalog: &Catalog) -> Option<u32> {
+        if catalog.files().any(|file| file.as_str() == self.file) {
+            return None;
+        }
+        let own = catalog.images.iter().filter(|i| i.info.set == self.set);
+        let opened = own.map(|image| image.header.sequence);
+        // Of what cannot be opened, the names tell.
+        let label = label_and_number(&self.file).map(|(label, _)| label);
+        let named = catalog.files().filter_map(|f| label_and_number(f.as_str()));
+        let alike = named.filter(|(other, _)| Some(*other) == label);
+        let named = alike.map(|(_, number)| number);
+        Some(opened.chain(named).max().unwrap_or(0))
+    }
+
     /// That it is gone, and so is all from number `first` on.
     fn lost(&self, store: &str, first: u32) -> String {
         let (numbers, are) = match first {
@@ -203,7 +215,10 @@ impl Newest {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::file_name;
     use super::*;
+    use crate::chain::Broken;
+    use crate::image::Kind;
 
     fn made(set: &str, sequence: u32) -> ImageRecord {
         ImageRecord {
@@ -217,7 +232,7 @@ mod tests {
             disk_bytes: 1,
             block_size: 4096,
             root: String::new(),
-            file: format!("{set}-{sequence}.strata"),
+            file: file_name(set, sequence, 0, Kind::Full),
             key_set: None,
         }
     }
@@ -231,34 +246,36 @@ mod tests {
             std::fs::create_dir(store).unwrap();
         }
         let of = |store: &Path| Remembered::in_folder(Some(state.clone()), store);
-        for n in 1..=3 {
-            let image = made("x", n);
-            assert_eq!(of(&a).lost_before(&image), None);
-            of(&a).note(&image);
-        }
+        (1..=3).for_each(|n| of(&a).note(&made("x", n)));
         of(&a).note(&made("y", 7));
         of(&b).note(&made("x", 1));
         assert_eq!(state.list().unwrap().len(), 3, "one for each");
-        // Made again, or by a store that has forgotten.
-        assert_eq!(of(&a).lost_before(&made("x", 3)), None);
-        assert_eq!(of(&a).lost_before(&made("x", 4)), None);
-        assert_eq!(of(&b).lost_before(&made("x", 2)), None);
-        let other = ImageRecord {
-            id: "another".to_owned(),
-            ..made("x", 2)
+        assert_eq!(of(&a).number_of("x"), Some(3));
+        assert_eq!(of(&b).number_of("x"), Some(1));
+        assert_eq!(of(&b).number_of("y"), None);
+        let lost = |files: &[(&str, u32)], set| {
+            let broken = files.iter().map(|(set, number)| Broken {
+                file: FileName::new(made(set, *number).file).unwrap(),
+                error: Error::new(ErrorKind::WrongKey, "open", "it"),
+            });
+            of(&a).lost_of(set, &Catalog::of(Vec::new(), broken.collect()))
         };
-        let words = of(&a).lost_before(&other).unwrap();
-        assert!(
-            words.starts_with("numbers 2 to 3 of set x are gone"),
-            "{words}"
+        assert_eq!(lost(&[("x", 3), ("y", 7)], None), [""; 0], "all are there");
+        let all = lost(&[], None);
+        assert!(all[0].starts_with("numbers 1 to 3 of set x are"), "{all:?}");
+        assert!(all[1].starts_with("numbers 1 to 7 of set y are"), "{all:?}");
+        // Files that cannot be opened tell by their names where a history ends.
+        let one = lost(&[("x", 2), ("y", 4)], Some("x"));
+        assert!(one[0].starts_with("number 3 of set x is gone"), "{one:?}");
+        assert_eq!(one.len(), 1);
+        assert_eq!(
+            lost(&[("x", 5), ("y", 7)], None),
+            [""; 0],
+            "others made more"
         );
-        let lost = of(&a).lost_of(&[], &[]);
-        assert!(lost[0].starts_with("numbers 1 to 3 of set x"), "{lost:?}");
-        assert!(lost[1].starts_with("numbers 1 to 7 of set y"), "{lost:?}");
-        let locked = FileName::new("x-3.strata").unwrap();
-        assert_eq!(of(&a).lost_of(&[], &[locked]).len(), 1, "of y");
-        of(&a).note(&other);
-        assert_eq!(of(&a).lost_before(&made("x", 3)), None, "said once");
+        // Made after the loss.
+        of(&a).note(&made("x", 4));
+        assert_eq!(lost(&[("x", 2), ("x", 4)], Some("x")), [""; 0], "said once");
     }
 
     #[test]
@@ -269,7 +286,8 @@ mod tests {
         of(dir.path()).note(&made("x", 5));
         let note = state.list().unwrap().remove(0).name;
         std::fs::write(dir.path().join("state").join(note.as_str()), b"{").unwrap();
-        assert_eq!(of(dir.path()).lost_of(&[], &[]), [""; 0]);
+        let nothing = Catalog::of(Vec::new(), Vec::new());
+        assert_eq!(of(dir.path()).lost_of(None, &nothing), [""; 0]);
         of(&dir.path().join("nowhere")).note(&made("x", 5));
         assert_eq!(state.list().unwrap().len(), 1);
     }

@@ -173,7 +173,7 @@ pub fn verify_in(
         wanted.images = still_there(&catalog, wanted.images)?;
     }
     if everything {
-        for lost in vanished(store, &catalog, &records)? {
+        for lost in vanished(store, &catalog, &records) {
             context.observer.event(Event::Warning(lost.clone()));
             report.warnings.push(lost);
         }
@@ -201,17 +201,15 @@ pub fn verify_in(
 
 /// What a person should know of images that were in `store` and are not in its `catalog`: nobody can look at what has
 /// gone as a whole.
-fn vanished(store: &dyn Store, catalog: &Catalog, records: &Records) -> Result<Vec<String>> {
-    let files: Vec<FileName> = store.list()?.into_iter().map(|e| e.name).collect();
-    let remembered = Remembered::of(Path::new(store.name()));
-    let mut lost = remembered.lost_of(&catalog.images, &files);
+fn vanished(store: &dyn Store, catalog: &Catalog, records: &Records) -> Vec<String> {
+    let mut lost = Remembered::of(Path::new(store.name())).lost_of(None, catalog);
     // One that cannot be opened may be the one that is protected.
     if catalog.broken.is_empty() && catalog.refused.is_empty() {
         let gone = |id: &&Uuid| catalog.by_id(**id).is_none();
         let protected = records.protected.keys().filter(gone);
         lost.extend(protected.map(|id| format!("image {id} is protected and gone from the store")));
     }
-    Ok(lost)
+    lost
 }
 
 /// `images` as they are in `catalog`, which is newer: since they were found, a merge may have written some of

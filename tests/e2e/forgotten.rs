@@ -2,7 +2,7 @@
 
 use crate::kit::disk::{Disk, Layout};
 use crate::kit::run::Outcome;
-use crate::kit::store::Store;
+use crate::kit::store::{Store, number};
 use crate::kit::{bytes, scratch};
 use serde_json::Value;
 use std::path::Path;
@@ -88,9 +88,17 @@ fn verify_and_the_next_backup_name_images_that_a_store_has_lost() {
         // Another machine cannot know.
         let elsewhere = machine.verify(&machine.dir.path().join("another"));
         assert_eq!(gone(&elsewhere.expect(0).json()), [""; 0]);
-        let said = gone(&machine.backup());
+        let dry = machine.store.backup(&machine.disk.path);
+        let dry = dry.arg("--dry-run").env("STRATA_STATE", machine.state());
+        let dry = dry.run().expect(0);
+        assert!(dry.all_text().contains("gone from"), "{dry}");
+        let report = machine.backup();
+        let said = gone(&report);
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].starts_with(&numbers), "{said:?}");
+        // Should the lost ones turn up, none of them and no other claim one place.
+        let number = number(&report["image"], "sequence");
+        assert_eq!(number, if lost == 3 { 1 } else { 4 });
         assert_eq!(gone(&machine.backup()), [""; 0], "said once");
         assert_eq!(
             gone(&machine.verify(&machine.state()).expect(0).json()),

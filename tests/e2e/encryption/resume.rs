@@ -53,15 +53,25 @@ impl Scene {
         scene
     }
 
+    /// An empty store, of which nobody remembers that images were made in it.
     fn store(&self, name: &str) -> Store {
         let _ = std::fs::remove_dir_all(self.dir.path().join(name));
+        let notes = std::fs::read_dir(self.state()).into_iter().flatten();
+        for note in notes.map(|entry| entry.unwrap().path()) {
+            if note.extension().is_some_and(|e| e == "newest") {
+                std::fs::remove_file(note).unwrap();
+            }
+        }
         Store::new(self.dir.path(), name)
     }
 
+    fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
     fn run(&self, store: &Store) -> Strata {
-        let state = self.dir.path().join("state");
         let run = store.backup(&self.disk).args(&self.args);
-        run.env("STRATA_STATE", state)
+        run.env("STRATA_STATE", self.state())
     }
 
     fn stored(&self) -> u64 {
