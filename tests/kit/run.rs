@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub(crate) const STRATA: &str = env!("CARGO_BIN_EXE_strata");
 
 /// A run of `strata` to be: arguments, and what stands on its standard input.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Strata {
     args: Vec<OsString>,
     env: Vec<(String, OsString)>,

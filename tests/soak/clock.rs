@@ -1,6 +1,6 @@
 //! Another day: the command under test asks the C library what time it is, and libfaketime answers.
 
-use crate::kit::run::{Outcome, Strata};
+use crate::kit::run::{Outcome, Running, Strata};
 use crate::kit::store::text;
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -15,12 +15,17 @@ pub(crate) fn date(day: Day) -> Date {
     first.saturating_add(i64::try_from(day).unwrap().days())
 }
 
-/// Runs `command` on `day` at noon, in a time zone without surprises.
-#[track_caller]
-pub(crate) fn run_on(day: Day, command: Strata) -> Outcome {
+/// Starts `command` on `day` at noon, in a time zone without surprises.
+pub(crate) fn start_on(day: Day, command: Strata) -> Running {
     let noon = format!("@{} 12:00:00", date(day));
     let faked = ["faketime", "-m", "-f", noon.as_str()];
-    command.env("TZ", "UTC").start_below(&faked).wait()
+    command.env("TZ", "UTC").start_below(&faked)
+}
+
+/// Runs `command` as [`start_on`] does, to its end.
+#[track_caller]
+pub(crate) fn run_on(day: Day, command: Strata) -> Outcome {
+    start_on(day, command).wait()
 }
 
 /// Fails unless `image` was made on `day`: a program that is linked statically is not fooled.

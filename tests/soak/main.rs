@@ -13,6 +13,7 @@ mod manifest;
 mod clock;
 mod fat;
 mod keep;
+mod mishaps;
 mod subject;
 mod usage;
 mod year;
@@ -44,6 +45,8 @@ fn short(kind: Kind) {
         rules: SHORT,
         // Some points are restored while there are younger and older ones.
         check_every: 5,
+        mishap_every: 3,
+        room: 128 * MIB,
         seed: 20,
     });
 }
@@ -56,6 +59,8 @@ fn long(kind: Kind) {
         days: 200,
         rules: LONG,
         check_every: 10,
+        mishap_every: 10,
+        room: 1024 * MIB,
         seed: 200,
     });
 }

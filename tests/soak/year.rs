@@ -1,17 +1,19 @@
-//! Day after day: use, backup, prune; now and then a restore; at the end all that is left.
+//! Day after day: use, backup, prune; now and then a restore, or a mishap; at the end all that is left.
 
 use crate::clock::{self, Day, run_on};
 use crate::keep::Rules;
 use crate::kit::bytes::{self, Stream};
+use crate::kit::privileged::Mount;
 use crate::kit::store::{Store, number, text};
 use crate::kit::{MIB, run, scratch, size};
 use crate::manifest::Manifest;
+use crate::mishaps::Mishap;
 use crate::subject::{Kind, Subject};
 use crate::usage::Usage;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What to live through.
 #[derive(Debug)]
@@ -24,28 +26,46 @@ pub(crate) struct Year {
     pub(crate) rules: Rules,
     /// Every how many days one of the points is restored.
     pub(crate) check_every: u64,
+    /// Every how many days something goes wrong.
+    pub(crate) mishap_every: u64,
+    /// Bytes that the store has.
+    pub(crate) room: u64,
     pub(crate) seed: u64,
 }
 
 /// Points that are restored at the end, beside the newest and the oldest.
 const AT_RANDOM: usize = 10;
 
+/// What the history is called.
+pub(crate) const SET: &str = "disk";
+
 /// An image that is still there.
-struct Point {
-    id: String,
-    files: Manifest,
+pub(crate) struct Point {
+    pub(crate) id: String,
+    pub(crate) files: Manifest,
+}
+
+/// How long the last runs took.
+#[derive(Debug, Default)]
+pub(crate) struct Usual {
+    pub(crate) backup: Duration,
+    prune: Duration,
 }
 
 pub(crate) struct Soak {
-    dir: tempfile::TempDir,
-    subject: Subject,
-    store: Store,
-    points: BTreeMap<Day, Point>,
-    target: PathBuf,
+    pub(crate) subject: Subject,
+    pub(crate) store: Store,
+    pub(crate) points: BTreeMap<Day, Point>,
+    pub(crate) target: PathBuf,
     /// Which point the target holds.
-    held: Option<Day>,
-    stream: Stream,
+    pub(crate) held: Option<Day>,
+    pub(crate) stream: Stream,
+    pub(crate) usual: Usual,
     merged: u64,
+    // In this order: the mount goes before its folder.
+    /// Where the store is, and nothing else.
+    pub(crate) room: Mount,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Soak {
@@ -53,14 +73,17 @@ impl Soak {
     #[track_caller]
     pub(crate) fn lived(year: &Year) {
         let dir = scratch();
+        let room = Mount::memory(&dir.path().join("room"), year.room);
         let mut soak = Soak {
-            subject: Subject::made(year.kind, &dir.path().join("disk"), year.disk),
-            store: Store::new(dir.path(), "store"),
+            subject: Subject::made(year.kind, &dir.path().join(SET), year.disk),
+            store: Store::new(room.path(), "store"),
             points: BTreeMap::new(),
             target: dir.path().join("target"),
             held: None,
             stream: Stream::new(year.seed),
+            usual: Usual::default(),
             merged: 0,
+            room,
             dir,
         };
         bytes::create_filled(&soak.target, year.disk);
@@ -86,31 +109,44 @@ impl Soak {
             _ => usage.day(root, day),
         });
         assert!(files.len() > 300, "{} files", files.len());
+        let mishap = Mishap::of(day, year.mishap_every);
+        let rotten = mishap.and_then(|mishap| self.goes_wrong(mishap, day));
         let start = Instant::now();
         let backup = self.store.backup(&self.subject.disk).arg("--json");
         let report = run_on(day, backup).expect(0).json();
-        let backed_up = start.elapsed();
+        self.usual.backup = start.elapsed();
         let image = &report["image"];
         clock::assert_made_on(day, image);
+        assert_eq!(text(image, "set"), SET);
         let kind = if day == 0 { "full" } else { "incremental" };
-        assert_eq!(text(image, "kind"), kind, "day {day}: {report}");
+        // On what has rotted nothing builds if it cannot be opened.
+        let usual = rotten.is_some() || text(image, "kind") == kind;
+        assert!(usual, "day {day}: {report}");
         let id = text(image, "id").to_owned();
         self.points.insert(day, Point { id, files });
 
+        if let Some(rotten) = &rotten {
+            self.heals(rotten, day);
+        }
+
         let prune = self.store.verb("prune").args(year.rules.arguments());
+        if mishap == Some(Mishap::Kill) {
+            self.is_killed(day, &prune, self.usual.prune);
+        }
         let start = Instant::now();
         let pruned = run_on(day, prune.arg("--json")).expect(0).json();
         assert_eq!(pruned["failures"], Value::Array(vec![]), "{pruned}");
         self.merged += pruned["rewritten"].as_array().unwrap().len() as u64;
+        self.usual.prune = start.elapsed();
         self.forget(&year.rules.kept(&self.days()));
         println!(
             "day {day}: {} of {} blocks in {} KiB, {:.2} s; pruned to {} images in {:.2} s",
             number(&report["changed"], "data"),
             number(&report["blocks"], "data"),
             number(image, "bytes") >> 10,
-            backed_up.as_secs_f64(),
+            self.usual.backup.as_secs_f64(),
             self.points.len(),
-            start.elapsed().as_secs_f64(),
+            self.usual.prune.as_secs_f64(),
         );
     }
 
@@ -185,9 +221,10 @@ impl Soak {
     }
 
     /// The oldest image took in all before it. Fails unless it holds what a new full image of the same
-    /// disk, which the target is now, would hold, in as many bytes.
+    /// disk, which the target is now, would hold, in as many bytes; and unless all that is left takes little more
+    /// room than new images of the same days.
     #[track_caller]
-    fn assert_as_new(&self, oldest: Day) {
+    fn assert_as_new(&mut self, oldest: Day) {
         let show = |store: &Store, image: &str| {
             let shown = store.verb("show").arg(image).arg("--json").run();
             shown.expect(0).json()
@@ -205,6 +242,24 @@ impl Soak {
         );
         let apart = lengths[0].abs_diff(lengths[1]);
         assert!(apart <= lengths[1] / 100 + MIB / 16, "{lengths:?} bytes");
+        let later: Vec<Day> = self
+            .points
+            .keys()
+            .copied()
+            .filter(|d| *d != oldest)
+            .collect();
+        for day in later {
+            let restore = self.store.restore(&self.points[&day].id, &self.target);
+            restore.arg("--only-changed").run().expect(0);
+            self.held = Some(day);
+            fresh.backed_up(&self.target);
+        }
+        let sums = [&self.store, &fresh].map(|store| {
+            let images = store.list();
+            images.iter().map(|i| number(i, "bytes")).sum::<u64>()
+        });
+        println!("all images have {} bytes, new ones {}", sums[0], sums[1]);
+        assert!(sums[0] <= sums[1] / 10 * 11, "{sums:?} bytes");
     }
 
     /// Fails unless every file is an image of the list, as long as it says, a note, or an empty file
