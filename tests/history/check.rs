@@ -11,6 +11,7 @@ use diskstrata::image::{
 };
 use diskstrata::pipeline::{Depth, Extracted, Sample, extract, verify_file};
 use diskstrata::store::{LockMode, Store};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -195,6 +196,24 @@ fn table_is(view: &ChainView, point: &Point) {
     .unwrap();
 }
 
+/// Which image recorded each block, as the table says.
+pub(crate) fn recorded_by(view: &ChainView) -> Vec<u32> {
+    let mut since = Vec::new();
+    view.each_piece(0..view.header().blocks(), &mut |piece| {
+        let blocks = piece.blocks();
+        match piece {
+            Piece::Lost { error, .. } => panic!("{error}"),
+            Piece::Uniform { since: one, .. } => {
+                since.resize(since.len() + to_usize(blocks.end - blocks.start), one);
+            }
+            Piece::Leaf(leaf) => since.extend(leaf.blocks.iter().map(|b| b.since)),
+        }
+        Ok(())
+    })
+    .unwrap();
+    since
+}
+
 fn leaf_is(leaf: &Leaf, point: &Point, name: &str) {
     for (index, block) in (leaf.first.0..).zip(&leaf.blocks) {
         assert_eq!(
@@ -203,6 +222,43 @@ fn leaf_is(leaf: &Leaf, point: &Point, name: &str) {
             "{name}: since of block {index}"
         );
     }
+}
+
+/// The numbers of images in which something is found damaged, or on the way to what they build on.
+pub(crate) struct Damaged {
+    pub(crate) quick: BTreeSet<u32>,
+    pub(crate) deep: BTreeSet<u32>,
+}
+
+/// Reads everything in a store in which something may be damaged: whatever is no error has to be right, and
+/// what is lost has to be found.
+pub(crate) fn damaged(world: &World) -> Damaged {
+    let catalog = Catalog::load(world.store.as_ref()).unwrap();
+    let (mut quick, mut deep) = (BTreeSet::new(), BTreeSet::new());
+    for (n, point) in &world.points {
+        let Some(image) = catalog.by_id(id(*n)) else {
+            // It is not a part of the store any more, or broken.
+            quick.insert(*n);
+            deep.insert(*n);
+            continue;
+        };
+        assert_eq!((image.root, image.info.created), (point.root, point.time));
+        let lineage = catalog.lineage(image);
+        let is_broken = lineage.broken.is_some();
+        let view = ChainView::open(Arc::clone(&world.store), lineage).unwrap();
+        let lost = restored(&view, &point.cells);
+        let cancel = Cancel::new();
+        let sees = |depth| {
+            let seen = verify_file(view.image(), &view, depth, Sample::ALL, resources(&cancel));
+            is_broken || !seen.unwrap().is_empty()
+        };
+        quick.extend(sees(Depth::Quick).then_some(*n));
+        deep.extend(sees(Depth::Deep).then_some(*n));
+        assert!(lost.is_empty() || !deep.is_empty(), "what is lost is found");
+    }
+    let seen = catalog.broken.is_empty() || !deep.is_empty();
+    assert!(seen, "{:?}", catalog.broken);
+    Damaged { quick, deep }
 }
 
 /// The file holds what is newer than the parent, nothing else, and is whole with what it refers to.

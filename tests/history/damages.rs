@@ -2,17 +2,15 @@
 //! at the files finds each.
 
 use crate::check;
-use crate::deeds::resources;
 use crate::disk::{Disk, Edit};
 use crate::kit::bytes::Stream;
 use crate::kit::records::{Record, number, records};
 use crate::long;
 use crate::power::long_history;
 use crate::shaped::{encrypted, in_parts};
-use crate::world::{World, id, odd_len};
-use diskstrata::base::{Cancel, to_u64, to_usize};
-use diskstrata::chain::{Catalog, ChainView, Wish};
-use diskstrata::pipeline::{Depth, Sample, verify_file};
+use crate::world::{World, odd_len};
+use diskstrata::base::{to_u64, to_usize};
+use diskstrata::chain::Wish;
 use diskstrata::store::{FileName, MemoryStore, Store};
 use std::ops::Range;
 use std::sync::Arc;
@@ -89,32 +87,10 @@ impl Victim {
         }
     }
 
-    /// Reads everything; whatever is no error has to be right. Returns whether a quick and a deep look find
-    /// something wrong.
+    /// Whether a quick and a deep look find something wrong.
     fn look(&self) -> (bool, bool) {
-        let catalog = Catalog::load(self.world.store.as_ref()).unwrap();
-        let (mut quick, mut deep) = (!catalog.broken.is_empty(), !catalog.broken.is_empty());
-        for (n, point) in &self.world.points {
-            let Some(image) = catalog.by_id(id(*n)) else {
-                // It is not a part of the store any more, or broken.
-                (quick, deep) = (true, true);
-                continue;
-            };
-            assert_eq!((image.root, image.info.created), (point.root, point.time));
-            let lineage = catalog.lineage(image);
-            let is_broken = lineage.broken.is_some();
-            let view = ChainView::open(Arc::clone(&self.world.store), lineage).unwrap();
-            let lost = check::restored(&view, &point.cells);
-            let cancel = Cancel::new();
-            let sees = |depth| {
-                let seen = verify_file(view.image(), &view, depth, Sample::ALL, resources(&cancel));
-                !seen.unwrap().is_empty()
-            };
-            quick |= is_broken || sees(Depth::Quick);
-            deep |= is_broken || sees(Depth::Deep);
-            assert!(lost.is_empty() || deep, "what is lost is found");
-        }
-        (quick, deep)
+        let found = check::damaged(&self.world);
+        (!found.quick.is_empty(), !found.deep.is_empty())
     }
 }
 

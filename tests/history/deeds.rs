@@ -35,7 +35,6 @@ impl Taking {
         let _lock = store.lock(LockMode::Exclusive, "a test")?;
         store.clean_up()?;
         let catalog = Catalog::load(store.as_ref())?;
-        let set = catalog.set(SET);
         let choice = self.choose(store, &catalog)?;
         let parent = choice
             .parent
@@ -44,7 +43,7 @@ impl Taking {
         let header = Header {
             id: id(self.number),
             set: Uuid::from_u128(9),
-            sequence: set.last().map_or(1, |i| i.header.sequence + 1),
+            sequence: self.number,
             parent: parent.as_ref().map(|p| Parent {
                 id: p.header().id,
                 sequence: p.header().sequence,
@@ -70,8 +69,8 @@ impl Taking {
             }
             _ => Vec::new(),
         };
-        let (sequence, kind) = (header.sequence, header.kind.name());
-        let name = FileName::new(format!("{SET}-{sequence:05}-{}-{kind}.strata", self.time))?;
+        let (start, kind) = (name_start(self.number), header.kind.name());
+        let name = FileName::new(format!("{start}{}-{kind}.strata", self.time))?;
         let upload = store.create(&name)?;
         let mut writer = ImageWriter::start(upload, name.as_str(), header.clone(), &info, &[])?;
         let source = self.disk.source(self.holes);
@@ -114,6 +113,11 @@ impl Taking {
     pub(crate) fn cells(&self) -> Vec<Cell> {
         self.disk.cells()
     }
+}
+
+/// What the name of the file of image `number` begins with.
+pub(crate) fn name_start(number: u32) -> String {
+    format!("{SET}-{number:05}-")
 }
 
 /// Cancels a run when it reports something for the so many-th time.

@@ -8,6 +8,7 @@
 //! | `deeds` | what is done to it |
 //! | `check` | is it so? |
 //! | `random` | random actions |
+//! | `disturbed` | random actions that are disturbed: calls fail, somebody stops them, the power fails, bits rot |
 //! | `crash`, `rehearsed` | every operation on a store fails once, and the power fails behind each |
 //! | `power` | the power fails behind every call of the file system, and what was not synced is lost or torn |
 //! | `compound` | the power fails, or the file system is full, while what a power cut left is cleared up |
@@ -43,6 +44,7 @@ mod damage;
 mod damages;
 mod deeds;
 mod disk;
+mod disturbed;
 mod flips;
 mod keys;
 mod nonces;

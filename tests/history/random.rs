@@ -1,12 +1,15 @@
 //! Random actions, one after the other, and everything checked after each.
 
-use crate::disk::Edit;
-use crate::shaped::{encrypted, in_parts};
+use crate::deeds::Taking;
+use crate::disk::{Disk, Edit};
+use crate::rehearsed::Deed;
+use crate::shaped::Shape;
 use crate::world::{World, odd_len};
 use crate::{check, long};
 use diskstrata::chain::Wish;
 use diskstrata::chain::retention::{Policy, Within};
 use diskstrata::image::Compression;
+use diskstrata::ops::copy::CopyRequest;
 use diskstrata::store::MemoryStore;
 use diskstrata::store::Store;
 use proptest::prelude::*;
@@ -57,18 +60,21 @@ pub(crate) enum Lying {
 }
 
 impl Lying {
+    pub(crate) fn shape(self) -> Shape {
+        match self {
+            Lying::Plain => Shape::Plain,
+            Lying::InParts => Shape::InParts,
+            Lying::Encrypted => Shape::encrypted(),
+        }
+    }
+
     /// An empty store.
     fn store(self) -> Arc<dyn Store> {
-        let memory = Arc::new(MemoryStore::new("memory"));
-        match self {
-            Lying::Plain => memory,
-            Lying::InParts => in_parts(memory),
-            Lying::Encrypted => encrypted(memory),
-        }
+        self.shape().over(Arc::new(MemoryStore::new("memory")))
     }
 }
 
-fn lying() -> impl Strategy<Value = Lying> {
+pub(crate) fn lying() -> impl Strategy<Value = Lying> {
     prop_oneof![
         Just(Lying::Plain),
         Just(Lying::InParts),
@@ -139,7 +145,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     })
 }
 
-fn action(blocks: u64) -> impl Strategy<Value = Action> {
+pub(crate) fn action(blocks: u64) -> impl Strategy<Value = Action> {
     prop_oneof![
         9 => backup(blocks),
         2 => policy().prop_map(Action::Prune),
@@ -187,31 +193,103 @@ fn begun_with(
     (start, rest).prop_map(|(start, rest)| std::iter::once(start).chain(rest).collect())
 }
 
+/// The first image of a disk of a few blocks.
+pub(crate) fn small_start(blocks: u64) -> impl Strategy<Value = Action> {
+    let edits = proptest::collection::vec(edit(blocks), 1..6);
+    (edits, any::<bool>()).prop_map(|(edits, holes)| Action::Backup {
+        edits,
+        wish: Wish::Auto,
+        compression: Compression::Zstd(1),
+        holes,
+    })
+}
+
+/// Of the numbers of the images, counted round and round.
+fn pick(world: &World, n: usize) -> u32 {
+    let numbers: Vec<u32> = world.points.keys().copied().collect();
+    numbers[n % numbers.len()]
+}
+
 impl Action {
     pub(crate) fn run(&self, world: &mut World) {
-        let numbers: Vec<u32> = world.points.keys().copied().collect();
-        let pick = |n: usize| numbers[n % numbers.len()];
+        self.change(&mut world.disk);
+        self.act(world);
+    }
+
+    /// What it changes on the disk before it begins.
+    pub(crate) fn change(&self, disk: &mut Disk) {
+        if let Action::Backup { edits, .. } = self {
+            edits.iter().for_each(|edit| disk.edit(edit));
+        }
+    }
+
+    /// The image that a backup makes of the disk as it is.
+    fn taking(&self, world: &World) -> Option<Taking> {
+        let Action::Backup {
+            wish,
+            compression,
+            holes,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        Some(Taking {
+            compression: *compression,
+            holes: *holes,
+            ..world.taking(*wish)
+        })
+    }
+
+    /// As something that can be done once more when it was disturbed.
+    pub(crate) fn deed(&self, world: &World) -> Option<Deed> {
         match self {
-            Action::Backup {
-                edits,
-                wish,
-                compression,
-                holes,
-            } => {
-                edits.iter().for_each(|edit| world.disk.edit(edit));
-                let mut taking = world.taking(*wish);
-                (taking.compression, taking.holes) = (*compression, *holes);
-                world.take(&taking);
+            Action::Backup { .. } => {
+                let taking = self.taking(world);
+                taking.map(|taking| Deed::Backup(Box::new(taking)))
             }
-            Action::Prune(policy) => world.prune(*policy),
-            Action::Merge { from, into } => world.merge(from.map(pick), pick(*into)),
-            Action::Protect { image, on } => world.protect(pick(*image), *on),
+            Action::Prune(policy) => Some(Deed::Prune(*policy)),
+            Action::Merge { from, into } => Some(Deed::Merge(
+                from.map(|n| pick(world, n)),
+                pick(world, *into),
+            )),
+            Action::Protect { image, on } => on.then(|| Deed::Protect(pick(world, *image))),
             Action::Rewrite {
                 image,
                 compression,
                 full,
-            } => world.rewrite(pick(*image), *compression, *full),
-            Action::Verified { image, ok } => world.note(pick(*image), *ok),
+            } => {
+                let request = CopyRequest {
+                    recompress: Some(*compression),
+                    full: *full,
+                    ..CopyRequest::default()
+                };
+                Some(Deed::Rewrite(vec![pick(world, *image)], request))
+            }
+            Action::Verified { .. } | Action::Move { .. } => None,
+        }
+    }
+
+    /// Does it, with the disk as it is.
+    pub(crate) fn act(&self, world: &mut World) {
+        let picked = |n: usize| pick(world, n);
+        match self {
+            Action::Backup { .. } => {
+                let taking = self.taking(world).unwrap();
+                world.take(&taking);
+            }
+            Action::Prune(policy) => world.prune(*policy),
+            Action::Merge { from, into } => {
+                let (from, into) = (from.map(picked), picked(*into));
+                world.merge(from, into);
+            }
+            Action::Protect { image, on } => world.protect(picked(*image), *on),
+            Action::Rewrite {
+                image,
+                compression,
+                full,
+            } => world.rewrite(picked(*image), *compression, *full),
+            Action::Verified { image, ok } => world.note(picked(*image), *ok),
             Action::Move { lying, recompress } => {
                 world.move_to(lying.store(), recompress.then_some(Compression::None));
             }
@@ -223,13 +301,6 @@ impl Action {
 /// into other stores too.
 fn small_history() -> impl Strategy<Value = (u64, u8, Lying, Vec<Action>)> {
     (1u64..80, 0u8..7, lying()).prop_flat_map(|(blocks, window, lying)| {
-        let edits = proptest::collection::vec(edit(blocks), 1..6);
-        let start = (edits, any::<bool>()).prop_map(|(edits, holes)| Action::Backup {
-            edits,
-            wish: Wish::Auto,
-            compression: Compression::Zstd(1),
-            holes,
-        });
         let plain = prop_oneof![Just(Lying::Plain), Just(Lying::InParts)];
         let moving = (plain, any::<bool>())
             .prop_map(|(lying, recompress)| Action::Move { lying, recompress });
@@ -243,7 +314,7 @@ fn small_history() -> impl Strategy<Value = (u64, u8, Lying, Vec<Action>)> {
             Just(blocks),
             Just(window),
             Just(lying),
-            begun_with(start, rest),
+            begun_with(small_start(blocks), rest),
         )
     })
 }

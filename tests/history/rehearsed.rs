@@ -1,12 +1,12 @@
 //! An operation that has gone well once, and is disturbed then wherever it can be.
 
-use crate::deeds::{Stop, Taking, run_copy, run_merge, run_prune};
+use crate::deeds::{Stop, Taking, name_start, run_copy, run_merge, run_prune};
 use crate::disk::{Cell, Edit};
 use crate::world::{World, id, odd_len};
 use crate::{check, long};
 use diskstrata::base::{Digest, Error, ErrorKind, Result};
 use diskstrata::chain::retention::Policy;
-use diskstrata::chain::{self, Catalog, Records, Wish};
+use diskstrata::chain::{self, Records, Wish};
 use diskstrata::image::Header;
 use diskstrata::ops::copy::CopyRequest;
 use diskstrata::store::{
@@ -34,11 +34,13 @@ impl Deed {
     pub(crate) fn run(&self, store: &Arc<dyn Store>, stop: &Stop) -> Result<()> {
         match self {
             Deed::Backup(taking) => {
-                let catalog = Catalog::load(store.as_ref())?;
-                match catalog.by_id(id(taking.number)) {
-                    // It was made, and the next one would be another.
-                    Some(_) => store.clean_up().map(drop),
-                    None => taking.run(store, stop).map(drop),
+                // By its name: that it cannot be opened for a moment does not mean that it was not made.
+                let start = name_start(taking.number);
+                let made = store.list()?;
+                match made.iter().any(|e| e.name.as_str().starts_with(&start)) {
+                    // The next one would be another.
+                    true => store.clean_up().map(drop),
+                    false => taking.run(store, stop).map(drop),
                 }
             }
             Deed::Prune(policy) => {
@@ -83,7 +85,7 @@ impl Held {
 pub(crate) struct Expected {
     pub(crate) deed: Deed,
     /// The disk of every image that there ever was.
-    cells: BTreeMap<Uuid, Arc<Vec<Cell>>>,
+    pub(crate) cells: BTreeMap<Uuid, Arc<Vec<Cell>>>,
     pub(crate) before: Held,
     pub(crate) after: Held,
 }
@@ -141,6 +143,12 @@ pub(crate) fn history(store: Arc<dyn Store>, kinds: &[Wish], seed: u32) -> World
     world
 }
 
+/// The disks of the images that are there.
+pub(crate) fn cells_of(world: &World) -> BTreeMap<Uuid, Arc<Vec<Cell>>> {
+    let all = world.points.iter();
+    all.map(|(n, p)| (id(*n), Arc::clone(&p.cells))).collect()
+}
+
 /// Does a deed in the store of `world`, and says what that changed, and what `about_to` answered right before.
 pub(crate) fn expect<T>(
     mut world: World,
@@ -150,11 +158,7 @@ pub(crate) fn expect<T>(
     change(&mut world, 77);
     let store = Arc::clone(&world.store);
     let deed = deed(&world);
-    let mut cells: BTreeMap<Uuid, Arc<Vec<Cell>>> = world
-        .points
-        .iter()
-        .map(|(n, p)| (id(*n), Arc::clone(&p.cells)))
-        .collect();
+    let mut cells = cells_of(&world);
     if let Deed::Backup(taking) = &deed {
         cells.insert(id(taking.number), Arc::new(taking.cells()));
     }
@@ -196,7 +200,7 @@ fn change(world: &mut World, n: u32) {
 
 impl Expected {
     /// All that stays is there and whole, and nothing else than what was there or comes.
-    fn nothing_is_lost(&self, store: &Arc<dyn Store>, when: &str) {
+    pub(crate) fn nothing_is_lost(&self, store: &Arc<dyn Store>, when: &str) {
         let held = Held::of(store);
         let stays = |id: &&Uuid| self.after.images.contains_key(*id);
         for id in self.before.images.keys().filter(stays) {

@@ -40,18 +40,45 @@ pub(crate) fn in_parts(inner: Arc<dyn Store>) -> Arc<dyn Store> {
 
 /// A store whose images are all encrypted, for a key that it has at hand.
 pub(crate) fn encrypted(inner: Arc<dyn Store>) -> Arc<dyn Store> {
-    let (private, public) = Identity::generate();
-    let key = KeyEntry::new("mine", KeyKind::Age, &public).unwrap();
-    let keys = Arc::new(KeySet::new(vec![key], RANDOM).unwrap());
-    let pocket = Pocket(vec![private.expose_secret().to_owned()]);
-    let ring = Arc::new(KeyRing::new(pocket));
-    Arc::new(Shaped {
-        inner: Arc::new(EncryptedStore::new(inner, ring, RANDOM)),
-        form: Box::new(move || {
-            Ok(Form {
-                part_len: None,
-                keys: Some(Arc::clone(&keys)),
-            })
-        }),
-    })
+    Shape::encrypted().over(inner)
+}
+
+/// How the images of a store lie.
+#[derive(Clone)]
+pub(crate) enum Shape {
+    Plain,
+    InParts,
+    /// For a key that is at hand.
+    Encrypted(Arc<KeySet>, Arc<KeyRing>),
+}
+
+impl Shape {
+    /// With a key of its own.
+    pub(crate) fn encrypted() -> Shape {
+        let (private, public) = Identity::generate();
+        let key = KeyEntry::new("mine", KeyKind::Age, &public).unwrap();
+        let keys = KeySet::new(vec![key], RANDOM).unwrap();
+        let pocket = Pocket(vec![private.expose_secret().to_owned()]);
+        Shape::Encrypted(Arc::new(keys), Arc::new(KeyRing::new(pocket)))
+    }
+
+    /// A store below which all images lie so.
+    pub(crate) fn over(&self, inner: Arc<dyn Store>) -> Arc<dyn Store> {
+        match self {
+            Shape::Plain => inner,
+            Shape::InParts => in_parts(inner),
+            Shape::Encrypted(keys, ring) => {
+                let (keys, ring) = (Arc::clone(keys), Arc::clone(ring));
+                Arc::new(Shaped {
+                    inner: Arc::new(EncryptedStore::new(inner, ring, RANDOM)),
+                    form: Box::new(move || {
+                        Ok(Form {
+                            part_len: None,
+                            keys: Some(Arc::clone(&keys)),
+                        })
+                    }),
+                })
+            }
+        }
+    }
 }

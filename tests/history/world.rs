@@ -6,7 +6,7 @@ use crate::disk::{BLOCK, Cell, Disk};
 use diskstrata::base::{Digest, ErrorKind};
 use diskstrata::chain::retention::{self, Policy};
 use diskstrata::chain::{self, Catalog, How, VerifiedRecord, Wish};
-use diskstrata::image::{BlockCounts, Compression, Kind};
+use diskstrata::image::{BlockCounts, Compression, Header, Kind};
 use diskstrata::ops::copy::CopyRequest;
 use diskstrata::store::Store;
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ pub(crate) struct Point {
 }
 
 /// A store with one history, and a disk that changes.
+#[derive(Clone)]
 pub(crate) struct World {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) disk: Disk,
@@ -117,12 +118,24 @@ impl World {
         let (header, root) = taking.run(&self.store, &Stop::never()).unwrap();
         let found = header.parent.map(|p| p.sequence);
         assert_eq!((header.kind, found), (kind, parent), "what it builds on");
+        self.took(taking, &header, root, |_, since| since)
+    }
+
+    /// Adds an image that was made on some parent. Of every block `recorded` says which image recorded it, told
+    /// which one should have.
+    pub(crate) fn took(
+        &mut self,
+        taking: &Taking,
+        header: &Header,
+        root: Digest,
+        recorded: impl Fn(usize, u32) -> u32,
+    ) -> u32 {
         let number = taking.number;
-        assert_eq!(header.sequence, number);
+        let parent = header.parent.map(|p| p.sequence);
         let cells = taking.disk.cells();
         let old = parent.map(|n| &self.points[&n]);
         let since = |(i, cell): (usize, &Cell)| match old {
-            Some(old) if old.cells[i] == *cell => old.since[i],
+            Some(old) if old.cells[i] == *cell => recorded(i, old.since[i]),
             _ => number,
         };
         let since: Vec<u32> = cells.iter().enumerate().map(since).collect();
@@ -132,7 +145,7 @@ impl World {
         }
         let point = Point {
             time: taking.time,
-            kind,
+            kind: header.kind,
             parent,
             root,
             len: taking.disk.len,
