@@ -112,7 +112,7 @@ impl Catalog {
 
     /// The image that `child` calls its parent, or why it is none.
     fn parent_of(&self, child: &Image, parent: Parent) -> Result<&Image, String> {
-        let Some(found) = self.by_id(parent.id) else {
+        let Some(first) = self.by_id(parent.id) else {
             return Err(match self.broken.len() {
                 0 => "the store does not hold it".to_owned(),
                 _ => {
@@ -124,6 +124,12 @@ impl Catalog {
                     )
                 }
             });
+        };
+        // Another file with the same id may lie beside it: the root digest says which one is meant.
+        let meant = |image: &&Image| image.header.id == parent.id && image.root == parent.root;
+        let found = match first.root == parent.root {
+            true => first,
+            false => self.images.iter().find(meant).unwrap_or(first),
         };
         let (old, new) = (&found.header, &child.header);
         let same_shape = old.disk_len == new.disk_len
