@@ -1,7 +1,7 @@
 //! Does a disk hold what an image says? By digests, without decoding the image.
 
-use super::Resources;
-use super::ordered;
+use super::mask::WIDE_GAP;
+use super::{Resources, ordered};
 use crate::base::{
     BlockIndex, BlockMap, ByteOffset, Digest, Event, Extent, Phase, Result, normalize, outside,
     to_u64, to_usize,
@@ -45,8 +45,11 @@ pub struct Compared {
 
 /// Neighbouring blocks to read and compare at once.
 struct Job {
+    /// What they must hold; zeros without it.
     leaf: Option<Arc<Leaf>>,
     blocks: Range<u64>,
+    /// Runs among them of which nothing is asked.
+    skipped: Vec<Range<u64>>,
 }
 
 /// Returns the byte ranges of blocks that differ, ascending.
@@ -66,7 +69,12 @@ pub fn compare(
     resources
         .observer
         .event(Event::PhaseStarted { phase, bytes });
-    let planner = Planner { header, disk, what };
+    let planner = Planner {
+        header,
+        disk,
+        what,
+        except: normalize(what.except.clone()),
+    };
     ordered::run(
         resources.threads,
         resources.tickets(header.window_len()),
@@ -75,10 +83,15 @@ pub fn compare(
                 resources.cancel.check()?;
                 planner.plan(piece, &mut |blocks, leaf| match leaf {
                     Work::Skip => emit.ready((Vec::new(), header.extent_of(&blocks).len.0)),
-                    Work::Zero => emit.job(Job { leaf: None, blocks }),
-                    Work::Leaf(leaf) => emit.job(Job {
+                    Work::Zero => emit.job(Job {
+                        leaf: None,
+                        blocks,
+                        skipped: Vec::new(),
+                    }),
+                    Work::Leaf(leaf, skipped) => emit.job(Job {
                         leaf: Some(leaf),
                         blocks,
+                        skipped,
                     }),
                 })
             })
@@ -104,13 +117,26 @@ pub fn compare(
 enum Work {
     Skip,
     Zero,
-    Leaf(Arc<Leaf>),
+    /// But for these runs.
+    Leaf(Arc<Leaf>, Vec<Range<u64>>),
+}
+
+/// What is asked of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Nothing, and it may not be read.
+    Avoided,
+    Nothing,
+    Content,
+    Zeros,
 }
 
 struct Planner<'a> {
     header: &'a Header,
     disk: &'a ReadBlocks<'a>,
     what: &'a Compared,
+    /// What is left out: ascending, apart.
+    except: Vec<Extent>,
 }
 
 impl Planner<'_> {
@@ -126,7 +152,7 @@ impl Planner<'_> {
             Piece::Lost { blocks, error } => {
                 let blocks = clip(blocks);
                 let lost = self.header.extent_of(&blocks);
-                match outside(lost, &self.what.except).is_empty() {
+                match outside(lost, &self.except).is_empty() {
                     true => each(blocks, Work::Skip),
                     false => Err(error),
                 }
@@ -136,42 +162,73 @@ impl Planner<'_> {
         }
     }
 
-    /// Groups blocks of a leaf that are compared alike, at most a window at once.
+    /// Groups blocks of a leaf that are compared alike, at most a window at once. What lies between two runs of
+    /// content comes with them, where that is less to read than another request costs.
     fn leaf(
         &self,
         leaf: &Arc<Leaf>,
         blocks: Range<u64>,
         each: &mut dyn FnMut(Range<u64>, Work) -> Result<()>,
     ) -> Result<()> {
-        let state_of = |b: u64| leaf.blocks[to_usize(b - leaf.first.0)].state;
-        let class = |b: u64| match state_of(b) {
-            _ if self.is_excepted(b) => 0,
-            BlockState::Unreadable if !self.what.unreadable => 0,
-            BlockState::Data | BlockState::Unreadable => 1,
-            BlockState::Zero => 2,
-            BlockState::Unused if self.is_in_use(b) => 2,
-            BlockState::Unused => 0,
-        };
         let mut at = blocks.start;
         while at < blocks.end {
-            let this = class(at);
-            let most = if this == 1 {
-                self.header.window_blocks()
-            } else {
-                u64::MAX
-            };
-            let mut end = at + 1;
-            while end < blocks.end && end - at < most && class(end) == this {
-                end += 1;
+            if self.class_of(leaf, at) == Class::Content {
+                let until = blocks.end.min(at + self.header.window_blocks());
+                let (end, skipped) = self.content(leaf, at..until);
+                each(at..end, Work::Leaf(Arc::clone(leaf), skipped))?;
+                at = end;
+                continue;
             }
-            match this {
-                0 => each(at..end, Work::Skip)?,
-                1 => each(at..end, Work::Leaf(Arc::clone(leaf)))?,
-                _ => self.zeros(at..end, each)?,
+            let (class, end) = self.run_of(leaf, at..blocks.end);
+            match class {
+                Class::Zeros => self.zeros(at..end, each)?,
+                _ => each(at..end, Work::Skip)?,
             }
             at = end;
         }
         Ok(())
+    }
+
+    fn class_of(&self, leaf: &Leaf, block: u64) -> Class {
+        match leaf.blocks[to_usize(block - leaf.first.0)].state {
+            _ if self.is_excepted(block) => Class::Avoided,
+            BlockState::Unreadable if !self.what.unreadable => Class::Avoided,
+            BlockState::Data | BlockState::Unreadable => Class::Content,
+            BlockState::Zero => Class::Zeros,
+            BlockState::Unused if self.is_in_use(block) => Class::Zeros,
+            BlockState::Unused => Class::Nothing,
+        }
+    }
+
+    /// The class of the first of `blocks`, and where those of the same class end.
+    fn run_of(&self, leaf: &Leaf, blocks: Range<u64>) -> (Class, u64) {
+        let class = self.class_of(leaf, blocks.start);
+        let mut others = blocks.start + 1..blocks.end;
+        let end = others.find(|b| self.class_of(leaf, *b) != class);
+        (class, end.unwrap_or(blocks.end))
+    }
+
+    /// Where the runs of content end that begin with `blocks` and are read together; and those between them of
+    /// which nothing is asked.
+    fn content(&self, leaf: &Leaf, blocks: Range<u64>) -> (u64, Vec<Range<u64>>) {
+        let (mut end, mut skipped) = (blocks.start, Vec::new());
+        let (mut at, mut between) = (blocks.start, Vec::new());
+        while at < blocks.end {
+            let (class, run_end) = self.run_of(leaf, at..blocks.end);
+            let near = self.header.extent_of(&(end..at)).len.0 < WIDE_GAP;
+            match class {
+                _ if !near => break,
+                Class::Avoided => break,
+                Class::Zeros => {}
+                Class::Nothing => between.push(at..run_end),
+                Class::Content => {
+                    skipped.append(&mut between);
+                    end = run_end;
+                }
+            }
+            at = run_end;
+        }
+        (end, skipped)
     }
 
     fn run(
@@ -261,10 +318,9 @@ impl Planner<'_> {
             return true;
         }
         let extent = self.header.extent_of(&(block..block + 1));
-        self.what
-            .except
-            .iter()
-            .any(|e| e.intersect(extent).is_some())
+        let next = self.except.partition_point(|e| e.end().0 <= extent.start.0);
+        let next = self.except.get(next);
+        next.is_some_and(|e| e.start.0 < extent.end().0)
     }
 }
 
@@ -280,22 +336,23 @@ fn check(
     let mut wrong = Vec::new();
     for (i, bytes) in buf.chunks_mut(header.block_size.as_usize()).enumerate() {
         let block = BlockIndex(job.blocks.start + to_u64(i));
+        if job.skipped.iter().any(|run| run.contains(&block.0)) {
+            continue;
+        }
         let extent = header.extent_of(&(block.0..block.0 + 1));
-        let mut same = match &job.leaf {
+        let expected = job.leaf.as_ref().and_then(|leaf| leaf.block(block));
+        let digest = expected.filter(|b| b.state.has_content()).map(|b| b.digest);
+        let mut same = match digest {
             None => is_zero(bytes),
-            Some(leaf) => holds(leaf, block, bytes),
+            Some(digest) => Digest::of(bytes) == digest,
         };
-        if let (false, Some(leaf), Some(read_whole)) = (same, &job.leaf, disk.read_whole) {
+        if let (false, Some(digest), Some(read_whole)) = (same, digest, disk.read_whole) {
             read_whole(extent.start, bytes)?;
-            same = holds(leaf, block, bytes);
+            same = Digest::of(bytes) == digest;
         }
         if !same {
             wrong.push(extent);
         }
     }
     Ok(wrong)
-}
-
-fn holds(leaf: &Leaf, block: BlockIndex, bytes: &[u8]) -> bool {
-    leaf.block(block).map(|b| b.digest) == Some(Digest::of(bytes))
 }

@@ -7,7 +7,7 @@ use crate::block::{BlockSource, Mapping};
 /// Reads between their ends are cut on multiples of this, as unbuffered reads like it.
 const ALIGNMENT: u64 = 4096;
 /// A gap of this length is not read: it takes a disk longer than starting anew behind it.
-const WIDE_GAP: u64 = 64 << 10;
+pub(super) const WIDE_GAP: u64 = 64 << 10;
 
 /// `source` as `selection` takes it: what stands in the image, and so what is compared with it.
 /// Old content of free space neither leaks into an image nor changes a digest.
