@@ -407,6 +407,7 @@ fn make<W: Write>(
         tables: _,
         plan,
         protection: _,
+        begins: _,
         keeper,
     } = prepared;
     if let Consistency::Live(_) = claim.consistency() {

@@ -89,6 +89,8 @@ pub(super) struct Prepared {
     pub(super) tables: Vec<RawTable>,
     pub(super) plan: BackupPlan,
     pub(super) protection: Protection,
+    /// Whether its history has no image yet: then it has no id, but a name.
+    pub(super) begins: bool,
     /// Keeps what the next image must know, where this one cannot be read again.
     pub(super) keeper: Option<Keeper>,
 }
@@ -255,7 +257,7 @@ pub(super) fn prepare(
     let info = Info {
         tool: concat!("strata ", env!("CARGO_PKG_VERSION")).to_owned(),
         created,
-        set: place.set,
+        set: place.set.clone(),
         source: source_info,
         host: describe::host(&context.root),
         consistency,
@@ -277,6 +279,7 @@ pub(super) fn prepare(
         tables,
         plan,
         protection,
+        begins: place.begins,
         keeper: None,
     })
 }
@@ -333,13 +336,16 @@ impl History {
         let nothing = Catalog::of(Vec::new(), Vec::new());
         let catalog = catalog.as_ref().unwrap_or(&nothing);
         let choice = chain::choose(catalog, &place.images, request.wish, &facts);
+        let passed_over = place.broken.iter().map(|why| {
+            format!("{why}; nothing is built on it, and `strata verify` says what is lost")
+        });
         let mut history = History {
+            warnings: passed_over.collect(),
             block_size: request.block_size.unwrap_or(BlockSize::DEFAULT),
             kind: choice.kind,
             parent: None,
             reason: choice.reason,
             protection,
-            warnings: Vec::new(),
             damaged: choice.damaged,
             place,
         };
@@ -431,6 +437,8 @@ impl History {
                 set_id: kept.set_id,
                 sequence: kept.sequence,
                 images: Vec::new(),
+                begins: false,
+                broken: Vec::new(),
             },
             block_size,
             kind,

@@ -4,6 +4,7 @@ use crate::base::{Error, ErrorKind, Result};
 use crate::chain::{Catalog, Image, SUFFIX};
 use crate::device::{DiskIdentity, Sameness};
 use crate::image::{Kind, SourceInfo};
+use crate::store::FileName;
 use uuid::Uuid;
 
 /// How far ahead of the newest image a number may be that only a file name or a note tells: names are what anybody
@@ -20,6 +21,10 @@ pub(super) struct Place {
     pub(super) sequence: u32,
     /// The images that it has, oldest first.
     pub(super) images: Vec<Image>,
+    /// Whether none of its images can be opened by anybody: the history begins here, with an id of its own.
+    pub(super) begins: bool,
+    /// Files that by their names are of it, and cannot be opened, with the reason.
+    pub(super) broken: Vec<Error>,
 }
 
 impl Place {
@@ -49,27 +54,31 @@ impl Place {
             .cloned()
             .collect();
         let newest = images.last().map_or(0, |image| image.header.sequence);
+        let labels = [false, true].map(|encrypted| label(&set, set_id, encrypted));
+        let number_in = |file: &FileName| {
+            let (label, number) = label_and_number(file.as_str())?;
+            labels.iter().any(|own| own == label).then_some(number)
+        };
+        // What cannot be opened today may be opened tomorrow.
+        let broken = catalog.into_iter().flat_map(|c| &c.broken);
+        let own = broken.filter(|b| !b.is_locked() && number_in(&b.file).is_some());
         let mut place = Place {
             set_id,
             sequence: newest.saturating_add(1),
-            set,
+            begins: images.is_empty(),
             images,
+            broken: own.map(|b| b.error.clone()).collect(),
+            set,
         };
-        // What cannot be opened today may be opened tomorrow.
-        let labels = [false, true].map(|encrypted| label(&place.set, set_id, encrypted));
         let files = catalog.into_iter().flat_map(Catalog::files);
-        let numbers = files.filter_map(|file| label_and_number(file.as_str()));
-        let own = numbers.filter(|(label, _)| labels.iter().any(|l| l == label));
-        place.go_behind(own.map(|(_, number)| number));
+        place.go_behind(files.filter_map(number_in));
         Ok(place)
     }
 
     /// Moves behind images with these `numbers`, which are not in the store, or cannot be opened: no two images
-    /// may claim one place if they turn up. A history that has no image left begins anew.
+    /// may claim one place if they turn up.
     pub(super) fn go_behind(&mut self, numbers: impl IntoIterator<Item = u32>) {
-        let Some(newest) = self.images.last().map(|image| image.header.sequence) else {
-            return;
-        };
+        let newest = self.images.last().map_or(0, |image| image.header.sequence);
         let end = newest.saturating_add(MAX_AHEAD);
         let believed = numbers.into_iter().filter(|number| *number <= end).max();
         let behind = believed.map_or(0, |number| number.saturating_add(1));
@@ -214,7 +223,6 @@ mod tests {
     use super::*;
     use crate::base::ByteLen;
     use crate::chain::Broken;
-    use crate::store::FileName;
 
     #[test]
     fn set_names_are_safe_in_file_names() {
@@ -279,7 +287,10 @@ mod tests {
         // Of another history, and from nowhere near.
         let others = vec![broken("other", 9), broken(&set, u32::MAX)];
         assert_eq!(next(two(), others).sequence, 3);
-        assert_eq!(next(vec![], vec![broken(&set, 4)]).sequence, 1);
+        let begun = next(vec![], vec![broken(&set, 4)]);
+        assert_eq!((begun.sequence, begun.begins), (5, true));
+        assert_eq!(begun.broken.len(), 1);
+        assert!(next(two(), vec![broken("other", 3)]).broken.is_empty());
         let mut place = next(two(), vec![]);
         place.go_behind([7, 5]);
         assert_eq!(place.sequence, 8);

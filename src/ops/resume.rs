@@ -127,8 +127,7 @@ impl Begun {
     /// images and one name, each has what it had begun.
     fn is_of(&self, prepared: &Prepared) -> bool {
         let set = self.image.header().set;
-        let is_first = prepared.header.sequence == 1;
-        set == prepared.header.set || is_first && self.image.info().set == prepared.info.set
+        set == prepared.header.set || prepared.begins && self.image.info().set == prepared.info.set
     }
 
     /// Whether it would be the very image.
@@ -137,10 +136,7 @@ impl Begun {
     /// As [`Protection::goes_on_with`].
     fn fits(&self, context: &Context<'_>, prepared: &Prepared) -> Result<bool> {
         let (then, now) = (self.image.header(), &prepared.header);
-        let set = match now.sequence {
-            1 => then.set,
-            _ => now.set,
-        };
+        let set = if prepared.begins { then.set } else { now.set };
         let same = Header {
             id: then.id,
             set,

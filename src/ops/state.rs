@@ -6,10 +6,9 @@
 //! newest image. Neither holds any content. Without the key file, the state tells nothing; whoever has both
 //! can find out whether a block had a content that he knows already, and can add images, but read none.
 
-use super::place::{differs, label};
+use super::place::{differs, label, label_and_number};
 use super::random;
 use crate::base::{Digest, Error, ErrorKind, Result, to_usize};
-use crate::chain::SUFFIX;
 use crate::crypt::{Identity, KeyEntry, KeyKind, KeyRing, KeySet, KeySource, Passphrase};
 use crate::device::DiskIdentity;
 use crate::image::{Header, SourceInfo, TableCopy, TableCopyWriter, Told};
@@ -214,13 +213,13 @@ fn kept(
 
 /// The file with the highest number in its name, and that number: the images of the history cannot be read.
 fn newest_in(store: &dyn Store, set: &str, set_id: Uuid) -> Result<Option<(u32, FileName)>> {
-    let prefix = format!("{}-", label(set, set_id, true));
-    let number = |name: &str| -> Option<u32> {
-        let rest = name.strip_suffix(SUFFIX)?.strip_prefix(&prefix)?;
-        rest.split('-').next()?.parse().ok()
+    let own = label(set, set_id, true);
+    let number = |name: &FileName| {
+        let (label, number) = label_and_number(name.as_str())?;
+        (label == own).then_some(number)
     };
     let names = store.list()?.into_iter().map(|e| e.name);
-    let numbered = names.filter_map(|name| Some((number(name.as_str())?, name)));
+    let numbered = names.filter_map(|name| Some((number(&name)?, name)));
     Ok(numbered.max())
 }
 
