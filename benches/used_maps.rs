@@ -172,7 +172,7 @@ fn measure(subject: &Subject, image: &Path) -> Any<()> {
     let mut last = None;
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        let run = watch::run(&source);
+        let run = watch::run_whole(&source);
         own.push(start.elapsed().as_secs_f64());
         last = Some(run);
         if let Some(program) = installed_rival {

@@ -31,20 +31,31 @@ pub(crate) struct Run<T = UsedReport> {
     pub(crate) report: Result<T>,
     pub(crate) reads: u64,
     pub(crate) bytes: u64,
+    /// What it may read, with the cost of each read.
+    most: u64,
     /// The most that was allocated at once, beside what was allocated before.
     pub(crate) heap: u64,
 }
 
 /// Asks what is in use in `source`, counting. Memory is that of the process: nothing else may run.
 pub(crate) fn run(source: &dyn BlockSource) -> Run {
-    watched(source, |metered| {
+    let most = most_to_read(source.len().0).min(MOST_BYTES);
+    watched(source, most, |metered| {
+        diskstrata::fs::used(metered, &Cancel::new())
+    })
+}
+
+/// As [`run`], of a disk that has all the metadata that it claims to have.
+pub(crate) fn run_whole(source: &dyn BlockSource) -> Run {
+    watched(source, most_to_read(source.len().0), |metered| {
         diskstrata::fs::used(metered, &Cancel::new())
     })
 }
 
 /// Asks which files `ranges` of `source` hit, likewise.
 pub(crate) fn run_hit(source: &dyn BlockSource, ranges: &[Extent]) -> Run<Hit> {
-    watched(source, |metered| {
+    let most = most_to_read(source.len().0).min(MOST_BYTES);
+    watched(source, most, |metered| {
         diskstrata::fs::files_hit(metered, ranges, &Cancel::new())
     })
 }
@@ -65,12 +76,16 @@ pub(crate) fn ranges(len: u64) -> Vec<Extent> {
         .collect()
 }
 
-fn watched<T>(source: &dyn BlockSource, ask: impl FnOnce(&dyn BlockSource) -> Result<T>) -> Run<T> {
+fn watched<T>(
+    source: &dyn BlockSource,
+    most: u64,
+    ask: impl FnOnce(&dyn BlockSource) -> Result<T>,
+) -> Run<T> {
     let metered = Metered {
         inner: source,
         reads: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
-        most: most_to_read(source.len().0),
+        most,
     };
     HEAP.reset_peak_usage();
     let before = HEAP.current_usage();
@@ -81,13 +96,14 @@ fn watched<T>(source: &dyn BlockSource, ask: impl FnOnce(&dyn BlockSource) -> Re
         report,
         reads: metered.reads.into_inner(),
         bytes: metered.bytes.into_inner(),
+        most,
         heap: u64::try_from(heap).unwrap_or(u64::MAX),
     }
 }
 
 /// The most that may be read of a disk of `len` bytes, with the cost of each read.
 fn most_to_read(len: u64) -> u64 {
-    (len / 8).saturating_add(BUDGET).min(MOST_BYTES)
+    (len / 8).saturating_add(BUDGET)
 }
 
 fn ensure(holds: bool, what: &dyn Fn() -> String) -> std::result::Result<(), String> {
@@ -99,7 +115,7 @@ impl<T> Run<T> {
     fn within_limits(&self) -> std::result::Result<&T, String> {
         let report = self.report.as_ref().map_err(|e| format!("an error: {e}"))?;
         let cost = self.bytes.saturating_add(self.reads * READ_COST);
-        ensure(cost <= most_to_read(self.len) + AROUND, &|| {
+        ensure(cost <= self.most + AROUND, &|| {
             format!("{} bytes in {} reads", self.bytes, self.reads)
         })?;
         ensure(self.heap <= MOST_HEAP, &|| {

@@ -224,6 +224,22 @@ impl Running {
         self.wait()
     }
 
+    /// Ends what it has started with SIGKILL, unless that ends by itself within `time`: for a run below a program
+    /// that waits for it and cleans up behind it. Says whether there was something to kill.
+    pub(crate) fn kill_below_after(self, time: Duration) -> (Outcome, bool) {
+        let mut killed = false;
+        if self.both_ended_within(time).is_err() {
+            let id = self.child.id();
+            let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+            for child in children.unwrap_or_default().split_whitespace() {
+                // Already gone is fine too.
+                let line = format!("kill -KILL {child}");
+                killed |= tools::try_run("sh", &["-c", &line]).status.success();
+            }
+        }
+        (self.wait(), killed)
+    }
+
     fn both_ended_within(&self, time: Duration) -> Result<(), RecvTimeoutError> {
         let deadline = Instant::now() + time;
         for _ in 0..2 {
