@@ -138,7 +138,7 @@ pub(crate) fn all() -> Vec<Case> {
             "the parent is there twice, and different",
             &second(),
             &[full(), twin],
-            Damaged,
+            Image,
         ),
         long,
     ]
