@@ -31,6 +31,7 @@ pub mod diff;
 pub mod disks;
 pub mod encryption;
 pub mod export;
+mod history;
 mod hits;
 mod images;
 pub mod keys;

@@ -21,7 +21,7 @@ pub(super) struct Place {
     pub(super) sequence: u32,
     /// The images that it has, oldest first.
     pub(super) images: Vec<Image>,
-    /// Whether none of its images can be opened by anybody: the history begins here, with an id of its own.
+    /// Whether it begins here, with an id of its own: no image of it is there, or none can be opened.
     pub(super) begins: bool,
     /// Files that by their names are of it, and cannot be opened, with the reason.
     pub(super) broken: Vec<Error>,

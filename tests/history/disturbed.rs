@@ -14,7 +14,7 @@ use crate::rehearsed::{Deed, EIO, ENOSPC, Expected, Held, cells_of};
 use crate::shaped::Shape;
 use crate::world::{World, id, odd_len};
 use diskstrata::base::{Error, ErrorKind, to_u64, to_usize};
-use diskstrata::chain::Wish;
+use diskstrata::chain::{Catalog, Wish};
 use diskstrata::store::{
     Fault, FaultStore, Faults, LocalStore, MemoryStore, RecordStore, Recorded, Store,
 };
@@ -297,7 +297,7 @@ impl Place<'_> {
         found.iter().for_each(|n| rotten.note(*n, false));
         let taking = rotten.taking(Wish::Auto);
         taking.run(&rotten.store, &Stop::never()).unwrap();
-        let catalog = diskstrata::chain::Catalog::load(rotten.store.as_ref()).unwrap();
+        let catalog = Catalog::load(rotten.store.as_ref()).unwrap();
         let image = catalog.by_id(id(taking.number)).unwrap();
         let view = check::view(&rotten.store, &catalog, image);
         let lost = check::restored(&view, &taking.cells());
