@@ -109,6 +109,16 @@ impl Remembered {
         newest.map(|newest| newest.sequence)
     }
 
+    /// The ids of the newest images of all histories, and what their files were called.
+    pub(super) fn images(&self) -> BTreeMap<Uuid, FileName> {
+        let newest = self.newest().into_iter();
+        let known = newest.filter_map(|newest| {
+            let id = Uuid::parse_str(&newest.image).ok()?;
+            Some((id, FileName::new(newest.file).ok()?))
+        });
+        known.collect()
+    }
+
     /// What a person should know of histories that end before they did, all or the one called `set`, when a store
     /// holds what `catalog` says.
     pub(super) fn lost_of(&self, set: Option<&str>, catalog: &Catalog) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::anew::{NewFile, check, compression_of, free_name, header_with, names_in, publish};
+use super::brought_back::bring_back;
 use super::images::lock;
 use crate::base::{Error, ErrorKind, Event, Phase, Result};
 use crate::chain::{
@@ -51,11 +52,13 @@ pub(super) fn settle_if_alone(
 }
 
 /// Brings to an end what an interrupted run left: files of images that another file counts for go, and so
-/// do the images that a merge had taken in. To be called under an exclusive lock.
+/// do the images that a merge had taken in. What only looks like it is brought back before. To be called under
+/// an exclusive lock.
 ///
 /// # Errors
 /// `Destination`, `Interrupted`, `Terminated`.
 pub(super) fn settle(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Settled> {
+    bring_back(context, store)?;
     let mut settled = Settled {
         removed: store.clean_up()?,
         merged: Vec::new(),

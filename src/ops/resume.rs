@@ -6,6 +6,7 @@
 
 use super::Context;
 use super::backup_plan::Prepared;
+use super::brought_back::bring_back;
 use super::encryption::Protection;
 use super::images::lock;
 use super::removal::settle;
@@ -37,6 +38,8 @@ pub(super) fn settle_but_begun(
         Err(e) if e.kind() == ErrorKind::Locked => return Ok(Vec::new()),
         lock => lock?,
     };
+    // Before what was begun is held.
+    bring_back(context, store)?;
     let begun = begun_in(store.as_ref())?;
     settle(context, store)?;
     Ok(begun)

@@ -1,11 +1,11 @@
 //! Stores that lose what they confirmed, or cannot give it just now: the machine that made it remembers, and says so.
 
 use crate::kit::disk::{Disk, Layout};
-use crate::kit::run::Outcome;
-use crate::kit::store::{Store, number};
+use crate::kit::run::{Outcome, Strata};
+use crate::kit::store::{Store, number, text};
 use crate::kit::{bytes, scratch};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 struct Machine {
     dir: tempfile::TempDir,
@@ -16,11 +16,22 @@ struct Machine {
 impl Machine {
     /// One whose store holds a full image and two increments.
     fn new() -> Machine {
+        Machine::keeping(&[])
+    }
+
+    /// Such a one, whose images are kept as `args` say.
+    fn keeping(args: &[&str]) -> Machine {
         let dir = scratch();
         let disk = Disk::build(Layout::Random, dir.path(), "source.img", 411);
         let store = Store::new(dir.path(), "store");
         let machine = Machine { dir, disk, store };
-        for _ in 0..3 {
+        let first = machine.store.backup(&machine.disk.path).args(args);
+        let first = match args.contains(&"--recovery-key") {
+            true => first.arg(machine.key()),
+            false => first,
+        };
+        machine.with_state(first).run().expect(0);
+        for _ in 0..2 {
             assert_eq!(gone(&machine.backup()), [""; 0]);
         }
         machine
@@ -30,21 +41,53 @@ impl Machine {
         self.dir.path().join("state")
     }
 
-    fn backup(&self) -> Value {
-        bytes::write_random(
-            &self.disk.path,
-            0,
-            4096,
-            self.store.all_files().len() as u64,
-        );
+    /// The file of its private key, where its images are encrypted.
+    fn key(&self) -> PathBuf {
+        self.dir.path().join("key.txt")
+    }
+
+    /// `command`, with what the machine remembers and its key.
+    fn with_state(&self, command: Strata) -> Strata {
+        self.with_key(command).env("STRATA_STATE", self.state())
+    }
+
+    fn with_key(&self, command: Strata) -> Strata {
+        match self.key().exists() {
+            true => command.env("STRATA_IDENTITY", self.key()),
+            false => command,
+        }
+    }
+
+    fn backs_up(&self) -> Outcome {
+        let seed = self.store.all_files().len() as u64;
+        bytes::write_random(&self.disk.path, 0, 4096, seed);
         let backup = self.store.backup(&self.disk.path).arg("--json");
-        let run = backup.env("STRATA_STATE", self.state()).run();
-        run.expect(0).json()
+        self.with_state(backup).run()
+    }
+
+    fn backup(&self) -> Value {
+        self.backs_up().expect(0).json()
     }
 
     fn verify(&self, state: &Path) -> Outcome {
         let verify = self.store.verb("verify").arg("--json");
-        verify.env("STRATA_STATE", state).run()
+        self.with_key(verify).env("STRATA_STATE", state).run()
+    }
+
+    /// Takes the name of `image` away, as a power cut does when the store has not kept what it said it had.
+    fn lose_name(&self, image: &Value) {
+        let folder = &self.store.dir;
+        let file = text(image, "file");
+        let part = format!("{file}.001");
+        if !folder.join(&part).exists() {
+            let begun = folder.join(format!(".unfinished-0-{file}"));
+            return std::fs::rename(folder.join(file), begun).unwrap();
+        }
+        // With it goes that the mark of unfinished parts was taken away.
+        let id = &std::fs::read(folder.join(&part)).unwrap()[16..32];
+        std::fs::write(folder.join(format!("{file}.unfinished")), id).unwrap();
+        let begun = folder.join(format!(".unfinished-0-{part}"));
+        std::fs::rename(folder.join(part), begun).unwrap();
     }
 
     /// Neither verify nor the next backup says that anything is gone.
@@ -111,6 +154,70 @@ fn verify_and_the_next_backup_name_images_that_a_store_has_lost() {
         });
         assert_eq!(notes.count(), 1, "one for the history");
     }
+}
+
+/// All of the newest image is there, but its name: the next run that cleans up knows what it is.
+#[test]
+fn an_image_that_has_lost_its_name_stands_again() {
+    for (args, verb) in [
+        (&[][..], "backup"),
+        (&[], "prune"),
+        (&["--split", "1M"], "backup"),
+        (&["--split", "1M"], "prune"),
+        (&["--recovery-key"], "backup"),
+        (&["--split", "1M", "--recovery-key"], "backup"),
+    ] {
+        let machine = Machine::keeping(args);
+        bytes::write_random(&machine.disk.path, 65536, 3 << 20, 77);
+        let made = machine.backup();
+        let image = &made["image"];
+        let copy = machine.dir.path().join("copy");
+        std::fs::copy(&machine.disk.path, &copy).unwrap();
+        machine.lose_name(image);
+        let verified = machine.verify(&machine.state()).expect(0);
+        assert_eq!(gone(&verified.json()).len(), 1, "{args:?}");
+        let outcome = match verb {
+            "backup" => machine.backs_up(),
+            _ => {
+                let prune = machine.store.verb("prune").args(["--keep-last", "9"]);
+                machine.with_state(prune).run()
+            }
+        };
+        let outcome = outcome.expect(0);
+        assert!(
+            outcome.stderr.contains("stands again"),
+            "{args:?}: {outcome}"
+        );
+        if verb == "backup" {
+            let report = outcome.json();
+            assert_eq!(gone(&report), [""; 0], "{args:?}");
+            assert_eq!(report["image"]["parent"], image["id"], "{args:?}: {report}");
+            assert_eq!(number(&report["image"], "sequence"), 5);
+        }
+        let target = machine.dir.path().join("target");
+        let restore = machine.store.restore(text(image, "id"), &target);
+        machine.with_state(restore).run().expect(0);
+        bytes::assert_same(&copy, &target);
+        let deep = machine.store.verb("verify").arg("--deep");
+        machine.with_state(deep).run().expect(0);
+        machine.misses_nothing();
+    }
+}
+
+/// What is not whole is no image, whatever is remembered of it.
+#[test]
+fn an_image_that_has_lost_its_name_and_a_byte_is_gone() {
+    let machine = Machine::new();
+    bytes::write_random(&machine.disk.path, 65536, 3 << 20, 77);
+    let made = machine.backup();
+    bytes::flip(&machine.store.file_of(&made["image"]), 1 << 20);
+    machine.lose_name(&made["image"]);
+    let outcome = machine.backs_up().expect(0);
+    assert!(!outcome.stderr.contains("stands again"), "{outcome}");
+    let said = gone(&outcome.json());
+    assert_eq!(said.len(), 1, "{said:?}");
+    machine.store.assert_no_clutter();
+    machine.misses_nothing();
 }
 
 /// A file that cannot be opened may be the newest image: nobody builds on an older one without a word, or gives its

@@ -1,6 +1,6 @@
 //! What a dead run had written of a file in parts.
 
-use super::part::{AROUND, HEAD_LEN, Head, MAX_PARTS, Tail, mark_of, name_of_part};
+use super::part::{AROUND, HEAD_LEN, Head, MAX_PARTS, TAIL_LEN, Tail, mark_of, name_of_part};
 use super::upload::{Begun, SplitUpload};
 use super::{Contents, SplitStore};
 use crate::base::{Error, ErrorKind, RangeRead, Result, past_end, to_u64, to_usize};
@@ -139,6 +139,16 @@ fn head_of(part: &dyn RangeRead) -> Option<Head> {
     let mut head = [0; HEAD_LEN];
     part.read_at(0, &mut head).ok()?;
     Head::decode(&head)
+}
+
+/// Whether `part`, which begins with `head`, ends as a part of that file does.
+fn is_ended(part: &dyn RangeRead, head: &Head) -> bool {
+    let mut tail = [0; TAIL_LEN];
+    let Some(at) = part.len().checked_sub(to_u64(TAIL_LEN)) else {
+        return false;
+    };
+    let read = part.read_at(at, &mut tail);
+    read.is_ok() && Tail::decode(&tail).is_some_and(|tail| tail.id == head.id)
 }
 
 impl SplitLeftover {
@@ -308,7 +318,13 @@ impl Joined {
     /// Adds the bytes of the next part, which begins with `head`. `None` when it is not as long as its head.
     fn add(&mut self, part: Arc<dyn RangeRead>, head: &Head) -> Option<()> {
         (head.offset == self.len).then_some(())?;
-        self.len += part.len().checked_sub(to_u64(HEAD_LEN))?.min(self.room);
+        let tail = to_u64(if is_ended(part.as_ref(), head) {
+            TAIL_LEN
+        } else {
+            0
+        });
+        let content = part.len().checked_sub(to_u64(HEAD_LEN) + tail)?;
+        self.len += content.min(self.room);
         self.parts.push(part);
         Some(())
     }
