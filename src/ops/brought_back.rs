@@ -6,6 +6,7 @@
 
 use super::Context;
 use super::anew::{free_name, names_in};
+use super::place::label_and_number;
 use super::remembered::Remembered;
 use crate::base::{BlockIndex, Error, Event, Result};
 use crate::chain::{Catalog, Image};
@@ -39,7 +40,7 @@ pub(super) fn bring_back(context: &Context<'_>, store: &Arc<dyn Store>) -> Resul
             none => none.insert(Catalog::load(store.as_ref())?),
         };
         // Of an image that is there, somebody had begun another file.
-        if catalog.by_id(id).is_some() {
+        if stands(catalog, id, called) {
             continue;
         }
         let Some(reader) = whole_image(context, leftover.as_ref())? else {
@@ -58,6 +59,13 @@ pub(super) fn bring_back(context: &Context<'_>, store: &Arc<dyn Store>) -> Resul
         )));
     }
     Ok(())
+}
+
+/// Whether the image `id`, whose file was `called` so, is in the store, or may be one that cannot be opened just now.
+fn stands(catalog: &Catalog, id: Uuid, called: &FileName) -> bool {
+    let place = label_and_number(called.as_str());
+    let may_be = |file: &FileName| place.is_some() && label_and_number(file.as_str()) == place;
+    catalog.by_id(id).is_some() || catalog.broken.iter().any(|b| may_be(&b.file))
 }
 
 /// The id of the image that begins in `leftover`.

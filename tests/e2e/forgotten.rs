@@ -204,6 +204,23 @@ fn an_image_that_has_lost_its_name_stands_again() {
     }
 }
 
+/// The file that has the name may be the image, as soon as it can be opened again.
+#[test]
+fn an_image_that_cannot_be_opened_is_not_replaced_by_one_without_a_name() {
+    let machine = Machine::new();
+    let made = machine.backup();
+    let file = machine.store.file_of(&made["image"]);
+    let whole = std::fs::read(&file).unwrap();
+    machine.lose_name(&made["image"]);
+    let mut damaged = whole.clone();
+    damaged[128..192].fill(0);
+    std::fs::write(&file, damaged).unwrap();
+    let outcome = machine.backs_up().expect(0);
+    assert!(!outcome.stderr.contains("stands again"), "{outcome}");
+    std::fs::write(&file, whole).unwrap();
+    machine.misses_nothing();
+}
+
 /// What is not whole is no image, whatever is remembered of it.
 #[test]
 fn an_image_that_has_lost_its_name_and_a_byte_is_gone() {
