@@ -20,8 +20,8 @@
 #[path = "measure/mod.rs"]
 mod measure;
 
-use diskstrata::base::BlockIndex;
-use diskstrata::block::{AlignedBuf, BlockSource};
+use diskstrata::base::{AlignedBuf, BlockIndex};
+use diskstrata::block::BlockSource;
 use diskstrata::chain::{Catalog, ChainView};
 use diskstrata::image::{BlockState, BlockStates, Piece};
 use diskstrata::store::LocalStore;

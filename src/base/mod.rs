@@ -4,6 +4,7 @@
 //! Promises: arithmetic never wraps; no I/O, clock, environment or randomness; nothing here knows
 //! of disks, images or people.
 
+mod aligned;
 mod block_map;
 mod cancel;
 mod checksum;
@@ -17,6 +18,7 @@ mod text;
 mod throttle;
 mod units;
 
+pub use aligned::AlignedBuf;
 pub use block_map::BlockMap;
 pub use cancel::Cancel;
 pub use checksum::checksum_matches;

@@ -1,12 +1,10 @@
 //! Block devices and regular files that hold a disk.
 
-use super::aligned::is_aligned;
 use super::holes::Holes;
-use super::{
-    AlignedBuf, BlockSource, BlockTarget, Mapping, Zeroing, check_extent, check_range, rest_of,
-};
+use super::{BlockSource, BlockTarget, Mapping, Zeroing, check_extent, check_range, rest_of};
 use crate::base::{
-    ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, SectorSize, to_u64, to_usize,
+    AlignedBuf, ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, SectorSize,
+    to_u64, to_usize,
 };
 use crate::sys::{self, Segment, errno};
 use std::fs::File;
@@ -16,6 +14,9 @@ use std::path::Path;
 
 /// Unaligned direct transfers go through a buffer of this size.
 const BOUNCE: usize = 1 << 20;
+
+/// Shorter writes are left to the page cache, which makes long ones of them.
+const LEAST_DIRECT: usize = 256 << 10;
 
 /// What regular files are read in when no device says otherwise; every device sector divides it.
 const FILE_ALIGNMENT: u64 = 4096;
@@ -127,6 +128,13 @@ fn device_geometry(file: &File) -> io::Result<Geometry> {
         logical_sector: sector(sys::logical_sector(file)?),
         physical_sector: sector(sys::physical_sector(file)?),
     })
+}
+
+/// Whether a direct transfer of `buf` at `offset` is allowed on a medium with `sector` bytes.
+fn is_aligned(buf: &[u8], offset: u64, sector: u64) -> bool {
+    (buf.as_ptr() as usize).is_multiple_of(AlignedBuf::ALIGNMENT)
+        && offset.is_multiple_of(sector)
+        && to_u64(buf.len()).is_multiple_of(sector)
 }
 
 fn round_up(len: usize, to: u64) -> usize {
@@ -279,6 +287,9 @@ pub struct TargetOptions {
 pub struct FileTarget {
     disk: Disk,
     created: bool,
+    /// Whether long transfers go past the page cache: the medium is not far away, where one that waits for its
+    /// answer would be slow.
+    writes_direct: bool,
     _lock: Option<sys::Lock>,
 }
 
@@ -296,6 +307,7 @@ impl FileTarget {
         } = options;
         let disk = Disk::new(name.into(), cached, direct, ErrorKind::Destination)?;
         Ok(FileTarget {
+            writes_direct: disk.is_device || !sys::may_be_shared(&disk.cached),
             disk,
             created,
             _lock: lock,
@@ -337,12 +349,18 @@ impl BlockTarget for FileTarget {
         let disk = &self.disk;
         check_range(&disk.name, "write", disk.geometry.len, offset, data.len())?;
         let _pending = sys::pending("writing", &disk.name);
-        let direct = disk
-            .direct
-            .as_ref()
-            .filter(|_| disk.is_device && is_aligned(data, offset.0, disk.alignment));
-        sys::write_all_at(direct.unwrap_or(&disk.cached), data, offset.0)
-            .map_err(|e| self.fail("write", offset.0, e))
+        let direct = disk.direct.as_ref().filter(|_| {
+            let worth_it = self.writes_direct && data.len() >= LEAST_DIRECT;
+            worth_it && is_aligned(data, offset.0, disk.alignment)
+        });
+        if let Some(direct) = direct {
+            match sys::write_all_at(direct, data, offset.0) {
+                // A file system that takes such transfers only by larger units than this.
+                Err(e) if e.raw_os_error() == Some(errno::EINVAL) => {}
+                other => return other.map_err(|e| self.fail("write", offset.0, e)),
+            }
+        }
+        sys::write_all_at(&disk.cached, data, offset.0).map_err(|e| self.fail("write", offset.0, e))
     }
 
     fn write_zeros(&self, extent: Extent) -> Result<Zeroing> {
@@ -478,6 +496,37 @@ mod tests {
             let file = temp_with(&bytes);
             contract::check_target(&target(&file, true), &bytes);
         }
+    }
+
+    #[test]
+    fn long_writes_go_past_the_page_cache() {
+        let len = 3 * BOUNCE + 777;
+        let file = temp_with(&vec![7; len]);
+        let mut target = target(&file, true);
+        let Some(direct) = &target.disk.direct else {
+            eprintln!("SKIPPED: the file system of the temporary directory has no O_DIRECT");
+            return;
+        };
+        let mut data = AlignedBuf::zeroed(BOUNCE);
+        data.copy_from_slice(&contract::pattern(BOUNCE));
+        let is_cached = || sys::is_cached(&target.disk.cached, 0, to_u64(BOUNCE));
+        // File systems in memory keep all they have in the cache.
+        sys::drop_cached(&target.disk.cached, 0, to_u64(len));
+        sys::write_all_at(direct, &data, 0).unwrap();
+        let in_memory = is_cached();
+        target.write_at(ByteOffset(0), &data).unwrap();
+        assert_eq!(is_cached(), in_memory);
+        // Off the pages, of an odd length, and where the file system says that it cannot after all.
+        target.write_at(ByteOffset(1 << 20), &data[1..]).unwrap();
+        target.disk.alignment = 1;
+        let odd = to_u64(2 * BOUNCE - 1);
+        target.write_at(ByteOffset(odd), &data).unwrap();
+        target.flush().unwrap();
+        let mut expected = vec![7; len];
+        expected[..BOUNCE].copy_from_slice(&data);
+        expected[BOUNCE..2 * BOUNCE - 1].copy_from_slice(&data[1..]);
+        expected[2 * BOUNCE - 1..3 * BOUNCE - 1].copy_from_slice(&data);
+        assert!(std::fs::read(file.path()).unwrap() == expected);
     }
 
     #[test]

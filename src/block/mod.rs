@@ -6,7 +6,6 @@
 //!
 //! Every implementation and wrapper passes the suite in `contract.rs`.
 
-mod aligned;
 mod capsule;
 #[cfg(test)]
 pub(crate) mod contract;
@@ -20,7 +19,6 @@ mod rescue;
 mod slice;
 mod throttle;
 
-pub use aligned::AlignedBuf;
 pub use capsule::Capsule;
 pub use fault::{Fault, FaultSource, FaultTarget, Faults};
 pub use file::{CachePolicy, FileSource, FileTarget, TargetOptions};

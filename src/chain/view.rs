@@ -4,7 +4,8 @@ use super::files::Files;
 use super::lineage::Lineage;
 use super::recent::Recent;
 use crate::base::{
-    BlockIndex, ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize,
+    AlignedBuf, BlockIndex, ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result,
+    to_u64, to_usize,
 };
 use crate::block::{BlockSource, Mapping};
 use crate::image::limits::NODE_CHILDREN;
@@ -52,7 +53,7 @@ pub struct ChainView {
 /// What a read keeps between windows.
 struct Tools {
     frames: FrameReader,
-    window: Vec<u8>,
+    window: AlignedBuf,
 }
 
 impl ChainView {
@@ -415,7 +416,7 @@ impl BlockSource for ChainView {
         }
         let mut tools = Tools {
             frames: FrameReader::new()?,
-            window: Vec::new(),
+            window: AlignedBuf::default(),
         };
         let mut done = 0;
         while done < buf.len() {

@@ -7,7 +7,7 @@ use super::leaf::{FrameRef, Leaf};
 use super::node::Child;
 use super::page::Page;
 use super::state::{Block, BlockState};
-use crate::base::{BlockIndex, Digest, Error, Result, to_usize};
+use crate::base::{AlignedBuf, BlockIndex, Digest, Error, Result, to_usize};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -137,7 +137,7 @@ pub struct Window {
     /// What the table says of each.
     pub blocks: Vec<Block>,
     /// Content of all of them; zeros where a block has none.
-    pub data: Vec<u8>,
+    pub data: AlignedBuf,
     /// Blocks whose content is damaged; zeros stand in `data`.
     pub lost: Vec<BlockIndex>,
     /// What is wrong with them.
@@ -152,7 +152,7 @@ pub fn read_window(
     blocks: &Range<u64>,
     sources: &[Source],
     reader: &mut FrameReader,
-    buffer: Vec<u8>,
+    buffer: AlignedBuf,
 ) -> Window {
     let from = to_usize(blocks.start - leaf.first.0);
     let to = to_usize(blocks.end - leaf.first.0);
@@ -164,7 +164,7 @@ pub fn read_window(
         error: None,
     };
     let whole = to_usize(header.extent_of(blocks).len.0);
-    window.data.resize(whole, 0);
+    window.data.set_len(whole);
     let size = header.block_size.as_usize();
     let mut filled = 0;
     for source in sources {

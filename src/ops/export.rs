@@ -112,7 +112,7 @@ pub fn to_stream(
                 }
                 let first = window.first.0;
                 let blocks = first..first + to_u64(window.blocks.len());
-                (header.extent_of(&blocks), Some(window.data.as_slice()))
+                (header.extent_of(&blocks), Some(&*window.data))
             }
             Extracted::Run { first, count, .. } | Extracted::Unwanted { first, count } => {
                 (header.extent_of(&(first.0..first.0 + count)), None)

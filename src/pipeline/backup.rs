@@ -5,10 +5,10 @@ use super::ordered::{self, Emit};
 use super::parent::Parent;
 use super::{Masked, Resources, Selection};
 use crate::base::{
-    BlockIndex, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, subtract, to_u64,
-    to_usize,
+    AlignedBuf, BlockIndex, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, subtract,
+    to_u64, to_usize,
 };
-use crate::block::{AlignedBuf, BlockSource, Effort, Mapping, Missing, Rescue};
+use crate::block::{BlockSource, Effort, Mapping, Missing, Rescue};
 use crate::image::{
     Around, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, Header, ImageWriter,
     Payloads, Piece, Unfinished, encode_window,

@@ -3,10 +3,10 @@
 use super::mask::WIDE_GAP;
 use super::{Resources, ordered};
 use crate::base::{
-    BlockIndex, BlockMap, ByteOffset, Digest, Event, Extent, Phase, Result, normalize, outside,
-    to_u64, to_usize,
+    AlignedBuf, BlockIndex, BlockMap, ByteOffset, Digest, Event, Extent, Phase, Result, normalize,
+    outside, to_u64, to_usize,
 };
-use crate::block::{AlignedBuf, Mapping};
+use crate::block::Mapping;
 use crate::image::{BlockState, BlockStates, Header, Leaf, Piece, is_zero};
 use std::ops::Range;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::Resources;
 use super::ordered::{self, Emit};
-use crate::base::{BlockIndex, BlockMap, Error, Result, to_u64, to_usize};
+use crate::base::{AlignedBuf, BlockIndex, BlockMap, Error, Result, to_u64, to_usize};
 use crate::image::{
     BlockState, BlockTable, FrameReader, Header, Leaf, Piece, Source, Window, read_window,
 };
@@ -72,7 +72,7 @@ impl Job {
         &self,
         header: &Header,
         reader: &mut FrameReader,
-        buffer: Vec<u8>,
+        buffer: AlignedBuf,
     ) -> Window {
         let (blocks, sources) = (&self.blocks, &self.sources);
         read_window(header, &self.leaf, blocks, sources, reader, buffer)
@@ -120,7 +120,7 @@ pub(super) fn decode(
     produce: impl FnOnce(&mut Emit<Job, Extracted>) -> Result<()> + Send,
 ) -> Result<()> {
     // Buffers between uses. Their number is bounded by the tickets of the run.
-    let pool: Mutex<Vec<Vec<u8>>> = Mutex::default();
+    let pool: Mutex<Vec<AlignedBuf>> = Mutex::default();
     let pooled = || pool.lock().unwrap_or_else(PoisonError::into_inner);
     ordered::run(
         resources.threads,

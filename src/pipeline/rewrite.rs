@@ -4,7 +4,7 @@
 use super::Resources;
 use super::adapt::Adapt;
 use super::ordered::{self, Emit};
-use crate::base::{BlockIndex, Event, Phase, Result};
+use crate::base::{AlignedBuf, BlockIndex, Event, Phase, Result};
 use crate::image::{
     BlockTable, Body, Child, Compression, EncodedWindow, Encoder, FrameReader, Header, ImageWriter,
     Leaf, Node, PagePlace, Payloads, Source, encode_frame, read_window,
@@ -96,7 +96,7 @@ pub fn rewrite<W: Write>(
             let mut tools = Tools {
                 reader: FrameReader::new()?,
                 encoder: Encoder::new(form.compression)?.with_payloads(payloads.clone()),
-                window: Vec::new(),
+                window: AlignedBuf::default(),
                 raw: Vec::new(),
             };
             Ok(move |job: Job| {
@@ -210,7 +210,7 @@ impl Planner<'_> {
 struct Tools {
     reader: FrameReader,
     encoder: Encoder,
-    window: Vec<u8>,
+    window: AlignedBuf,
     raw: Vec<u8>,
 }
 

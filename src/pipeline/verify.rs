@@ -4,7 +4,7 @@ use super::Resources;
 use super::extract::{Extracted, Job, Part, each_part};
 use super::ordered;
 use super::stream::extract_stream;
-use crate::base::{BlockIndex, ByteLen, Error, Event, Extent, Observer, Phase, Result};
+use crate::base::{AlignedBuf, BlockIndex, ByteLen, Error, Event, Extent, Observer, Phase, Result};
 use crate::image::{
     BlockTable, Ending, FilePiece, FrameReader, FrameRef, FrameSource, Header, ImageReader,
     ImageStream, Leaf, OlderFiles, Window, mismatch, span_of,
@@ -155,7 +155,7 @@ pub fn verify_disk(
             })
         },
         || {
-            let (mut reader, mut buffer) = (FrameReader::new()?, Vec::new());
+            let (mut reader, mut buffer) = (FrameReader::new()?, AlignedBuf::default());
             Ok(move |job: Job| {
                 let found = check_window(header, &job, depth, &mut reader, &mut buffer);
                 Ok((found, header.extent_of(&job.blocks).len.0))
@@ -297,7 +297,7 @@ fn check_window(
     job: &Job,
     depth: Depth,
     reader: &mut FrameReader,
-    buffer: &mut Vec<u8>,
+    buffer: &mut AlignedBuf,
 ) -> Vec<Damage> {
     let lost = match depth {
         Depth::Deep => {

@@ -1,8 +1,7 @@
 //! What is written last: the bytes that make a target recognisable.
 
 use super::plan::RestorePlan;
-use crate::base::{ByteLen, Extent, to_u64, to_usize};
-use crate::block::AlignedBuf;
+use crate::base::{AlignedBuf, ByteLen, Extent, to_u64, to_usize};
 use std::ops::Range;
 
 /// The final bytes of every critical range of a plan, ascending.

@@ -5,9 +5,10 @@ use super::plan::RestorePlan;
 use super::recent::Recent;
 use super::run::Run;
 use crate::base::{
-    BlockMap, ByteLen, Event, Extent, Phase, Result, normalize, outside, subtract, to_u64, to_usize,
+    AlignedBuf, BlockMap, ByteLen, Event, Extent, Phase, Result, normalize, outside, subtract,
+    to_u64, to_usize,
 };
-use crate::block::{AlignedBuf, BlockSource, BlockTarget, fill_unreadable};
+use crate::block::{BlockSource, BlockTarget, fill_unreadable};
 use crate::chain::ChainView;
 use crate::image::{Ending, ImageStream};
 use crate::pipeline::{Extracted, Resources, extract, extract_stream};

@@ -6,10 +6,10 @@ use super::plan::RestorePlan;
 use super::recent::Recent;
 use crate::base::Silent;
 use crate::base::{
-    BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, normalize,
-    outside, to_u64, to_usize,
+    AlignedBuf, BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result,
+    normalize, outside, to_u64, to_usize,
 };
-use crate::block::{AlignedBuf, BlockTarget, fill_unreadable};
+use crate::block::{BlockTarget, fill_unreadable};
 use crate::image::{Block, BlockState, BlockStates, Header, Summary, Window, is_zero};
 use crate::pipeline::{Compared, Extracted, ReadBlocks, Resources, compare};
 use std::ops::Range;
