@@ -106,11 +106,14 @@ pub fn protect(store: &dyn Store, id: Uuid, note: Option<&str>, time: i64) -> Re
         note: note.map(str::to_owned),
     };
     let bytes = encode(&protection)?;
-    match store.create(&name_of(PROTECTED, id)?) {
-        Ok(upload) => fill(upload, store, &bytes).map(|()| true),
-        // Another run may have been faster, which is as good.
+    let file = name_of(PROTECTED, id)?;
+    let made = store.create(&file);
+    match made.and_then(|upload| fill(upload, store, &bytes)) {
+        Ok(()) => Ok(true),
+        // Another run may have been faster, which is as good. What the system failed at may have left a file of this
+        // run that does not last.
         Err(error) => match protections_of(store, id) {
-            Ok(names) if !names.is_empty() => Ok(false),
+            Ok(names) if !names.is_empty() && error.os_error().is_none() => Ok(false),
             _ => Err(error),
         },
     }

@@ -65,6 +65,31 @@ fn protecting_twice_and_taking_back_twice_is_no_error() {
     assert!(records.protected.keys().eq([&id(2)]));
 }
 
+/// A store in which another run is always faster: it protects what this one is about to.
+struct Overtaken(MemoryStore);
+
+impl Store for Overtaken {
+    crate::pass_on!(0: name, list, open, overwrite, remove, space, lock, clean_up);
+
+    fn create(&self, name: &FileName) -> Result<Box<dyn Upload>> {
+        let upload = self.0.create(name)?;
+        assert!(protect(&self.0, id(1), Some("faster"), 200)?);
+        Ok(upload)
+    }
+
+    fn create_in_parts(&self, name: &FileName, _part_len: Option<u64>) -> Result<Box<dyn Upload>> {
+        self.create(name)
+    }
+}
+
+#[test]
+fn another_run_that_protects_the_same_is_as_good() {
+    let store = Overtaken(store());
+    assert!(!protect(&store, id(1), Some("slower"), 100).unwrap());
+    let records = Records::load(&store).unwrap();
+    assert_eq!(records.protected[&id(1)].note.as_deref(), Some("faster"));
+}
+
 #[test]
 fn a_note_too_long_to_read_again_is_refused() {
     let long = "x".repeat(MAX_NOTE + 1);

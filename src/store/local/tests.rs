@@ -1,7 +1,7 @@
 //! What the contract cannot know: modes, links, leftovers, failing files.
 
 use super::*;
-use crate::store::{contract, write_error};
+use crate::store::{Form, contract, write_error};
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -213,6 +213,37 @@ fn a_full_disk_says_so_and_spoils_the_upload() {
     let error = Upload::publish(upload).unwrap_err();
     assert!(error.to_string().contains("earlier write"), "{error}");
     assert_eq!(store.list().unwrap(), []);
+}
+
+/// However a long file is cut into writes, and wherever a dead run had stopped, it is what was written, and all of
+/// it is there when it is left.
+#[test]
+fn a_long_file_is_what_was_written() {
+    let (_dir, store) = store();
+    let bytes = crate::block::contract::pattern((5 << 20) + 321);
+    let steps = [1, 4095, 4096, 100_000, 1 << 20, 3 << 20];
+    for (nth, step) in steps.into_iter().enumerate() {
+        let mut upload = store.create(&name("left")).unwrap();
+        let (first, second) = bytes.split_at(bytes.len() / (nth + 1) - nth);
+        first
+            .chunks(step.max(64))
+            .for_each(|piece| upload.write_all(piece).unwrap());
+        assert_eq!(upload.written(), first.len() as u64);
+        assert!(upload.leave());
+        let left = store.leftovers().unwrap().remove(0);
+        assert_eq!(left.bytes().len(), first.len() as u64);
+        let at = first.len() as u64;
+        let file = name(&format!("f{nth}"));
+        let mut upload = left.resume(&file, &Form::default(), at).unwrap();
+        second
+            .chunks(step.max(64))
+            .for_each(|piece| upload.write_all(piece).unwrap());
+        upload.publish().unwrap();
+        assert!(
+            fs::read(store.path.join(file.as_str())).unwrap() == bytes,
+            "{step}"
+        );
+    }
 }
 
 #[test]
