@@ -166,6 +166,12 @@ impl Error {
         matches!(kind, Some(StorageFull | QuotaExceeded))
     }
 
+    /// Whether this process, or this machine, had too many files open: `EMFILE` and `ENFILE`, the same numbers on all
+    /// architectures (include/uapi/asm-generic/errno-base.h). What could not be opened may be whole.
+    pub fn is_out_of_files(&self) -> bool {
+        matches!(self.os_error(), Some(23 | 24))
+    }
+
     /// The operating system's error number, when one is the cause.
     pub fn os_error(&self) -> Option<i32> {
         match &self.0.cause {

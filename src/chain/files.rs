@@ -3,14 +3,15 @@
 use super::catalog::Image;
 use super::lineage::Lineage;
 use super::recent::Recent;
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorKind, RangeRead, Result};
 use crate::image::ImageReader;
-use crate::store::{FileName, Store};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::store::{FileName, Store, files_kept_open};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// Files kept open: at most twice as many, half of the 1,024 that a process may usually have. A year of
-/// daily images fits, so that none is opened twice.
-const OPEN: usize = 250;
+/// Where too many files are open, so often and so long it is waited until others have read theirs: 3 s.
+const TRIES: u32 = 300;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The files of one lineage.
 pub(super) struct Files {
@@ -40,11 +41,7 @@ impl Files {
             broken: None,
         };
         let files = Files::with(None, alone);
-        files
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(0, image);
+        files.kept().put(0, image);
         Ok(files)
     }
 
@@ -53,7 +50,7 @@ impl Files {
             store,
             sequences: lineage.images.iter().map(|i| i.header.sequence).collect(),
             lineage,
-            open: Mutex::new(Recent::new(OPEN)),
+            open: Mutex::new(Recent::new(files_kept_open())),
         }
     }
 
@@ -82,11 +79,7 @@ impl Files {
 
     /// The open file of image `link`.
     pub(super) fn reader(&self, link: usize) -> Result<Arc<ImageReader>> {
-        let opened = self
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&link);
+        let opened = self.kept().get(&link);
         if let Some(reader) = opened {
             return Ok(reader);
         }
@@ -94,17 +87,39 @@ impl Files {
             return Err(Error::new(ErrorKind::Damaged, "read", "an image")
                 .because("it refers to an image that its chain does not have"));
         };
-        let reader = Arc::new(ImageReader::open(store.open(&image.file)?)?);
+        let file = self.opened(store.as_ref(), &image.file)?;
+        let reader = Arc::new(ImageReader::open(file)?);
         if reader.root() != image.root || *reader.header() != image.header {
             return Err(Error::new(ErrorKind::Damaged, "read", reader.name())
                 .because("it is another image than a moment ago")
                 .hint("somebody changes the store; try again when that has ended"));
         }
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(link, Arc::clone(&reader));
+        self.kept().put(link, Arc::clone(&reader));
         Ok(reader)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Recent<usize, Arc<ImageReader>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file `name`, opened; where too many are open, when others are closed.
+    fn opened(&self, store: &dyn Store, name: &FileName) -> Result<Arc<dyn RangeRead>> {
+        for _ in 0..TRIES {
+            match store.open(name) {
+                Err(e) if e.is_out_of_files() => {
+                    // Those that are being read stay open until then.
+                    *self.kept() = Recent::new(files_kept_open());
+                    std::thread::sleep(PAUSE);
+                }
+                other => return other,
+            }
+        }
+        let why =
+            "too many files are open, and it may be whole: allow more of them (`ulimit -n 1024`)";
+        store.open(name).map_err(|e| match e.is_out_of_files() {
+            true => e.because(why),
+            false => e,
+        })
     }
 
     /// The error for a page that is not where another one says it is.

@@ -90,7 +90,7 @@ pub(crate) struct OutputArgs {
     /// Print the result as one JSON object on standard output.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Print nothing but errors and what was asked for.
+    /// Print nothing but errors, warnings and what was asked for.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Print more: whole ids, and every range instead of the first ones.

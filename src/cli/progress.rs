@@ -123,9 +123,6 @@ impl Progress {
             return;
         }
         state.warned.push(text.to_owned());
-        if self.quiet {
-            return;
-        }
         let print = || {
             // Nobody is left to be told when standard error is gone.
             let _ = writeln!(std::io::stderr(), "strata: warning: {}", clean(text));

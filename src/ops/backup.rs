@@ -204,7 +204,19 @@ pub fn run_in(
     store: &Arc<dyn Store>,
     request: &BackupRequest,
 ) -> Result<BackupReport> {
-    let begun = resume::settle_but_begun(context, store)?;
+    let (begun, told) = resume::settle_but_begun(context, store)?;
+    let mut report = run_beside(context, store, request, begun)?;
+    report.warnings.splice(0..0, told);
+    Ok(report)
+}
+
+/// [`run_in`], when what dead runs left is cleared, but for what was `begun`.
+fn run_beside(
+    context: &Context<'_>,
+    store: &Arc<dyn Store>,
+    request: &BackupRequest,
+    begun: Vec<Begun>,
+) -> Result<BackupReport> {
     let _lock = lock(store.as_ref(), LockMode::Adding, "backup")?;
     let map = map_file(request)?;
     map.as_ref().map(MapFile::check_writable).transpose()?;

@@ -409,7 +409,9 @@ fn elsewhere(
             from.remove(&old.file)?;
             report.removed.push(old.file.to_string());
         }
-        Remembered::of(Path::new(from.name())).forget(&goes);
+        let remembered = Remembered::of(Path::new(from.name()));
+        remembered.forget(&goes);
+        remembered.forget_protections(&goes);
     }
     report.warnings.extend(into.caveats());
     Ok(report)

@@ -46,6 +46,7 @@ mod partitions;
 pub mod piped;
 mod place;
 pub mod protect;
+mod protections;
 pub mod prune;
 mod remembered;
 mod removal;
@@ -159,6 +160,7 @@ impl<'a> Context<'a> {
 /// What a process does once, before the first operation.
 pub fn prepare_process() {
     crate::sys::survive_file_size_limit();
+    crate::sys::allow_many_files();
 }
 
 /// Seconds since 1970 UTC by this machine's clock.

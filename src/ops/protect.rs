@@ -1,12 +1,14 @@
 //! An image that no prune and no merge may remove.
 
 use super::images::lock_to_read;
+use super::remembered::Remembered;
 use super::{Context, ImageRecord};
 use crate::base::Result;
 use crate::chain::{self, Catalog};
 use crate::store::Store;
 use serde::Serialize;
 use std::path::Path;
+use uuid::Uuid;
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,8 +32,15 @@ pub fn protect(
     note: Option<&str>,
     off: bool,
 ) -> Result<Protected> {
+    let remembered = Remembered::of(store);
     let store = super::stores::open(context, store)?;
-    protect_in(store.as_ref(), wanted, note, off)
+    let done = protect_in(store.as_ref(), wanted, note, off)?;
+    match Uuid::parse_str(&done.image.id) {
+        Ok(id) if off => remembered.forget_protections(&[id]),
+        _ if off => {}
+        _ => remembered.note_protection(&done.image, note),
+    }
+    Ok(done)
 }
 
 /// [`protect`] in any store.

@@ -1,17 +1,18 @@
 //! Old images go: those that no rule keeps, and the oldest where room is needed.
 
 use super::images::lock;
+use super::remembered::Remembered;
 use super::removal::{Removed, check_readable, check_settled, execute, settle};
 use super::stores;
 use super::{Context, ImageRecord};
 use crate::base::{ByteLen, Error, ErrorKind, Event, Result};
 use crate::chain::retention::{Point, Removable, Verdict, decide, make_room};
 pub use crate::chain::retention::{Policy, Within};
-use crate::chain::{Catalog, Doubt, Image, Records, Removal, doubts, plan_removal};
+use crate::chain::{Catalog, Doubt, Image, Protection, Records, Removal, doubts, plan_removal};
 use crate::store::{LockMode, Store};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -107,7 +108,9 @@ pub fn run_in(
     let _lock = lock(store.as_ref(), LockMode::Exclusive, "prune")?;
     let before = free(store.as_ref())?;
     let mut warnings: Vec<String> = Vec::new();
-    for note in settle(context, store)?.removed {
+    let settled = settle(context, store)?;
+    warnings.extend(settled.brought_back);
+    for note in settled.removed {
         warnings.push(format!("removed what an interrupted run left: {note}"));
     }
     let catalog = Catalog::load(store.as_ref())?;
@@ -128,7 +131,13 @@ pub fn run_in(
     let catalog = Catalog::load(store.as_ref())?;
     // A file that cannot be opened at this moment may be the image that a protection is for.
     let alive = |id| !catalog.broken.is_empty() || catalog.by_id(id).is_some();
-    for id in Records::forget(store.as_ref(), &alive)? {
+    let mut gone = Records::forget(store.as_ref(), &alive)?;
+    let remembered = Remembered::of(Path::new(store.name()));
+    gone.extend(remembered.protections_of_nothing(&catalog));
+    remembered.forget_protections(&gone);
+    gone.sort_unstable();
+    gone.dedup();
+    for id in gone {
         warnings.push(format!(
             "image {id} was protected and is not in the store any more; nothing is left to protect"
         ));
@@ -171,6 +180,16 @@ fn histories<'a>(catalog: &'a Catalog, request: &PruneRequest) -> Result<Vec<&'a
     Ok(images.chunk_by(same).collect())
 }
 
+/// What the notes of `store` say, with the protections that this machine remembers.
+fn known_records(store: &dyn Store, catalog: &Catalog) -> Result<Records> {
+    let mut records = Records::load(store)?;
+    let remembered = Remembered::of(Path::new(store.name()));
+    for lost in remembered.lost_protections(catalog, &records) {
+        records.protected.insert(lost.image, Protection::default());
+    }
+    Ok(records)
+}
+
 fn decided(
     store: &dyn Store,
     catalog: &Catalog,
@@ -182,7 +201,7 @@ fn decided(
             .hint("say for example --keep-last 7 --keep-weekly 4, or --free-space 100G"));
     }
     check_readable(catalog, store)?;
-    let records = Records::load(store)?;
+    let records = known_records(store, catalog)?;
     let zone = super::time_zone();
     let mut unwanted = HashSet::new();
     let mut reasons: HashMap<Uuid, Vec<String>> = HashMap::new();

@@ -9,6 +9,7 @@ use super::{ImageRecord, state};
 use crate::base::{Digest, Error, ErrorKind, Result, to_u64, to_usize};
 use crate::chain::Catalog;
 use crate::store::{FileName, LocalStore, Store, write_error};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -40,6 +41,18 @@ struct Newest {
     noted: i64,
 }
 
+impl Note for Newest {
+    fn store(&self) -> &str {
+        &self.store
+    }
+}
+
+/// What is noted of something in a store.
+pub(super) trait Note: Serialize + DeserializeOwned {
+    /// The store's folder.
+    fn store(&self) -> &str;
+}
+
 /// What is remembered of one store.
 pub(super) struct Remembered {
     /// The folder for state, if there is one.
@@ -55,7 +68,7 @@ impl Remembered {
         Remembered::in_folder(folder, store)
     }
 
-    fn in_folder(folder: Option<LocalStore>, store: &Path) -> Remembered {
+    pub(super) fn in_folder(folder: Option<LocalStore>, store: &Path) -> Remembered {
         let path = std::fs::canonicalize(store).ok();
         let path = path.and_then(|path| path.to_str().map(str::to_owned));
         Remembered {
@@ -67,10 +80,11 @@ impl Remembered {
     /// The newest image of each history in the store. What cannot be read is not remembered.
     fn newest(&self) -> Vec<Newest> {
         let mut sets: BTreeMap<String, Newest> = BTreeMap::new();
-        for name in self.notes() {
-            let Some(note) = self.read(&name).filter(|note| note.store == self.store) else {
-                continue;
-            };
+        for note in self
+            .notes(SUFFIX)
+            .iter()
+            .filter_map(|name| self.read::<Newest>(name))
+        {
             // A run that was killed leaves the note before its own, too.
             match sets.get(&note.set) {
                 Some(known) if known.noted > note.noted => {}
@@ -80,7 +94,8 @@ impl Remembered {
         sets.into_values().collect()
     }
 
-    fn notes(&self) -> Vec<FileName> {
+    /// The notes whose names end with `suffix`.
+    pub(super) fn notes(&self, suffix: &str) -> Vec<FileName> {
         let Some(folder) = self.folder.as_ref().filter(|_| !self.store.is_empty()) else {
             return Vec::new();
         };
@@ -89,18 +104,77 @@ impl Remembered {
             .unwrap_or_default()
             .into_iter()
             .map(|e| e.name);
-        let notes = names.filter(|name| name.as_str().ends_with(SUFFIX));
+        let notes = names.filter(|name| name.as_str().ends_with(suffix));
         notes.take(MAX_NOTES).collect()
     }
 
-    fn read(&self, name: &FileName) -> Option<Newest> {
+    /// What stands in the note `name`, if that can be read and is of this store.
+    pub(super) fn read<T: Note>(&self, name: &FileName) -> Option<T> {
         let file = self.folder.as_ref()?.open(name).ok()?;
         if file.len() > MAX_NOTE {
             return None;
         }
         let mut bytes = vec![0; to_usize(file.len())];
         file.read_at(0, &mut bytes).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        let note: T = serde_json::from_slice(&bytes).ok()?;
+        (note.store() == self.store).then_some(note)
+    }
+
+    /// The store's folder, as notes name it; `None` when it cannot be told apart from others.
+    pub(super) fn store(&self) -> Option<&str> {
+        Some(self.store.as_str()).filter(|store| !store.is_empty())
+    }
+
+    /// Writes `note`, which is called by `key` of this store, `id` and `suffix`, in place of others with that key.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub(super) fn put<T: Note>(
+        &self,
+        key: &Digest,
+        id: &str,
+        suffix: &str,
+        note: &T,
+    ) -> Result<()> {
+        let folder = match &self.folder {
+            Some(folder) => folder.clone(),
+            None => state::made_folder()?,
+        };
+        let key = key.to_string();
+        let name = FileName::new(format!("{key}-{id}{suffix}"))?;
+        let bytes = serde_json::to_vec(note)
+            .map_err(|e| Error::new(ErrorKind::Internal, "encode", name.as_str()).caused_by(e))?;
+        if to_u64(bytes.len()) > MAX_NOTE {
+            return Ok(());
+        }
+        let others = |names: Vec<FileName>| {
+            let same = names.into_iter().filter(|n| n.as_str().starts_with(&key));
+            same.filter(|other| *other != name).collect::<Vec<_>>()
+        };
+        let names = folder
+            .list()?
+            .into_iter()
+            .map(|e| e.name)
+            .collect::<Vec<_>>();
+        if names.contains(&name) {
+            folder.remove(&name)?;
+        }
+        let mut upload = folder.create(&name)?;
+        let written = upload.write_all(&bytes);
+        written.map_err(|e| write_error(name.as_str(), e))?;
+        upload.publish()?;
+        for older in others(names) {
+            folder.remove(&older)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the note `name`.
+    pub(super) fn drop_note(&self, name: &FileName) {
+        if let Some(folder) = &self.folder {
+            // The worst is a warning too many.
+            let _ = folder.remove(name);
+        }
     }
 
     /// The number of the newest image that was made of the history called `set`.
@@ -109,14 +183,10 @@ impl Remembered {
         newest.map(|newest| newest.sequence)
     }
 
-    /// The ids of the newest images of all histories, and what their files were called.
-    pub(super) fn images(&self) -> BTreeMap<Uuid, FileName> {
-        let newest = self.newest().into_iter();
-        let known = newest.filter_map(|newest| {
-            let id = Uuid::parse_str(&newest.image).ok()?;
-            Some((id, FileName::new(newest.file).ok()?))
-        });
-        known.collect()
+    /// The ids of the newest images of all histories.
+    pub(super) fn images(&self) -> Vec<Uuid> {
+        let ids = self.newest().into_iter().map(|newest| newest.image);
+        ids.filter_map(|id| Uuid::parse_str(&id).ok()).collect()
     }
 
     /// What a person should know of histories that end before they did, all or the one called `set`, when a store
@@ -139,34 +209,23 @@ impl Remembered {
 
     /// Forgets the notes of images that were removed on purpose.
     pub(super) fn forget(&self, removed: &[Uuid]) {
-        let Some(folder) = &self.folder else {
-            return;
-        };
         let removed: Vec<String> = removed.iter().map(Uuid::to_string).collect();
-        let of_removed = |name: &FileName| {
-            let note = self.read(name).filter(|note| note.store == self.store);
-            note.is_some_and(|note| removed.contains(&note.image))
-        };
-        for name in self.notes().into_iter().filter(of_removed) {
-            // As with noting: the worst is a warning too many.
-            let _ = folder.remove(&name);
+        for name in self.notes(SUFFIX) {
+            let note = self.read::<Newest>(&name);
+            if note.is_some_and(|note| removed.contains(&note.image)) {
+                self.drop_note(&name);
+            }
         }
     }
 
     fn write(&self, made: &ImageRecord) -> Result<()> {
-        if self.store.is_empty() {
+        let Some(store) = self.store() else {
             return Ok(());
-        }
-        let folder = match &self.folder {
-            Some(folder) => folder.clone(),
-            None => state::made_folder()?,
         };
         let context = "diskstrata newest image of a set in a store 1";
-        let key = Digest::derive(context, &[self.store.as_bytes(), &[0], made.set.as_bytes()]);
-        let key = key.to_string();
-        let name = FileName::new(format!("{key}-{}{SUFFIX}", made.id))?;
+        let key = Digest::derive(context, &[store.as_bytes(), &[0], made.set.as_bytes()]);
         let note = Newest {
-            store: self.store.clone(),
+            store: store.to_owned(),
             set: made.set.clone(),
             sequence: made.sequence,
             image: made.id.clone(),
@@ -174,21 +233,7 @@ impl Remembered {
             time: made.time.clone(),
             noted: super::now(),
         };
-        let bytes = serde_json::to_vec(&note)
-            .map_err(|e| Error::new(ErrorKind::Internal, "encode", name.as_str()).caused_by(e))?;
-        if to_u64(bytes.len()) > MAX_NOTE {
-            return Ok(());
-        }
-        let mut upload = folder.create(&name)?;
-        let written = upload.write_all(&bytes);
-        written.map_err(|e| write_error(name.as_str(), e))?;
-        upload.publish()?;
-        for older in folder.list()?.into_iter().map(|e| e.name) {
-            if older != name && older.as_str().starts_with(&key) {
-                folder.remove(&older)?;
-            }
-        }
-        Ok(())
+        self.put(&key, &made.id, SUFFIX, &note)
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Removed {
 pub(super) struct Settled {
     /// What was removed, for a message.
     pub(super) removed: Vec<String>,
+    /// What was brought back before that, for a message.
+    pub(super) brought_back: Vec<String>,
     /// Images that had taken in others, and those of them that were still there.
     pub(super) merged: Vec<(Uuid, Vec<Image>)>,
 }
@@ -58,9 +60,13 @@ pub(super) fn settle_if_alone(
 /// # Errors
 /// `Destination`, `Interrupted`, `Terminated`.
 pub(super) fn settle(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Settled> {
-    bring_back(context, store)?;
+    let brought_back = bring_back(context, store)?;
+    brought_back
+        .iter()
+        .for_each(|note| context.observer.event(Event::Warning(note.clone())));
     let mut settled = Settled {
         removed: store.clean_up()?,
+        brought_back,
         merged: Vec::new(),
     };
     let catalog = Catalog::load(store.as_ref())?;

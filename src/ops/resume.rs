@@ -26,23 +26,25 @@ pub(super) struct Begun {
 }
 
 /// Clears what dead runs left, unless somebody uses the store: then the next run does. What they had begun of
-/// images is not touched.
+/// images is not touched. Returns that, and what was brought back, for a message.
 ///
 /// # Errors
 /// `Destination`, `Interrupted`, `Terminated`.
 pub(super) fn settle_but_begun(
     context: &Context<'_>,
     store: &Arc<dyn Store>,
-) -> Result<Vec<Begun>> {
+) -> Result<(Vec<Begun>, Vec<String>)> {
     let _lock = match lock(store.as_ref(), LockMode::Exclusive, "backup") {
-        Err(e) if e.kind() == ErrorKind::Locked => return Ok(Vec::new()),
+        Err(e) if e.kind() == ErrorKind::Locked => return Ok((Vec::new(), Vec::new())),
         lock => lock?,
     };
     // Before what was begun is held.
-    bring_back(context, store)?;
+    let mut told = bring_back(context, store)?;
+    told.iter()
+        .for_each(|note| context.observer.event(Event::Warning(note.clone())));
     let begun = begun_in(store.as_ref())?;
-    settle(context, store)?;
-    Ok(begun)
+    told.extend(settle(context, store)?.brought_back);
+    Ok((begun, told))
 }
 
 /// How many bytes are there of the image that `prepared` is about. Changes nothing, and takes no lock of the store:

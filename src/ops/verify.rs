@@ -13,7 +13,7 @@ use crate::image::{BlockStates, ByteRange, PartitionInfo, Piece};
 use crate::pipeline::{self, Damage, Depth, Sample};
 use crate::store::{FileName, Store};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -202,12 +202,24 @@ pub fn verify_in(
 /// What a person should know of images that were in `store` and are not in its `catalog`: nobody can look at what has
 /// gone as a whole.
 fn vanished(store: &dyn Store, catalog: &Catalog, records: &Records) -> Vec<String> {
-    let mut lost = Remembered::of(Path::new(store.name())).lost_of(None, catalog);
+    let remembered = Remembered::of(Path::new(store.name()));
+    let mut lost = remembered.lost_of(None, catalog);
     // One that cannot be opened may be the one that is protected.
     if catalog.broken.is_empty() && catalog.refused.is_empty() {
-        let gone = |id: &&Uuid| catalog.by_id(**id).is_none();
-        let protected = records.protected.keys().filter(gone);
-        lost.extend(protected.map(|id| format!("image {id} is protected and gone from the store")));
+        let noted = records.protected.keys().copied();
+        let mut gone: BTreeSet<Uuid> = noted.filter(|id| catalog.by_id(*id).is_none()).collect();
+        gone.extend(remembered.protections_of_nothing(catalog));
+        let words = gone
+            .iter()
+            .map(|id| format!("image {id} is protected and gone from the store"));
+        lost.extend(words);
+    }
+    for protection in remembered.lost_protections(catalog, records) {
+        lost.push(format!(
+            "{} was protected here, and the store does not say so any more: the next backup or prune here protects it \
+             again, `strata protect --off` ends that",
+            protection.words()
+        ));
     }
     lost
 }

@@ -35,6 +35,7 @@ pub use throttle::ThrottledStore;
 
 use crate::base::{Digest, Error, ErrorKind, RangeRead, Result, to_usize};
 use crate::crypt::KeySet;
+use crate::sys;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -330,6 +331,13 @@ pub trait Leftover: Send {
 
     /// Removes it, as far as the store still obeys.
     fn remove(self: Box<Self>);
+}
+
+/// How many files may be kept open until they are used again, or twice as many for a while. The rest of what this
+/// process may have open is for what is read at the moment, and for everything else.
+pub fn files_kept_open() -> usize {
+    // A year of daily images fits, so that none is opened twice.
+    to_usize((sys::most_open_files() / 4).clamp(1, 250))
 }
 
 /// The [`Error`] inside what [`Upload`]'s `write` returned, or one of kind `Destination` around it.

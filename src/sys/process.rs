@@ -13,6 +13,21 @@ pub fn survive_file_size_limit() {
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
+/// Lets this process have as many open files as it may have at most (setrlimit(2), `RLIMIT_NOFILE`): the lower limit
+/// that is usual is there for programs that call select(2).
+pub fn allow_many_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// How many files this process may have open (getrlimit(2), `RLIMIT_NOFILE`).
+pub fn most_open_files() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+}
+
 /// Keeps what is in memory out of core dumps, out of reach of other programs of the same user, and out of
 /// swap space, each as far as this process may.
 pub fn keep_memory_private() {

@@ -98,6 +98,25 @@ impl Machine {
         assert_eq!(gone(&self.backup()), [""; 0]);
     }
 
+    /// The notes of what is protected.
+    fn protections(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(&self.store.dir).unwrap();
+        let paths = files.map(|file| file.unwrap().path());
+        let protects = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with("protected-")
+        };
+        let notes: Vec<PathBuf> = paths.filter(protects).collect();
+        assert!(!notes.is_empty());
+        notes
+    }
+
+    /// Takes them away.
+    fn lose_protections(&self) {
+        let notes = self.protections().into_iter();
+        notes.for_each(|path| std::fs::remove_file(path).unwrap());
+    }
+
     /// Takes the files of the newest images away, as a power cut may have.
     fn lose(&self, images: usize) {
         for image in self.store.list().iter().rev().take(images) {
@@ -201,6 +220,131 @@ fn an_image_that_has_lost_its_name_stands_again() {
         let deep = machine.store.verb("verify").arg("--deep");
         machine.with_state(deep).run().expect(0);
         machine.misses_nothing();
+    }
+}
+
+/// Of two images that lost their names, one builds on the other; and what another image builds on was an image,
+/// whoever remembers it.
+#[test]
+fn what_an_image_builds_on_stands_again_too() {
+    let machine = Machine::new();
+    let made = [machine.backup(), machine.backup()].map(|made| made["image"].clone());
+    made.iter().for_each(|image| machine.lose_name(image));
+    let outcome = machine.backs_up().expect(0);
+    assert_eq!(
+        outcome.stderr.matches("stands again").count(),
+        2,
+        "{outcome}"
+    );
+    let report = outcome.json();
+    assert_eq!(report["image"]["parent"], made[1]["id"], "{report}");
+    let told = report["warnings"].to_string();
+    assert_eq!(told.matches("stands again").count(), 2, "{told}");
+    machine.verify(&machine.state()).expect(0);
+    machine.lose_name(&made[0]);
+    let prune = machine.store.verb("prune").args(["--keep-last", "9"]);
+    let elsewhere = machine.dir.path().join("another");
+    let outcome = prune.env("STRATA_STATE", elsewhere).run().expect(0);
+    assert!(outcome.stderr.contains("stands again"), "{outcome}");
+    machine.store.verify(&["--deep"]).expect(0);
+    machine.misses_nothing();
+}
+
+/// What was protected stays, although the store has lost that it is.
+#[test]
+fn a_protection_that_a_store_has_lost_is_made_again() {
+    for verb in ["backup", "prune"] {
+        let machine = Machine::new();
+        let first = machine.store.list()[0].clone();
+        let protect = machine.store.verb("protect").arg(text(&first, "id"));
+        let protect = protect.args(["--note", "before the upgrade"]);
+        machine.with_state(protect).run().expect(0);
+        machine.lose_protections();
+        let warnings = machine.verify(&machine.state()).expect(0).json();
+        let warnings = warnings["warnings"].to_string();
+        assert!(
+            warnings.contains("number 1 of set") && warnings.contains("was protected here"),
+            "{warnings}"
+        );
+        let elsewhere = machine.dir.path().join("another");
+        let other = machine.verify(&elsewhere).expect(0).json();
+        assert!(
+            !other["warnings"].to_string().contains("protected"),
+            "{other}"
+        );
+        let prune = machine
+            .store
+            .verb("prune")
+            .args(["--keep-last", "1", "--json"]);
+        let prune = machine.with_state(prune);
+        let plan = machine
+            .store
+            .verb("prune")
+            .args(["--keep-last", "1", "--json", "--dry-run"]);
+        let plan = machine.with_state(plan).run().expect(0).json();
+        assert_eq!(plan["plan"]["images"][0]["keep"], true, "{plan}");
+        let report = match verb {
+            "backup" => machine.backup(),
+            _ => prune.run().expect(0).json(),
+        };
+        let told = report["warnings"].to_string();
+        assert!(told.contains("protected again"), "{told}");
+        let pruned = prune.run().expect(0).json();
+        assert!(
+            !pruned["warnings"].to_string().contains("again"),
+            "{pruned}"
+        );
+        assert_eq!(machine.store.list()[0]["id"], first["id"]);
+        let notes = machine.protections();
+        let words = std::fs::read_to_string(&notes[0]).unwrap();
+        assert!(words.contains("before the upgrade"), "{words}");
+        // Taken back, it is not made again.
+        let off = machine
+            .store
+            .verb("protect")
+            .arg(text(&first, "id"))
+            .arg("--off");
+        machine.with_state(off).run().expect(0);
+        prune.run().expect(0);
+        assert_ne!(machine.store.list()[0]["id"], first["id"]);
+        machine.misses_nothing();
+    }
+}
+
+/// Where image and protection are gone, that is said, and by prune once.
+#[test]
+fn a_protected_image_that_is_gone_with_its_protection_is_named() {
+    let machine = Machine::new();
+    let first = machine.store.list()[0].clone();
+    let protect = machine.store.verb("protect").arg(text(&first, "id"));
+    machine.with_state(protect).run().expect(0);
+    machine.lose_protections();
+    machine.store.list().iter().for_each(|image| {
+        std::fs::remove_file(machine.store.file_of(image)).unwrap();
+    });
+    machine.backup();
+    let said = gone(&machine.verify(&machine.state()).expect(0).json());
+    assert!(
+        said.iter().any(|s| s.contains("is protected and gone")),
+        "{said:?}"
+    );
+    let prune = machine.with_state(machine.store.verb("prune").args(["--keep-last", "9"]));
+    let outcome = prune.run().expect(0);
+    assert!(outcome.stderr.contains("was protected"), "{outcome}");
+    machine.misses_nothing();
+}
+
+/// Whoever wants to see nothing but what went wrong sees that.
+#[test]
+fn a_quiet_run_says_what_is_gone() {
+    let machine = Machine::new();
+    machine.lose(1);
+    for verb in [
+        machine.store.verb("verify"),
+        machine.store.backup(&machine.disk.path),
+    ] {
+        let outcome = machine.with_state(verb.arg("--quiet")).run().expect(0);
+        assert!(outcome.stderr.contains("gone from"), "{outcome}");
     }
 }
 

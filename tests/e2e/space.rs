@@ -198,3 +198,41 @@ fn few_files_may_be_open() {
         .expect(0);
     assert_same(&disk.path, &target);
 }
+
+/// A window of the disk has its blocks in 64 files, and the one behind it in others: not all can be open at once.
+#[test]
+fn a_long_chain_needs_few_open_files() {
+    let dir = scratch();
+    let disk = dir.path().join("disk.img");
+    bytes::create_sparse(&disk, MIB);
+    bytes::write_random(&disk, 0, MIB, 109);
+    let store = Store::new(dir.path(), "store");
+    for day in 0..130 {
+        bytes::write_random(&disk, day * 4096, 4096, 200 + day);
+        let backup = store.backup(&disk);
+        backup.args(["--block-size", "4K"]).run().expect(0);
+    }
+    let target = dir.path().join("target.img");
+    for few in ["--nofile=100", "--nofile=100:4096"] {
+        let few = ["prlimit", few, "--"];
+        let _ = std::fs::remove_file(&target);
+        let restore = store.restore("latest", &target);
+        restore.start_below(&few).wait().expect(0);
+        assert_same(&disk, &target);
+        let deep = store.verb("verify").args(["latest", "--deep"]);
+        deep.start_below(&few).wait().expect(0);
+    }
+    // Too few for one window: that is no damage.
+    let restore = store.restore("latest", &dir.path().join("other.img"));
+    let outcome = restore
+        .start_below(&["prlimit", "--nofile=60", "--"])
+        .wait();
+    assert_ne!(outcome.code(), Some(0));
+    assert!(outcome.all_text().contains("ulimit"), "{outcome}");
+    let prune = store.verb("prune").args(["--keep-last", "2"]);
+    prune
+        .start_below(&["prlimit", "--nofile=100", "--"])
+        .wait()
+        .expect(0);
+    store.verify(&["--deep"]).expect(0);
+}
