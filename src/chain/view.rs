@@ -18,8 +18,9 @@ use crate::store::Store;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Table pages kept in memory: at most twice as many, some 10 KiB each.
-const PAGES: usize = 1024;
+/// Table pages kept in memory: at most twice as many, some 10 KiB each. Whoever reads in order needs one of each
+/// level; leaves for 4 GiB of 64 KiB blocks fit for who does not.
+const PAGES: usize = 256;
 
 /// Frames of older files whose places are kept in memory: at most twice as many, 32 bytes each. A year
 /// of increments fits, of which hardly a page would.

@@ -137,7 +137,8 @@ fn round_trip(case: Case) {
     let image = make(case, dir.path(), "volume");
     fill(&image, dir.path(), case.len);
     let before = files(&image, &dir.path().join("before"));
-    assert!(before.len() > 10, "{case:?}: {} files", before.len());
+    // Few fit on a floppy disk.
+    assert!(before.len() > 5, "{case:?}: {} files", before.len());
 
     let cycle = Cycle::of(&image, dir.path());
     cycle.only().assert_mapped(case.kind);
