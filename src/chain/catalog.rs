@@ -3,7 +3,7 @@
 use super::replacing::replacements_in;
 use crate::base::{Digest, Error, ErrorKind, KeySetId, Result};
 use crate::image::{Header, ImageReader, Info};
-use crate::store::{FileName, Store};
+use crate::store::{FileName, Store, files_kept_open};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -81,7 +81,10 @@ fn open_all(store: &dyn Store, files: Vec<FileName>) -> Vec<(FileName, Result<Im
         let image = reader.map(|r| Image::of(file.clone(), &r));
         (file, image)
     };
-    let share = files.len().div_ceil(OPENERS).max(SHARE);
+    let share = files
+        .len()
+        .div_ceil(OPENERS.min(files_kept_open()))
+        .max(SHARE);
     let mut rest = files;
     std::thread::scope(|scope| {
         let mut others = Vec::new();
@@ -148,7 +151,11 @@ impl Catalog {
             match opened {
                 Ok(image) => images.push(image),
                 // Nothing is wrong with the file.
-                Err(error) if error.is_stop() || error.kind() == ErrorKind::Usage => {
+                Err(error)
+                    if error.is_stop()
+                        || error.is_out_of_files()
+                        || error.kind() == ErrorKind::Usage =>
+                {
                     return Err(error);
                 }
                 Err(error) if error.kind() == ErrorKind::Refused => {

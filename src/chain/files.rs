@@ -114,10 +114,9 @@ impl Files {
                 other => return other,
             }
         }
-        let why =
-            "too many files are open, and it may be whole: allow more of them (`ulimit -n 1024`)";
+        let next = "allow more open files (`ulimit -n 1024`) and try again; the image may be whole";
         store.open(name).map_err(|e| match e.is_out_of_files() {
-            true => e.because(why),
+            true => e.hint(next),
             false => e,
         })
     }

@@ -158,6 +158,22 @@ pub(super) enum Part {
 }
 
 impl Part {
+    /// The error for which something of it is lost, when that is none of the image: nobody must take it for damage.
+    fn check_resources(&self) -> Result<()> {
+        let errors: Vec<&Error> = match self {
+            Part::Window(job) => {
+                let frames = job.sources.iter();
+                frames.filter_map(|s| s.frame.as_ref().err()).collect()
+            }
+            Part::Lost { error, .. } => vec![error],
+            Part::Run { .. } => Vec::new(),
+        };
+        match errors.into_iter().find(|error| error.is_out_of_files()) {
+            None => Ok(()),
+            Some(error) => Err(error.clone()),
+        }
+    }
+
     pub(super) fn hand_out(self, emit: &mut Emit<Job, Extracted>) -> Result<()> {
         match self {
             Part::Window(job) => emit.job(job),
@@ -177,12 +193,19 @@ impl Part {
 
 /// Cuts the table into windows with content and runs without, in order; runs and losses are clipped
 /// to `range`.
+///
+/// # Errors
+/// What `each` returns; that too many files are open.
 pub(super) fn each_part(
     table: &dyn BlockTable,
     range: Range<u64>,
     each: &mut dyn FnMut(Part) -> Result<()>,
 ) -> Result<()> {
     let clip = |blocks: Range<u64>| blocks.start.max(range.start)..blocks.end.min(range.end);
+    let each = &mut |part: Part| {
+        part.check_resources()?;
+        each(part)
+    };
     table.each_piece(range.clone(), &mut |piece| match piece {
         Piece::Uniform { blocks, state, .. } => each(Part::Run {
             blocks: clip(blocks),

@@ -1,6 +1,8 @@
 //! Error numbers that other rooms tell apart.
 
-pub use nix::libc::{EILSEQ, EINVAL, EIO, ENODATA, ENODEV, ENOSPC, EPIPE, EREMOTEIO};
+pub use nix::libc::{
+    EILSEQ, EINVAL, EIO, EMFILE, ENFILE, ENODATA, ENODEV, ENOSPC, EPIPE, EREMOTEIO,
+};
 
 /// Whether the kernel or the device said that it does not know the call at all.
 pub fn is_unsupported(e: &std::io::Error) -> bool {

@@ -17,7 +17,7 @@ use super::{
     past_end_of,
 };
 use crate::base::{Error, ErrorKind, RangeRead, Result};
-use crate::sys::{self, Folder};
+use crate::sys::{self, Folder, errno};
 use held::Held;
 use leftover::LocalLeftover;
 use read::LocalFile;
@@ -150,10 +150,14 @@ impl Store for LocalStore {
     fn open(&self, name: &FileName) -> Result<Arc<dyn RangeRead>> {
         let _pending = sys::pending("opening a file in", &self.name);
         self.check_plain("open", ErrorKind::Damaged, name)?;
-        let file = self
-            .folder
-            .open_to_read(name.as_ref())
-            .map_err(|e| self.file_error("open", ErrorKind::Damaged, name, e))?;
+        let file = self.folder.open_to_read(name.as_ref()).map_err(|e| {
+            let kind = match e.raw_os_error() {
+                // It says nothing about the file.
+                Some(errno::EMFILE | errno::ENFILE) => ErrorKind::Destination,
+                _ => ErrorKind::Damaged,
+            };
+            self.file_error("open", kind, name, e)
+        })?;
         let (path, reread) = (self.path_text(name), Arc::clone(&self.reread));
         Ok(Arc::new(LocalFile::new(path, file, reread)?))
     }
