@@ -4,7 +4,8 @@ use crate::Target;
 use crate::seeds::{self, Cut};
 use crate::watch::{Metered, Sink, within_memory};
 use diskstrata::base::{
-    BlockIndex, ByteOffset, Cancel, Digest, Error, ErrorKind, Result, Silent, to_u64, to_usize,
+    AlignedBuf, BlockIndex, ByteOffset, Cancel, Digest, Error, ErrorKind, Result, Silent, to_u64,
+    to_usize,
 };
 use diskstrata::block::{BlockSource, Mapping};
 use diskstrata::chain::ChainView;
@@ -368,7 +369,8 @@ pub(crate) fn read_checked(
     sources: &[Source],
     reader: &mut FrameReader,
 ) -> Window {
-    let dirty = vec![0xEE; 100];
+    let mut dirty = AlignedBuf::zeroed(header.window_len());
+    dirty.fill(0xEE);
     let window = read_window(header, leaf, blocks, sources, reader, dirty);
     assert_eq!(to_u64(window.data.len()), header.extent_of(blocks).len.0);
     assert_eq!(window.error.is_some(), !window.lost.is_empty());
@@ -398,7 +400,7 @@ fn same_as_read(view: &ChainView, blocks: &Range<u64>, window: &Window) {
     let mut bytes = vec![0xEE; window.data.len()];
     let read = view.read_at(extent.start, &mut bytes);
     assert_eq!(read.is_ok(), window.lost.is_empty());
-    assert!(read.is_err() || bytes == window.data);
+    assert!(read.is_err() || bytes == *window.data);
 }
 
 /// What can be salvaged, unless that is too much.

@@ -68,7 +68,7 @@ impl Remembered {
         Remembered::in_folder(folder, store)
     }
 
-    pub(super) fn in_folder(folder: Option<LocalStore>, store: &Path) -> Remembered {
+    fn in_folder(folder: Option<LocalStore>, store: &Path) -> Remembered {
         let path = std::fs::canonicalize(store).ok();
         let path = path.and_then(|path| path.to_str().map(str::to_owned));
         Remembered {
