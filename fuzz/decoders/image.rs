@@ -4,14 +4,13 @@ use crate::Target;
 use crate::seeds::{self, Cut};
 use crate::watch::{Metered, Sink, within_memory};
 use diskstrata::base::{
-    AlignedBuf, BlockIndex, ByteOffset, Cancel, Digest, Error, ErrorKind, Result, Silent, to_u64,
-    to_usize,
+    AlignedBuf, BlockIndex, ByteOffset, Cancel, Digest, ErrorKind, Silent, to_u64, to_usize,
 };
 use diskstrata::block::{BlockSource, Mapping};
 use diskstrata::chain::ChainView;
 use diskstrata::image::{
-    BlockStates, BlockTable, Body, Child, Compression, FilePiece, FrameReader, Header, ImageReader,
-    Leaf, Node, OlderFiles, Page, PagePlace, Piece, Source, Unfinished, Window, is_zero,
+    BlockStates, BlockTable, Body, Compression, FilePiece, FrameReader, Header, ImageReader, Leaf,
+    Node, OlderFiles, Page, PagePlace, Piece, Source, Unasked, Unfinished, Window, is_zero,
     read_window, rebuild, salvage, span_of,
 };
 use diskstrata::pipeline::{Damage, Depth, Resources, Sample, verify_disk, verify_file};
@@ -60,7 +59,7 @@ fn run(input: &[u8]) {
     if let Some(rescued) = rescued {
         let image = ImageReader::open(Arc::new(rescued)).expect("what a salvage made opens");
         assert!(image.findings().is_empty(), "{:?}", image.findings());
-        let found = verified(&image, &Trusting, Depth::Deep);
+        let found = verified(&image, &Unasked, Depth::Deep);
         assert!(
             found.is_empty(),
             "a salvage made a damaged image: {found:?}"
@@ -74,7 +73,7 @@ fn mended(file: &[u8]) {
     match within_memory("mend", || rebuild(Arc::clone(&metered) as _)) {
         Ok(mended) => {
             let image = ImageReader::open(mended).expect("what was put together opens");
-            let found = verified(&image, &Trusting, Depth::Deep);
+            let found = verified(&image, &Unasked, Depth::Deep);
             drop(found);
         }
         Err(error) => assert_eq!(error.kind(), ErrorKind::Damaged, "{error}"),
@@ -139,26 +138,13 @@ fn look(image: Arc<ImageReader>, metered: &Arc<Metered>, file: &[u8]) {
         }
     });
     let (quick, deep) = within_memory("verify", || {
-        let quick = verified(&image, &Trusting, Depth::Quick);
-        (quick, verified(&image, &Trusting, Depth::Deep))
+        let quick = verified(&image, &Unasked, Depth::Quick);
+        (quick, verified(&image, &Unasked, Depth::Deep))
     });
     assert!(!deep.is_empty() || quick.is_empty(), "{quick:?}");
     match ChainView::of(Arc::clone(&image)) {
         Err(_) => assert!(header.parent.is_some()),
         Ok(view) => within_memory("disk", || disk(&view, &deep)),
-    }
-}
-
-/// Believes that what should be in older files is there.
-struct Trusting;
-
-impl OlderFiles for Trusting {
-    fn has_page(&self, _: u8, _: u64, _: &Child) -> Result<()> {
-        Ok(())
-    }
-
-    fn missing(&self, _: &Leaf) -> Vec<(BlockIndex, Error)> {
-        Vec::new()
     }
 }
 

@@ -47,7 +47,9 @@ pub use proof::{EncoderFault, Encoding, Proof};
 pub use reader::ImageReader;
 pub use rebuild::rebuild;
 pub use record::RECORD_HEADER_LEN;
-pub use resolved::{BlockStates, BlockTable, OlderFiles, Piece, Source, Window, read_window};
+pub use resolved::{
+    BlockStates, BlockTable, OlderFiles, Piece, Source, Unasked, Window, read_window,
+};
 pub use salvage::{Salvaged, salvage};
 pub use state::{Block, BlockState};
 pub use stream::{Beginning, Ending, ImageStream, StreamLeaf, StreamPiece};

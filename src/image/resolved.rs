@@ -129,6 +129,19 @@ pub trait OlderFiles: Send + Sync {
     fn missing(&self, leaf: &Leaf) -> Vec<(BlockIndex, Error)>;
 }
 
+/// Older files that have whatever is asked for: for a look at one file alone.
+pub struct Unasked;
+
+impl OlderFiles for Unasked {
+    fn has_page(&self, _level: u8, _index: u64, _child: &Child) -> Result<()> {
+        Ok(())
+    }
+
+    fn missing(&self, _leaf: &Leaf) -> Vec<(BlockIndex, Error)> {
+        Vec::new()
+    }
+}
+
 /// The content of up to 64 blocks.
 #[derive(Debug)]
 pub struct Window {

@@ -2,7 +2,8 @@
 
 pub use super::backup_plan::BackupPlan;
 use super::backup_plan::{ParentTable, Prepared, prepare};
-use super::encryption::{KeyRecord, NewKeys};
+pub use super::backup_report::BackupReport;
+use super::encryption::NewKeys;
 use super::images::lock;
 use super::piped::{PIPE, PIPE_NAME, PipeOutput};
 use super::remembered::Remembered;
@@ -12,7 +13,7 @@ use super::rescue_map::MapFile;
 use super::resume::{self, Begun, Destination};
 use super::state::Keeper;
 use super::stores;
-use super::take::{Fallback, TakeOptions};
+use super::take::TakeOptions;
 use super::{Context, ImageRecord};
 use crate::base::{
     BlockSize, ByteLen, Digest, Error, ErrorKind, Event, Extent, Phase, Result, normalize,
@@ -23,14 +24,13 @@ use crate::chain::{ChainView, Image};
 use crate::device::Consistency;
 pub use crate::image::PartitionInfo;
 use crate::image::{
-    BlockCounts, BlockStates, ByteRange, Compression, Encoding, Finished, Header, ImageReader,
-    ImageWriter, Info, Kind, Proof, SourceInfo, Summary, Unfinished,
+    BlockCounts, BlockStates, Compression, Encoding, Finished, Header, ImageReader, ImageWriter,
+    Info, Kind, Proof, Summary, Unfinished,
 };
 use crate::pipeline::{Depth, Input, Without, verify_disk, write_blocks};
 pub use crate::store::MIN_PART_LEN;
 use crate::store::{FileName, Form, LockMode, Store};
 use crate::sys;
-use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,45 +102,6 @@ impl BackupRequest {
     pub fn into_pipe(&self) -> bool {
         self.store.as_os_str() == PIPE
     }
-}
-
-/// What a backup did.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct BackupReport {
-    /// The new image.
-    pub image: ImageRecord,
-    /// Why it is full, incremental or differential.
-    pub reason: String,
-    /// Blocks of the disk by state.
-    pub blocks: BlockCounts,
-    /// Of these, the ones that differ from the parent; all of a full image.
-    pub changed: BlockCounts,
-    /// The disk.
-    pub source: SourceInfo,
-    /// Bytes read from it.
-    pub read_bytes: u64,
-    /// Length of the image file.
-    pub stored_bytes: u64,
-    /// Bytes of each part of it; absent when it is not cut.
-    pub part_bytes: Option<u64>,
-    /// The keys that open it; absent when it is not encrypted.
-    pub keys: Option<Vec<KeyRecord>>,
-    /// Bytes of it that an interrupted run had stored; 0 when it was begun anew.
-    pub continued_bytes: u64,
-    /// Bytes whose content older images have lost, and which this one does not take from them.
-    pub healed_bytes: u64,
-    /// What could not be read.
-    pub unreadable: Vec<ByteRange>,
-    /// Of this, what was passed over among bad sectors and not tried one by one.
-    pub untried: Vec<ByteRange>,
-    /// What was done about it once the rest was safe. `image` is the last one that was made.
-    pub rescue: Vec<RescuePass>,
-    /// What each partition holds and how much of it was taken.
-    pub partitions: Vec<PartitionInfo>,
-    /// What was taken whole because its used map is not known.
-    pub fallbacks: Vec<Fallback>,
-    /// What a person should know.
-    pub warnings: Vec<String>,
 }
 
 /// What a backup would do. Changes nothing.
@@ -376,16 +337,6 @@ impl Made {
             fallbacks: self.plan.fallbacks,
             warnings: self.warnings,
         }
-    }
-}
-
-impl BackupReport {
-    /// The report of an image that lacks what is `missing`.
-    fn lacking(mut self, missing: &Missing) -> BackupReport {
-        self.unreadable = missing.all().into_iter().map(Into::into).collect();
-        self.untried = missing.untried.iter().map(|e| (*e).into()).collect();
-        self.warnings.extend(missing_in_words(missing));
-        self
     }
 }
 

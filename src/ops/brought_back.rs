@@ -8,9 +8,9 @@ use super::Context;
 use super::anew::{free_name, names_in};
 use super::place::{file_name, label, label_and_number};
 use super::remembered::Remembered;
-use crate::base::{BlockIndex, Digest, Error, Result};
+use crate::base::{Digest, Event, Result};
 use crate::chain::{self, Catalog, Image, Records};
-use crate::image::{Child, ImageReader, Leaf, OlderFiles, Unfinished};
+use crate::image::{ImageReader, Unasked, Unfinished};
 use crate::pipeline::{Depth, Sample, verify_file};
 use crate::store::{FileName, Leftover, Store};
 use std::path::Path;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 /// Gives images their names again where those were lost and every byte is there, and protects again what this
 /// machine had protected. To be called under an exclusive lock, before anything unfinished is taken away. Returns
-/// what a person should know.
+/// what a person should know, and was told.
 ///
 /// # Errors
 /// `Destination`, `Interrupted`, `Terminated`.
@@ -27,6 +27,8 @@ pub(super) fn bring_back(context: &Context<'_>, store: &Arc<dyn Store>) -> Resul
     let remembered = Remembered::of(Path::new(store.name()));
     let mut told = bring_back_images(context, store, &remembered)?;
     told.extend(protect_again(store.as_ref(), &remembered)?);
+    told.iter()
+        .for_each(|note| context.observer.event(Event::Warning(note.clone())));
     Ok(told)
 }
 
@@ -89,7 +91,8 @@ fn parent_of(image: &Image) -> Option<(Uuid, Option<Digest>)> {
 fn may_stand(catalog: &Catalog, file: &FileName) -> bool {
     let place = label_and_number(file.as_str());
     let same = |other: &FileName| place.is_some() && label_and_number(other.as_str()) == place;
-    catalog.broken.iter().any(|b| same(&b.file))
+    let unopened = catalog.broken.iter().chain(&catalog.refused);
+    unopened.map(|b| &b.file).any(same)
 }
 
 fn give_name(store: &dyn Store, nameless: Nameless) -> Result<String> {
@@ -130,7 +133,7 @@ fn whole_image(context: &Context<'_>, leftover: &dyn Leftover) -> Result<Option<
         return Ok(None);
     };
     let (all, resources) = (Sample::ALL, context.resources());
-    let damage = verify_file(&reader, &NotAsked, Depth::Quick, all, resources)?;
+    let damage = verify_file(&reader, &Unasked, Depth::Quick, all, resources)?;
     let (header, info) = (reader.header(), reader.info());
     let label = label(&info.set, header.set, reader.key_set().is_some());
     let name = file_name(&label, header.sequence, info.created, header.kind);
@@ -156,17 +159,4 @@ fn protect_again(store: &dyn Store, remembered: &Remembered) -> Result<Vec<Strin
         }
     }
     Ok(told)
-}
-
-/// Older files that have whatever is asked for.
-struct NotAsked;
-
-impl OlderFiles for NotAsked {
-    fn has_page(&self, _level: u8, _index: u64, _child: &Child) -> Result<()> {
-        Ok(())
-    }
-
-    fn missing(&self, _leaf: &Leaf) -> Vec<(BlockIndex, Error)> {
-        Vec::new()
-    }
 }

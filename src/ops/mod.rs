@@ -24,6 +24,7 @@ mod against;
 mod anew;
 pub mod backup;
 mod backup_plan;
+mod backup_report;
 mod brought_back;
 pub mod copy;
 mod copy_plan;

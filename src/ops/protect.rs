@@ -35,10 +35,10 @@ pub fn protect(
     let remembered = Remembered::of(store);
     let store = super::stores::open(context, store)?;
     let done = protect_in(store.as_ref(), wanted, note, off)?;
-    match Uuid::parse_str(&done.image.id) {
-        Ok(id) if off => remembered.forget_protections(&[id]),
-        _ if off => {}
-        _ => remembered.note_protection(&done.image, note),
+    if !off {
+        remembered.note_protection(&done.image, note);
+    } else if let Ok(id) = Uuid::parse_str(&done.image.id) {
+        remembered.forget_protections(&[id]);
     }
     Ok(done)
 }

@@ -82,12 +82,7 @@ impl Remembered {
 
     /// Forgets the protections of `images`.
     pub(super) fn forget_protections(&self, images: &[Uuid]) {
-        for name in self.notes(SUFFIX) {
-            let note = self.read::<ProtectionNote>(&name);
-            if note.is_some_and(|note| images.contains(&note.image)) {
-                self.drop_note(&name);
-            }
-        }
+        self.drop_notes(SUFFIX, |note: &ProtectionNote| images.contains(&note.image));
     }
 
     fn write_protection(&self, image: &ImageRecord, words: Option<&str>) -> Result<()> {

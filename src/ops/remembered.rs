@@ -147,33 +147,30 @@ impl Remembered {
         if to_u64(bytes.len()) > MAX_NOTE {
             return Ok(());
         }
-        let others = |names: Vec<FileName>| {
-            let same = names.into_iter().filter(|n| n.as_str().starts_with(&key));
-            same.filter(|other| *other != name).collect::<Vec<_>>()
-        };
-        let names = folder
-            .list()?
-            .into_iter()
-            .map(|e| e.name)
-            .collect::<Vec<_>>();
-        if names.contains(&name) {
+        let names = folder.list()?.into_iter().map(|e| e.name);
+        let known: Vec<FileName> = names.filter(|n| n.as_str().starts_with(&key)).collect();
+        if known.contains(&name) {
             folder.remove(&name)?;
         }
         let mut upload = folder.create(&name)?;
         let written = upload.write_all(&bytes);
         written.map_err(|e| write_error(name.as_str(), e))?;
         upload.publish()?;
-        for older in others(names) {
-            folder.remove(&older)?;
+        for older in known.iter().filter(|known| **known != name) {
+            folder.remove(older)?;
         }
         Ok(())
     }
 
-    /// Removes the note `name`.
-    pub(super) fn drop_note(&self, name: &FileName) {
-        if let Some(folder) = &self.folder {
+    /// Removes the notes whose names end with `suffix` and that are `unwanted`.
+    pub(super) fn drop_notes<T: Note>(&self, suffix: &str, unwanted: impl Fn(&T) -> bool) {
+        let Some(folder) = &self.folder else {
+            return;
+        };
+        let is_unwanted = |name: &FileName| self.read(name).is_some_and(|note| unwanted(&note));
+        for name in self.notes(suffix).into_iter().filter(is_unwanted) {
             // The worst is a warning too many.
-            let _ = folder.remove(name);
+            let _ = folder.remove(&name);
         }
     }
 
@@ -210,12 +207,7 @@ impl Remembered {
     /// Forgets the notes of images that were removed on purpose.
     pub(super) fn forget(&self, removed: &[Uuid]) {
         let removed: Vec<String> = removed.iter().map(Uuid::to_string).collect();
-        for name in self.notes(SUFFIX) {
-            let note = self.read::<Newest>(&name);
-            if note.is_some_and(|note| removed.contains(&note.image)) {
-                self.drop_note(&name);
-            }
-        }
+        self.drop_notes(SUFFIX, |note: &Newest| removed.contains(&note.image));
     }
 
     fn write(&self, made: &ImageRecord) -> Result<()> {

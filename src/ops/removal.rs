@@ -61,13 +61,20 @@ pub(super) fn settle_if_alone(
 /// `Destination`, `Interrupted`, `Terminated`.
 pub(super) fn settle(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Settled> {
     let brought_back = bring_back(context, store)?;
-    brought_back
-        .iter()
-        .for_each(|note| context.observer.event(Event::Warning(note.clone())));
+    Ok(Settled {
+        brought_back,
+        ..clear(context, store)?
+    })
+}
+
+/// [`settle`], where what is to be brought back is already.
+///
+/// # Errors
+/// As [`settle`].
+pub(super) fn clear(context: &Context<'_>, store: &Arc<dyn Store>) -> Result<Settled> {
     let mut settled = Settled {
         removed: store.clean_up()?,
-        brought_back,
-        merged: Vec::new(),
+        ..Settled::default()
     };
     let catalog = Catalog::load(store.as_ref())?;
     for old in &catalog.replaced {

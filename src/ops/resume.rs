@@ -9,7 +9,7 @@ use super::backup_plan::Prepared;
 use super::brought_back::bring_back;
 use super::encryption::Protection;
 use super::images::lock;
-use super::removal::settle;
+use super::removal::clear;
 use crate::base::{ByteLen, Error, ErrorKind, Event, Result};
 use crate::chain::Catalog;
 use crate::image::{Header, ImageWriter, Unfinished};
@@ -39,11 +39,9 @@ pub(super) fn settle_but_begun(
         lock => lock?,
     };
     // Before what was begun is held.
-    let mut told = bring_back(context, store)?;
-    told.iter()
-        .for_each(|note| context.observer.event(Event::Warning(note.clone())));
+    let told = bring_back(context, store)?;
     let begun = begun_in(store.as_ref())?;
-    told.extend(settle(context, store)?.brought_back);
+    clear(context, store)?;
     Ok((begun, told))
 }
 
