@@ -6,10 +6,12 @@ use super::recent::Recent;
 use crate::base::{Error, ErrorKind, RangeRead, Result};
 use crate::image::ImageReader;
 use crate::store::{FileName, Store, files_kept_open};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Where too many files are open, so often and so long it is waited until others have read theirs: 3 s.
+/// Where too many files are open, so often and so long it is waited until others have read theirs: 3 s, and once only,
+/// for whoever needs all files meets the same at each of them.
 const TRIES: u32 = 300;
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -21,6 +23,8 @@ pub(super) struct Files {
     /// Places of the images in the history, ascending.
     sequences: Vec<u32>,
     open: Mutex<Recent<usize, Arc<ImageReader>>>,
+    /// Whether it was waited in vain.
+    gave_up: AtomicBool,
 }
 
 impl Files {
@@ -51,6 +55,7 @@ impl Files {
             sequences: lineage.images.iter().map(|i| i.header.sequence).collect(),
             lineage,
             open: Mutex::new(Recent::new(files_kept_open())),
+            gave_up: AtomicBool::new(false),
         }
     }
 
@@ -109,11 +114,15 @@ impl Files {
                 Err(e) if e.is_out_of_files() => {
                     // Those that are being read stay open until then.
                     *self.kept() = Recent::new(files_kept_open());
+                    if self.gave_up.load(Ordering::Relaxed) {
+                        break;
+                    }
                     std::thread::sleep(PAUSE);
                 }
                 other => return other,
             }
         }
+        self.gave_up.store(true, Ordering::Relaxed);
         let next = "allow more open files (`ulimit -n 1024`) and try again; the image may be whole";
         store.open(name).map_err(|e| match e.is_out_of_files() {
             true => e.hint(next),

@@ -365,7 +365,8 @@ fn verify_one(
     let broken = lineage.broken.as_ref().map(|b| b.words());
     let view = match ChainView::open(Arc::clone(store), lineage) {
         Ok(view) => view,
-        Err(e) if e.is_stop() => return Err(e),
+        // Nothing is wrong with the file.
+        Err(e) if e.is_stop() || e.is_out_of_files() => return Err(e),
         Err(e) => return Ok(Verified::unopened(image.file.as_str(), &e)),
     };
     let resources = context.resources();

@@ -130,7 +130,9 @@ pub(super) fn decode(
             let mut reader = FrameReader::new()?;
             Ok(move |job: Job| {
                 let buffer = pooled().pop().unwrap_or_default();
-                Ok(Extracted::Window(job.read(header, &mut reader, buffer)))
+                let window = job.read(header, &mut reader, buffer);
+                check_resources(&window.error)?;
+                Ok(Extracted::Window(window))
             })
         },
         |extracted| {
@@ -142,6 +144,17 @@ pub(super) fn decode(
             Ok(())
         },
     )
+}
+
+/// Whether `errors` may be taken for damage of an image.
+///
+/// # Errors
+/// The first that says that too many files are open: what could not be opened may be whole.
+pub(super) fn check_resources<'a>(errors: impl IntoIterator<Item = &'a Error>) -> Result<()> {
+    match errors.into_iter().find(|error| error.is_out_of_files()) {
+        None => Ok(()),
+        Some(error) => Err(error.clone()),
+    }
 }
 
 /// A stretch of a table.
@@ -158,19 +171,14 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// The error for which something of it is lost, when that is none of the image: nobody must take it for damage.
     fn check_resources(&self) -> Result<()> {
-        let errors: Vec<&Error> = match self {
+        match self {
             Part::Window(job) => {
                 let frames = job.sources.iter();
-                frames.filter_map(|s| s.frame.as_ref().err()).collect()
+                check_resources(frames.filter_map(|s| s.frame.as_ref().err()))
             }
-            Part::Lost { error, .. } => vec![error],
-            Part::Run { .. } => Vec::new(),
-        };
-        match errors.into_iter().find(|error| error.is_out_of_files()) {
-            None => Ok(()),
-            Some(error) => Err(error.clone()),
+            Part::Lost { error, .. } => check_resources([error]),
+            Part::Run { .. } => Ok(()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Is every byte what it was when it was written?
 
 use super::Resources;
-use super::extract::{Extracted, Job, Part, each_part};
+use super::extract::{Extracted, Job, Part, check_resources, each_part};
 use super::ordered;
 use super::stream::extract_stream;
 use crate::base::{AlignedBuf, BlockIndex, ByteLen, Error, Event, Extent, Observer, Phase, Result};
@@ -53,7 +53,7 @@ impl Sample {
 /// there, as `older` says. An empty answer means that nothing is wrong.
 ///
 /// # Errors
-/// `Interrupted` or `Terminated` when cancelled.
+/// `Interrupted` or `Terminated` when cancelled; that too many files are open.
 pub fn verify_file(
     image: &ImageReader,
     older: &dyn OlderFiles,
@@ -61,7 +61,11 @@ pub fn verify_file(
     sample: Sample,
     resources: Resources<'_>,
 ) -> Result<Vec<Damage>> {
-    let mut damage: Vec<Damage> = image.findings().iter().map(|f| costless(f)).collect();
+    let costless = |what: &String| Damage {
+        extent: Extent::default(),
+        what: what.clone(),
+    };
+    let mut damage: Vec<Damage> = image.findings().iter().map(costless).collect();
     let header = image.header();
     let observer = resources.observer;
     let (phase, bytes) = (Phase::Verify, Some(image.file_len()));
@@ -76,14 +80,15 @@ pub fn verify_file(
                 let leaf = match piece {
                     FilePiece::Leaf(leaf) => leaf,
                     other => {
-                        let found = look_at(other, header, older);
-                        return match found {
+                        return match look_at(other, header, older)? {
                             Some(damage) => emit.ready((vec![damage], 0)),
                             None => Ok(()),
                         };
                     }
                 };
-                let missing = losses(header, older.missing(&leaf));
+                let missing = older.missing(&leaf);
+                check_resources(missing.iter().map(|(_, error)| error))?;
+                let missing = losses(header, missing);
                 if !missing.is_empty() {
                     emit.ready((missing, 0))?;
                 }
@@ -102,7 +107,7 @@ pub fn verify_file(
         || {
             let mut reader = FrameReader::new()?;
             Ok(move |(leaf, frame): (Arc<Leaf>, FrameRef)| {
-                let found = check_frame(image, &leaf, &frame, depth, &mut reader);
+                let found = check_frame(image, &leaf, &frame, depth, &mut reader)?;
                 Ok((found, frame.record_len()))
             })
         },
@@ -120,7 +125,7 @@ pub fn verify_file(
 /// Checks all that is needed to read the disk that `table` stands for, and nothing else.
 ///
 /// # Errors
-/// `Interrupted` or `Terminated` when cancelled.
+/// `Interrupted` or `Terminated` when cancelled; that too many files are open.
 pub fn verify_disk(
     table: &dyn BlockTable,
     range: Range<u64>,
@@ -157,7 +162,7 @@ pub fn verify_disk(
         || {
             let (mut reader, mut buffer) = (FrameReader::new()?, AlignedBuf::default());
             Ok(move |job: Job| {
-                let found = check_window(header, &job, depth, &mut reader, &mut buffer);
+                let found = check_window(header, &job, depth, &mut reader, &mut buffer)?;
                 Ok((found, header.extent_of(&job.blocks).len.0))
             })
         },
@@ -172,40 +177,35 @@ pub fn verify_disk(
     Ok(damage)
 }
 
-fn costless(what: &str) -> Damage {
-    Damage {
-        extent: Extent::default(),
-        what: what.to_owned(),
-    }
-}
-
 /// What is wrong with a piece that is no leaf.
-fn look_at(piece: FilePiece, header: &Header, older: &dyn OlderFiles) -> Option<Damage> {
-    match piece {
-        FilePiece::Leaf(_) => None,
-        FilePiece::Misplaced(error) => Some(costless(&error.to_string())),
+///
+/// # Errors
+/// That too many files are open.
+fn look_at(piece: FilePiece, header: &Header, older: &dyn OlderFiles) -> Result<Option<Damage>> {
+    let (extent, error) = match piece {
+        FilePiece::Leaf(_) => return Ok(None),
+        FilePiece::Misplaced(error) => (Extent::default(), error),
         FilePiece::Lost {
             first,
             count,
             error,
-        } => Some(Damage {
-            extent: header.extent_of(&(first.0..first.0 + count)),
-            what: error.to_string(),
-        }),
+        } => (header.extent_of(&(first.0..first.0 + count)), error),
         FilePiece::Older {
             level,
             index,
             child,
         } => {
-            let error = older.has_page(level, index, &child).err()?;
+            let Err(error) = older.has_page(level, index, &child) else {
+                return Ok(None);
+            };
             let first = index * span_of(level);
             let end = (first + span_of(level)).min(header.blocks());
-            Some(Damage {
-                extent: header.extent_of(&(first..end)),
-                what: error.to_string(),
-            })
+            (header.extent_of(&(first..end)), error)
         }
-    }
+    };
+    check_resources([&error])?;
+    let what = error.to_string();
+    Ok(Some(Damage { extent, what }))
 }
 
 /// Blocks that are lost, as ranges.
@@ -241,20 +241,23 @@ fn check_frame(
     frame: &FrameRef,
     depth: Depth,
     reader: &mut FrameReader,
-) -> Vec<Damage> {
+) -> Result<Vec<Damage>> {
     let result = match depth {
         Depth::Quick => reader.check(image, frame),
         Depth::Deep => reader.read(image, frame),
     };
     let lost: Vec<(BlockIndex, Error)> = match result {
-        Err(error) => frame.blocks().map(|b| (b, error.clone())).collect(),
-        Ok(()) if depth == Depth::Quick => return Vec::new(),
+        Err(error) => {
+            check_resources([&error])?;
+            frame.blocks().map(|b| (b, error.clone())).collect()
+        }
+        Ok(()) if depth == Depth::Quick => return Ok(Vec::new()),
         Ok(()) => {
             let wrong = reader.wrong_blocks(frame, leaf, image.header().block_size);
             wrong.map(|block| (block, mismatch(image, frame))).collect()
         }
     };
-    losses(image.header(), lost)
+    Ok(losses(image.header(), lost))
 }
 
 /// The blocks of a window that are lost, and why.
@@ -298,10 +301,11 @@ fn check_window(
     depth: Depth,
     reader: &mut FrameReader,
     buffer: &mut AlignedBuf,
-) -> Vec<Damage> {
+) -> Result<Vec<Damage>> {
     let lost = match depth {
         Depth::Deep => {
             let window = job.read(header, reader, std::mem::take(buffer));
+            check_resources(&window.error)?;
             let lost = lost_of(&window);
             *buffer = window.data;
             lost
@@ -314,6 +318,7 @@ fn check_window(
                     Err(error) => Err(error.clone()),
                 };
                 if let Err(error) = checked {
+                    check_resources([&error])?;
                     let bits = (0..64).filter(|bit| source.wanted >> bit & 1 == 1);
                     let first = job.blocks.start;
                     lost.extend(bits.map(|bit: u64| (BlockIndex(first + bit), error.clone())));
@@ -323,5 +328,5 @@ fn check_window(
             lost
         }
     };
-    losses(header, lost)
+    Ok(losses(header, lost))
 }

@@ -199,6 +199,41 @@ fn few_files_may_be_open() {
     assert_same(&disk.path, &target);
 }
 
+/// Each limit lets one file more be opened, and at some none beside the image's own: which those are depends on what
+/// else a process has open.
+#[test]
+fn what_no_file_is_left_for_is_not_called_damaged() {
+    let dir = scratch();
+    let disk = dir.path().join("disk.img");
+    bytes::create_sparse(&disk, MIB);
+    bytes::write_random(&disk, 0, MIB, 110);
+    let store = Store::new(dir.path(), "store");
+    for day in 0..8 {
+        bytes::write_random(&disk, day * 4096, 4096, 300 + day);
+        let backup = store.backup(&disk);
+        backup.args(["--block-size", "4K"]).run().expect(0);
+    }
+    let target = dir.path().join("target.img");
+    let (mut in_vain, mut done) = (0, 0);
+    for most in 5..14 {
+        let limit = format!("--nofile={most}");
+        let few = ["prlimit", &limit, "--"];
+        let _ = std::fs::remove_file(&target);
+        for run in [store.verb("verify"), store.restore("latest", &target)] {
+            let outcome = run.start_below(&few).wait();
+            assert!(!outcome.stderr.contains("damaged"), "{most}: {outcome}");
+            match outcome.code() {
+                Some(0) => done += 1,
+                Some(6) => in_vain += 1,
+                // Which disks there are could not be listed.
+                Some(5) => {}
+                _ => panic!("{most}: {outcome}"),
+            }
+        }
+    }
+    assert!(in_vain > 4 && done > 4, "{in_vain} in vain, {done} done");
+}
+
 /// A window of the disk has its blocks in 64 files, and the one behind it in others: not all can be open at once.
 #[test]
 fn a_long_chain_needs_few_open_files() {
