@@ -529,6 +529,11 @@ fn damage_is_doubted() {
     );
     let clean = crashed.replayed();
     damaged(&clean, "ssv state 3", "marked as having errors");
+    damaged(
+        &clean,
+        "ssv first_data_block 0",
+        "its first group cannot begin at block 0",
+    );
     damaged(&clean, "ssv error_count 2", "recorded 2 errors");
     damaged(&clean, "ssv free_blocks_count 7", "counts 7 free blocks");
     let flipped = |at: u64, why: &str| {

@@ -189,12 +189,9 @@ impl Superblock {
                 self.blocks, self.block
             )
         })?;
-        let first = if self.block == 1024 && self.ratio == 1 {
-            self.first_block <= 1
-        } else {
-            self.first_block == 0
-        };
-        ensure(first && self.blocks > self.first_block, || {
+        // Behind the boot block, where that is a block of its own (ext4_fill_super in fs/ext4/super.c).
+        let first = u64::from(self.block == 1024 && self.ratio == 1);
+        ensure(self.first_block == first && self.blocks > first, || {
             format!("its first group cannot begin at block {}", self.first_block)
         })?;
         let clusters = self.blocks_per_group / self.ratio;
