@@ -202,13 +202,27 @@ impl Run {
 
 /// The first bytes that `truth` has in use and `found` has not, of a disk of `len` bytes.
 pub(crate) fn missing(truth: &UsedReport, found: &UsedReport, len: u64) -> Option<Range<u64>> {
-    let bytes = |run: Range<u64>, unit: u64| {
-        let (start, end) = (run.start.saturating_mul(unit), run.end.saturating_mul(unit));
-        start.min(len)..end.min(len)
-    };
-    let mut gaps = found.used.gaps().map(|g| bytes(g, found.unit.0));
+    let bytes = |run| bytes_of(run, truth.unit.0, len);
+    missing_of(truth.used.runs().map(bytes), found, len)
+}
+
+fn bytes_of(units: Range<u64>, unit: u64, len: u64) -> Range<u64> {
+    let end = |units: u64| units.saturating_mul(unit).min(len);
+    end(units.start)..end(units.end)
+}
+
+/// The first bytes of the ascending `used` that `found` has not, of a disk of `len` bytes.
+pub(crate) fn missing_of(
+    used: impl Iterator<Item = Range<u64>>,
+    found: &UsedReport,
+    len: u64,
+) -> Option<Range<u64>> {
+    let mut gaps = found
+        .used
+        .gaps()
+        .map(|gap| bytes_of(gap, found.unit.0, len));
     let mut gap = gaps.next()?;
-    for run in truth.used.runs().map(|r| bytes(r, truth.unit.0)) {
+    for run in used {
         while gap.end <= run.start {
             gap = gaps.next()?;
         }

@@ -171,7 +171,7 @@ fn judge(
 }
 
 /// The damage with the number `case`: mostly one, sometimes several at once.
-fn records(name: &str, case: u64) -> Vec<Record> {
+pub(crate) fn records(name: &str, case: u64) -> Vec<Record> {
     let hash = blake3::hash(format!("{name} {case}").as_bytes());
     let mut stream = Stream::new(u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap()));
     let count = match stream.below(10) {
@@ -188,7 +188,7 @@ fn records(name: &str, case: u64) -> Vec<Record> {
 }
 
 /// Keeps a damaged capsule for whoever mends what it shows.
-fn keep(disk: &Capsule, name: &str) -> PathBuf {
+pub(crate) fn keep(disk: &Capsule, name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("mutations");
     let path = folder.join(format!("{name}.capsule"));
     std::fs::create_dir_all(&folder).unwrap();

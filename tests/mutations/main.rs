@@ -6,6 +6,8 @@
 //! that was in use. Where they do not, nobody can tell a cleared bit from a free block: how often
 //! such a map came out is counted and printed, and nothing is asserted about it.
 //!
+//! [`mod@reference`] compares with what another reader makes of the same damaged disk.
+//!
 //! By default some hundred damages a capsule; `STRATA_LONG=1` makes 10,000 a decoder. A failure
 //! names the capsule and the number of the damage, which decides everything; the damaged capsule is
 //! kept in `target/tmp/mutations`.
@@ -18,6 +20,7 @@ mod fs_kit;
 mod kit;
 
 mod campaign;
+mod reference;
 mod unreadable;
 
 use fs_kit::capsules::{self, Fixture};
@@ -43,6 +46,22 @@ macro_rules! decoders {
 
 decoders! {
     bitlocker btrfs exfat ext f2fs fat luks lvm md named ntfs readonly swap xfs
+}
+
+/// A test each for decoders whose file systems have another reader that says what is used.
+macro_rules! readers {
+    ($($name:ident)*) => {
+        mod beside_another_reader {
+            $(#[test]
+            fn $name() {
+                crate::reference::run(stringify!($name));
+            })*
+        }
+    };
+}
+
+readers! {
+    btrfs exfat ext f2fs fat ntfs xfs
 }
 
 #[test]
