@@ -1,4 +1,4 @@
-//! Those that there are: what e2fsprogs, xfsprogs, ntfs-3g and btrfs-progs say.
+//! Those that there are: what e2fsprogs, xfsprogs, ntfs-3g, btrfs-progs, dosfstools, exfatprogs and f2fs-tools say.
 
 use super::{Reference, Used};
 use crate::fs_kit::capsules;
@@ -96,30 +96,16 @@ fn without(mut free: Vec<Range<u64>>, len: u64) -> Option<Used> {
 /// Fixtures without checksums, and what is rarer.
 fn ext_disks(dir: &Path) -> Vec<(String, Capsule)> {
     // The same disk each time.
-    const UUID: &str = "6b8b4567-327b-23c6-643c-986966334873";
-    const HASH: &str = "hash_seed=6b8b4567-327b-23c6-643c-986966334873";
+    const ID: &str = "6b8b4567-327b-23c6-643c-986966334873";
     const PLAIN: &str = "^has_journal,^metadata_csum,^uninit_bg,^resize_inode";
     let (image, content) = (dir.join("ext.img"), dir.join("content"));
     files(&content, 1);
     let make = |(name, features, more): (&str, &str, &str)| {
         bytes::create_sparse(&image, 96 * MIB);
-        let features = format!("{PLAIN},{features}");
-        let mut args = vec![
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-U",
-            UUID,
-            "-E",
-            HASH,
-            "-O",
-            &features,
-            "-d",
-            text(&content),
-        ];
-        args.extend(more.split_whitespace());
-        tools::run("mke2fs", &[&args[..], &[text(&image)]].concat());
+        let how = format!("-q -F -t ext4 -U {ID} -E hash_seed={ID} -O {PLAIN},{features} {more}");
+        let mut args: Vec<&str> = how.split_whitespace().collect();
+        args.extend(["-d", text(&content), text(&image)]);
+        tools::run("mke2fs", &args);
         let disk = recorded(&image);
         std::fs::remove_file(&image).unwrap();
         (format!("ext-{name}"), disk)
