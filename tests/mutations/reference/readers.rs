@@ -132,7 +132,7 @@ fn ext(image: &Path) -> Option<Used> {
     };
     let (block, blocks) = (field("Block size:")?, field("Block count:")?);
     // Of a free cluster the first block is listed.
-    let cluster = field("Cluster size:").unwrap_or(block) / block;
+    let cluster = field("Cluster size:").unwrap_or(block).checked_div(block)?;
     let features = said
         .lines()
         .find_map(|l| l.strip_prefix("Filesystem features:"))?;
@@ -154,7 +154,8 @@ fn ext(image: &Path) -> Option<Used> {
         }
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-        free.push(first * block..(last + cluster) * block);
+        let end = last.checked_add(cluster)?.checked_mul(block)?;
+        free.push(first.checked_mul(block)?..end);
     }
     without(free, blocks.checked_mul(block)?)
 }
@@ -333,11 +334,10 @@ fn btrfs(image: &Path) -> Option<Used> {
         };
         let holds = |chunk: &&(u64, u64, Vec<u64>)| start >= chunk.0 && start - chunk.0 < chunk.1;
         let (first, _, stripes) = chunks.iter().find(holds)?;
-        used.extend(
-            stripes
-                .iter()
-                .map(|at| at + start - first..at + start - first + len),
-        );
+        used.extend(stripes.iter().map(|stripe| {
+            let at = stripe.saturating_add(start - first);
+            at..at.saturating_add(len)
+        }));
     }
     used.sort_by_key(|range| range.start);
     (!used.is_empty()).then_some(Used::Ranges(used))
