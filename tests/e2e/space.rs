@@ -6,6 +6,7 @@ use crate::kit::privileged::{Loop, Mount, privileged};
 use crate::kit::run::{Outcome, text};
 use crate::kit::store::Store;
 use crate::kit::{MIB, scratch, tools};
+use std::path::{Path, PathBuf};
 
 /// Fails unless it was said how much would have been needed and how much is free.
 #[track_caller]
@@ -199,20 +200,26 @@ fn few_files_may_be_open() {
     assert_same(&disk.path, &target);
 }
 
+/// A disk of 1 MiB of which another block of 4 KiB was changed each day, and a store with all these days.
+fn a_block_a_day(dir: &Path, days: u64) -> (PathBuf, Store) {
+    let disk = dir.join("disk.img");
+    bytes::create_sparse(&disk, MIB);
+    bytes::write_random(&disk, 0, MIB, 109);
+    let store = Store::new(dir, "store");
+    for day in 0..days {
+        bytes::write_random(&disk, day * 4096, 4096, 200 + day);
+        let backup = store.backup(&disk);
+        backup.args(["--block-size", "4K"]).run().expect(0);
+    }
+    (disk, store)
+}
+
 /// Each limit lets one file more be opened, and at some none beside the image's own: which those are depends on what
 /// else a process has open.
 #[test]
 fn what_no_file_is_left_for_is_not_called_damaged() {
     let dir = scratch();
-    let disk = dir.path().join("disk.img");
-    bytes::create_sparse(&disk, MIB);
-    bytes::write_random(&disk, 0, MIB, 110);
-    let store = Store::new(dir.path(), "store");
-    for day in 0..8 {
-        bytes::write_random(&disk, day * 4096, 4096, 300 + day);
-        let backup = store.backup(&disk);
-        backup.args(["--block-size", "4K"]).run().expect(0);
-    }
+    let (_, store) = a_block_a_day(dir.path(), 8);
     let target = dir.path().join("target.img");
     let (mut in_vain, mut done) = (0, 0);
     for most in 5..14 {
@@ -238,15 +245,7 @@ fn what_no_file_is_left_for_is_not_called_damaged() {
 #[test]
 fn a_long_chain_needs_few_open_files() {
     let dir = scratch();
-    let disk = dir.path().join("disk.img");
-    bytes::create_sparse(&disk, MIB);
-    bytes::write_random(&disk, 0, MIB, 109);
-    let store = Store::new(dir.path(), "store");
-    for day in 0..130 {
-        bytes::write_random(&disk, day * 4096, 4096, 200 + day);
-        let backup = store.backup(&disk);
-        backup.args(["--block-size", "4K"]).run().expect(0);
-    }
+    let (disk, store) = a_block_a_day(dir.path(), 130);
     let target = dir.path().join("target.img");
     for few in ["--nofile=100", "--nofile=100:4096"] {
         let few = ["prlimit", few, "--"];

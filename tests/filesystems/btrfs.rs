@@ -9,8 +9,10 @@ use crate::cycle::{Cycle, Part};
 use crate::kit::bytes::{self, Stream};
 use crate::kit::privileged::{Loop, Mount, privileged_with_fs};
 use crate::kit::store::Store;
+use crate::kit::told::{self, Chunk};
 use crate::kit::{GIB, KIB, MIB, long, scratch, tools};
 use crate::manifest::Manifest;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,15 +21,6 @@ use std::sync::mpsc;
 
 /// Where copies of the superblock lie.
 const MIRRORS: [u64; 2] = [64 * MIB, 256 * GIB];
-
-/// A chunk as `dump-tree` shows it.
-#[derive(Debug, Default)]
-struct Chunk {
-    start: u64,
-    len: u64,
-    stripes: Vec<u64>,
-    used: u64,
-}
 
 /// A file system in a file.
 struct Volume {
@@ -56,7 +49,6 @@ impl Volume {
         mounted(&self.image, &self.dir, options, work)
     }
 
-    /// All chunks with what their block groups have in use.
     fn chunks(&self) -> Vec<Chunk> {
         chunks(&self.image)
     }
@@ -103,41 +95,24 @@ fn dump_tree(image: &Path, tree: &str) -> String {
 
 /// The number behind `word`.
 fn after(line: &str, word: &str) -> u64 {
-    let mut words = line.split_whitespace().skip_while(|w| *w != word);
-    let number = words.nth(1).map(|w| w.trim_end_matches(')'));
-    number
-        .unwrap()
-        .parse()
-        .unwrap_or_else(|_| panic!("{word} in {line}"))
+    told::after(line, word).unwrap_or_else(|| panic!("{word} in {line}"))
 }
 
 fn chunks(image: &Path) -> Vec<Chunk> {
-    let mut chunks: Vec<Chunk> = Vec::new();
-    for line in dump_tree(image, "chunk").lines().map(str::trim) {
-        if line.starts_with("item ") && line.contains("CHUNK_ITEM") {
-            chunks.push(Chunk {
-                start: after(line, "CHUNK_ITEM"),
-                ..Chunk::default()
-            });
-        } else if let Some(chunk) = chunks.last_mut() {
-            if line.starts_with("length ") {
-                chunk.len = after(line, "length");
-            } else if line.starts_with("stripe ") {
-                chunk.stripes.push(after(line, "offset"));
-            }
-        }
-    }
+    told::chunks(&dump_tree(image, "chunk")).unwrap()
+}
+
+/// What the block group of each chunk has in use, by its logical address.
+fn used_in_groups(image: &Path) -> BTreeMap<u64, u64> {
     let extents = dump_tree(image, "extent");
     let mut lines = extents.lines().map(str::trim);
+    let mut used = BTreeMap::new();
     while let Some(line) = lines.next() {
         if line.starts_with("item ") && line.contains("BLOCK_GROUP_ITEM") {
-            let start = after(&line.replace('(', " "), "key");
-            let used = after(lines.next().unwrap(), "used");
-            let chunk = chunks.iter_mut().find(|c| c.start == start);
-            chunk.unwrap().used = used;
+            used.insert(after(line, "key"), after(lines.next().unwrap(), "used"));
         }
     }
-    chunks
+    used
 }
 
 fn superblock(image: &Path, field: &str) -> u64 {
@@ -153,14 +128,17 @@ fn superblock(image: &Path, field: &str) -> u64 {
 }
 
 fn used(image: &Path) -> u64 {
-    let chunks = chunks(image);
-    let all: u64 = chunks.iter().map(|c| c.used).sum();
+    let (chunks, groups) = (chunks(image), used_in_groups(image));
     assert_eq!(
-        all,
+        groups.values().sum::<u64>(),
         superblock(image, "bytes_used"),
         "what block groups use"
     );
-    let count = |c: &Chunk| c.used * u64::try_from(c.stripes.len()).unwrap();
+    let is_known = |at: &u64| chunks.iter().any(|chunk| chunk.start == *at);
+    assert!(groups.keys().all(is_known), "block groups without a chunk");
+    // A chunk without a block group has nothing in use.
+    let used = |c: &Chunk| groups.get(&c.start).copied().unwrap_or(0);
+    let count = |c: &Chunk| used(c) * u64::try_from(c.stripes.len()).unwrap();
     let copies: u64 = chunks.iter().map(count).sum();
     let (len, end) = (bytes::length(image), superblock(image, "total_bytes"));
     let mirrors = MIRRORS.iter().filter(|at| **at + 4 * KIB <= len).count();

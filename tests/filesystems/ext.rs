@@ -7,6 +7,7 @@ use crate::kit::bytes::{self, Stream};
 use crate::kit::privileged::{Loop, Mount, privileged_with_fs};
 use crate::kit::run::text;
 use crate::kit::store::{Store, number};
+use crate::kit::told::{self, Dump};
 use crate::kit::{KIB, MIB, long, scratch, tools};
 use crate::manifest::Manifest;
 use serde_json::Value;
@@ -50,42 +51,8 @@ impl Make {
     }
 }
 
-/// What `dumpe2fs` says.
-pub(crate) struct Dump {
-    pub(crate) block: u64,
-    free: u64,
-    pub(crate) free_ranges: Vec<Range<u64>>,
-}
-
 pub(crate) fn dump(image: &Path) -> Dump {
-    let said = tools::run("dumpe2fs", &[image]);
-    let field = |name: &str| -> u64 {
-        let line = said.lines().find_map(|l| l.strip_prefix(name));
-        line.unwrap().trim().parse().unwrap()
-    };
-    // Of a free cluster the first block is listed.
-    let block = field("Block size:");
-    let clusters = said.contains("Cluster size:");
-    let ratio = if clusters {
-        field("Cluster size:") / block
-    } else {
-        1
-    };
-    let mut free_ranges = Vec::new();
-    for list in said
-        .lines()
-        .filter_map(|l| l.strip_prefix("  Free blocks: "))
-    {
-        for range in list.split(',').map(str::trim).filter(|r| !r.is_empty()) {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            free_ranges.push(first.parse().unwrap()..last.parse::<u64>().unwrap() + ratio);
-        }
-    }
-    Dump {
-        block,
-        free: field("Free blocks:"),
-        free_ranges,
-    }
+    told::dumpe2fs(&tools::run("dumpe2fs", &[image])).unwrap()
 }
 
 impl Dump {

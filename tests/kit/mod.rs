@@ -18,6 +18,7 @@ pub(crate) mod recorded;
 pub(crate) mod records;
 pub(crate) mod run;
 pub(crate) mod store;
+pub(crate) mod told;
 pub(crate) mod tools;
 pub(crate) mod vm;
 

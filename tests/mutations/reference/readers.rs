@@ -3,6 +3,7 @@
 use super::{Reference, Used};
 use crate::fs_kit::capsules;
 use crate::kit::run::text;
+use crate::kit::told::{self, Chunk};
 use crate::kit::{MIB, bytes, tools};
 use diskstrata::base::{ByteLen, ByteOffset, Cancel, Extent};
 use diskstrata::block::{Capsule, MemorySource};
@@ -18,42 +19,22 @@ const MOST_SAID: &str = "8388608";
 const BLOCK: usize = 4096;
 
 pub(super) fn of(decoder: &str, dir: &Path) -> Reference {
+    let plain = |disks, used| Reference {
+        disks,
+        mend: |_, _| {},
+        used,
+    };
     match decoder {
-        "ext" => Reference {
-            disks: ext_disks(dir),
-            mend: |_, _| {},
-            used: ext,
-        },
-        "xfs" => Reference {
-            disks: fixtures("xfs"),
-            mend: |_, _| {},
-            used: xfs,
-        },
-        "ntfs" => Reference {
-            disks: vec![ntfs_disk(dir)],
-            mend: |_, _| {},
-            used: ntfs,
-        },
         "btrfs" => Reference {
-            disks: vec![btrfs_disk(dir)],
             mend: mend_btrfs,
-            used: btrfs,
+            ..plain(vec![btrfs_disk(dir)], btrfs)
         },
-        "fat" => Reference {
-            disks: fat_disks(dir),
-            mend: |_, _| {},
-            used: fat,
-        },
-        "exfat" => Reference {
-            disks: fixtures("exfat"),
-            mend: |_, _| {},
-            used: exfat,
-        },
-        "f2fs" => Reference {
-            disks: fixtures("f2fs"),
-            mend: |_, _| {},
-            used: f2fs,
-        },
+        "exfat" => plain(fixtures("exfat"), exfat),
+        "ext" => plain(ext_disks(dir), ext),
+        "f2fs" => plain(fixtures("f2fs"), f2fs),
+        "fat" => plain(fat_disks(dir), fat),
+        "ntfs" => plain(vec![ntfs_disk(dir)], ntfs),
+        "xfs" => plain(fixtures("xfs"), xfs),
         other => panic!("no other reader of {other}"),
     }
 }
@@ -125,39 +106,13 @@ fn ext_disks(dir: &Path) -> Vec<(String, Capsule)> {
 
 /// What `dumpe2fs` does not list as free.
 fn ext(image: &Path) -> Option<Used> {
-    let said = said_text(&["dumpe2fs", text(image)])?;
-    let field = |name: &str| -> Option<u64> {
-        let line = said.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().parse().ok()
-    };
-    let (block, blocks) = (field("Block size:")?, field("Block count:")?);
-    // Of a free cluster the first block is listed.
-    let cluster = field("Cluster size:").unwrap_or(block).checked_div(block)?;
-    let features = said
-        .lines()
-        .find_map(|l| l.strip_prefix("Filesystem features:"))?;
-    let groups = said
-        .lines()
-        .filter(|line| line.starts_with("Group ") && line.contains(": (Blocks "))
-        .count();
-    let lists = said
-        .lines()
-        .filter_map(|line| line.strip_prefix("  Free blocks: "));
-    // It goes on without a bitmap that it cannot read, and does not know a journal's.
-    if groups == 0 || lists.clone().count() != groups || features.contains("needs_recovery") {
-        return None;
-    }
-    let mut free = Vec::new();
-    for range in lists.flat_map(|list| list.split(',')).map(str::trim) {
-        if range.is_empty() {
-            continue;
-        }
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-        let end = last.checked_add(cluster)?.checked_mul(block)?;
-        free.push(first.checked_mul(block)?..end);
-    }
-    without(free, blocks.checked_mul(block)?)
+    let dump = told::dumpe2fs(&said_text(&["dumpe2fs", text(image)])?)?;
+    let bytes = |blocks: u64| blocks.checked_mul(dump.block);
+    let free = dump.free_ranges.iter();
+    let free: Option<Vec<Range<u64>>> = free
+        .map(|range| Some(bytes(range.start)?..bytes(range.end)?))
+        .collect();
+    without(free?, bytes(dump.blocks)?).filter(|_| dump.complete)
 }
 
 /// What `xfs_db` does not list as free.
@@ -299,24 +254,7 @@ fn btrfs(image: &Path) -> Option<Used> {
             text(image),
         ])
     };
-    let after = |line: &str, word: &str| -> Option<u64> {
-        let words = line.split([' ', '(', ')']).filter(|w| !w.is_empty());
-        let mut words = words.skip_while(|w| *w != word);
-        words.nth(1)?.parse().ok()
-    };
-    // Logical start, length, and where the copies begin.
-    let mut chunks: Vec<(u64, u64, Vec<u64>)> = Vec::new();
-    for line in dump("chunk")?.lines().map(str::trim) {
-        if line.starts_with("item ") && line.contains("CHUNK_ITEM") {
-            chunks.push((after(line, "CHUNK_ITEM")?, 0, Vec::new()));
-        } else if let Some((_, len, stripes)) = chunks.last_mut() {
-            if line.starts_with("length ") {
-                *len = after(line, "length")?;
-            } else if line.starts_with("stripe ") {
-                stripes.push(after(line, "offset")?);
-            }
-        }
-    }
+    let chunks = told::chunks(&dump("chunk")?)?;
     let mut used = Vec::new();
     for line in dump("extent")?.lines().map(str::trim) {
         let (is_data, is_node) = (
@@ -326,16 +264,16 @@ fn btrfs(image: &Path) -> Option<Used> {
         if !line.starts_with("item ") || !(is_data || is_node) {
             continue;
         }
-        let start = after(line, "key")?;
+        let start = told::after(line, "key")?;
         let len = if is_data {
-            after(line, "EXTENT_ITEM")?
+            told::after(line, "EXTENT_ITEM")?
         } else {
             NODE as u64
         };
-        let holds = |chunk: &&(u64, u64, Vec<u64>)| start >= chunk.0 && start - chunk.0 < chunk.1;
-        let (first, _, stripes) = chunks.iter().find(holds)?;
-        used.extend(stripes.iter().map(|stripe| {
-            let at = stripe.saturating_add(start - first);
+        let holds = |chunk: &&Chunk| start >= chunk.start && start - chunk.start < chunk.len;
+        let chunk = chunks.iter().find(holds)?;
+        used.extend(chunk.stripes.iter().map(|stripe| {
+            let at = stripe.saturating_add(start - chunk.start);
             at..at.saturating_add(len)
         }));
     }
@@ -377,10 +315,7 @@ fn fat(image: &Path) -> Option<Used> {
 /// How many clusters of the volume `dump.exfat` does not find free.
 fn exfat(image: &Path) -> Option<Used> {
     let said = said_text(&["dump.exfat", text(image)])?;
-    let field = |name: &str| -> Option<u64> {
-        let line = said.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().parse().ok()
-    };
+    let field = |name| told::field(&said, name);
     let used = field("Total Clusters:")?.checked_sub(field("Free Clusters:")?)?;
     Some(Used::Bytes(used.checked_mul(field("Cluster size:")?)?))
 }
