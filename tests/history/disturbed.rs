@@ -122,6 +122,14 @@ struct Tally {
     healed: u32,
 }
 
+impl Tally {
+    /// Whether all of it came to pass so often that it says something.
+    fn has_all(&self, power_can_fail: bool) -> bool {
+        let often = [self.failed, self.stopped, self.rotten, self.healed];
+        often.iter().all(|n| *n > 5) && (!power_can_fail || self.cuts > 5)
+    }
+}
+
 /// Where the images are, how they lie there, and what is looked at beside.
 struct Place<'a> {
     memory: MemoryStore,
@@ -335,6 +343,8 @@ fn every_image_restores_whatever_disturbs_the_steps() {
     let minutes = minutes.map_or(0, |text| text.parse::<u64>().unwrap());
     let until = Instant::now() + Duration::from_secs(60 * minutes);
     let tally = RefCell::new(Tally::default());
+    // The histories differ from run to run, so some more are lived where something did not happen in them.
+    let mut more = 5;
     loop {
         let mut runner = TestRunner::new(config(20));
         let check = |life: Life| {
@@ -342,13 +352,15 @@ fn every_image_restores_whatever_disturbs_the_steps() {
             Ok(())
         };
         runner.run(&life(), check).unwrap();
-        if Instant::now() >= until {
+        if Instant::now() < until {
+            continue;
+        }
+        if more == 0 || tally.borrow().has_all(folder.is_some()) {
             break;
         }
+        more -= 1;
     }
     let tally = tally.into_inner();
     eprintln!("{tally:?}");
-    let often = [tally.failed, tally.stopped, tally.rotten, tally.healed];
-    assert!(often.iter().all(|n| *n > 5), "{tally:?}");
-    assert!(folder.is_none() || tally.cuts > 5, "{tally:?}");
+    assert!(tally.has_all(folder.is_some()), "{tally:?}");
 }
