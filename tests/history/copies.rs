@@ -5,6 +5,7 @@ use crate::check;
 use crate::deeds::{Stop, run_copy};
 use crate::disk::{Cell, Edit};
 use crate::rehearsed::{Deed, EIO, ENOSPC, Held, Rehearsed, rehearse};
+use crate::shaped::Shape;
 use crate::world::{World, id, odd_len};
 use diskstrata::base::{ErrorKind, RangeRead, Result};
 use diskstrata::chain::{Catalog, Wish, begun_replacements};
@@ -24,16 +25,18 @@ fn recompressed() -> CopyRequest {
     }
 }
 
-fn rewriting(numbers: &[u32], request: &CopyRequest) -> Rehearsed {
+fn rewriting(shape: Shape, numbers: &[u32], request: &CopyRequest) -> Rehearsed {
     let deed = |_: &World| Deed::Rewrite(numbers.to_vec(), request.clone());
-    rehearse(&CHAIN, |w| w.protect(2, true), deed)
+    rehearse(shape, &CHAIN, |w| w.protect(2, true), deed)
 }
 
 #[test]
 fn an_image_that_others_build_on_is_written_anew() {
-    let rehearsed = rewriting(&[2], &recompressed());
-    assert_eq!(rehearsed.after, rehearsed.before, "the same images");
-    rehearsed.disturb();
+    for shape in Shape::all() {
+        let rehearsed = rewriting(shape, &[2], &recompressed());
+        assert_eq!(rehearsed.after, rehearsed.before, "the same images");
+        rehearsed.disturb();
+    }
 }
 
 #[test]
@@ -42,18 +45,22 @@ fn the_newest_image_becomes_full() {
         full: true,
         ..CopyRequest::default()
     };
-    let rehearsed = rewriting(&[4], &request);
-    let (header, root) = &rehearsed.after.images[&id(4)];
-    assert_eq!((header.kind, header.parent), (Kind::Full, None));
-    assert_eq!(*root, rehearsed.before.images[&id(4)].1);
-    rehearsed.disturb();
+    for shape in Shape::all() {
+        let rehearsed = rewriting(shape, &[4], &request);
+        let (header, root) = &rehearsed.after.images[&id(4)];
+        assert_eq!((header.kind, header.parent), (Kind::Full, None));
+        assert_eq!(*root, rehearsed.before.images[&id(4)].1);
+        rehearsed.disturb();
+    }
 }
 
 #[test]
 fn a_whole_chain_is_written_anew() {
-    let rehearsed = rewriting(&[4, 1, 2, 3], &recompressed());
-    assert_eq!(rehearsed.after, rehearsed.before);
-    rehearsed.disturb();
+    for shape in Shape::all() {
+        let rehearsed = rewriting(shape, &[4, 1, 2, 3], &recompressed());
+        assert_eq!(rehearsed.after, rehearsed.before);
+        rehearsed.disturb();
+    }
 }
 
 /// The store as it is when the power fails behind the `nth` publication of the deed, from 1.
@@ -66,7 +73,7 @@ fn behind_publication(rehearsed: &Rehearsed, nth: usize) -> MemoryStore {
 
 #[test]
 fn the_old_file_counts_until_it_is_gone() {
-    let rehearsed = rewriting(&[2], &recompressed());
+    let rehearsed = rewriting(Shape::Plain, &[2], &recompressed());
     // First comes the note.
     let memory = behind_publication(&rehearsed, 2);
     let store: Arc<dyn Store> = Arc::new(memory.clone());
@@ -99,7 +106,7 @@ fn the_old_file_counts_until_it_is_gone() {
 
 #[test]
 fn prune_and_merge_settle_what_a_copy_left() {
-    let rehearsed = rewriting(&[2], &recompressed());
+    let rehearsed = rewriting(Shape::Plain, &[2], &recompressed());
     let one_more_than_there_are = crate::crash::last(9);
     for deed in [
         Deed::Prune(one_more_than_there_are),
@@ -383,10 +390,10 @@ impl Store for Rotting {
 
 #[test]
 fn what_does_not_read_back_is_taken_back() {
-    let rehearsed = rewriting(&[2], &recompressed());
+    let rehearsed = rewriting(Shape::Plain, &[2], &recompressed());
     let memory = rehearsed.fresh();
-    let store: Arc<dyn Store> = Arc::clone(&memory) as _;
-    let rotting = Rotting::around(&store, (*memory).clone());
+    let store = rehearsed.over(memory.clone());
+    let rotting = Rotting::around(&store, memory);
     let error = rehearsed.deed.run(&rotting, &Stop::never()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Destination, "{error}");
     assert!(error.to_string().contains("does not read back"), "{error}");

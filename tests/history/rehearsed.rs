@@ -2,6 +2,7 @@
 
 use crate::deeds::{Stop, Taking, name_start, run_copy, run_merge, run_prune};
 use crate::disk::{Cell, Edit};
+use crate::shaped::Shape;
 use crate::world::{World, id, odd_len};
 use crate::{check, long};
 use diskstrata::base::{Digest, Error, ErrorKind, Result};
@@ -93,7 +94,9 @@ pub(crate) struct Expected {
 /// A deed that has gone well once.
 pub(crate) struct Rehearsed {
     pub(crate) expected: Expected,
-    /// All that was asked of the store, from the first image on.
+    /// How the images lie.
+    pub(crate) shape: Shape,
+    /// All that was asked of what lies below the shape, from the first image on.
     pub(crate) ops: Vec<Op>,
     /// How many of these came before the deed.
     pub(crate) start: usize,
@@ -107,20 +110,22 @@ impl std::ops::Deref for Rehearsed {
     }
 }
 
-/// A history of full and incremental images, `kinds` from the second on, and a deed on top of it.
+/// A history of full and incremental images that lie in `shape`, `kinds` from the second on, and a deed on top of it.
 pub(crate) fn rehearse(
+    shape: Shape,
     kinds: &[Wish],
     prepare: impl Fn(&mut World),
     deed: impl Fn(&World) -> Deed,
 ) -> Rehearsed {
     let log = Recorded::default();
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new("memory"));
-    let store: Arc<dyn Store> = Arc::new(RecordStore::new(memory, log.clone()));
+    let store = shape.over(Arc::new(RecordStore::new(memory, log.clone())));
     let mut world = history(store, kinds, 0);
     prepare(&mut world);
     let (expected, start) = expect(world, deed, || log.ops().len());
     Rehearsed {
         expected,
+        shape,
         start,
         ops: log.ops(),
     }
@@ -269,9 +274,14 @@ impl Expected {
 }
 
 impl Rehearsed {
-    /// The store as it was before the deed.
-    pub(crate) fn fresh(&self) -> Arc<MemoryStore> {
-        Arc::new(replay(&self.ops[..self.start]))
+    /// What lies below the shape, as it was before the deed.
+    pub(crate) fn fresh(&self) -> MemoryStore {
+        replay(&self.ops[..self.start])
+    }
+
+    /// The store whose images lie in `inner`.
+    pub(crate) fn over(&self, inner: impl Store + 'static) -> Arc<dyn Store> {
+        self.shape.over(Arc::new(inner))
     }
 
     /// The power fails behind every operation.
@@ -290,7 +300,7 @@ impl Rehearsed {
                 continue;
             }
             cuts += 1;
-            let store: Arc<dyn Store> = Arc::new(replay(&self.ops[..end]));
+            let store = self.over(replay(&self.ops[..end]));
             self.again(
                 &store,
                 true,
@@ -302,21 +312,25 @@ impl Rehearsed {
 
     /// Every call fails, once or from then on.
     fn fail_everywhere(&self) {
-        let third = long().then_some((EIO, false));
-        for (errno, lasting) in [(ENOSPC, false), (EIO, true)].into_iter().chain(third) {
+        let ways = [(ENOSPC, false), (EIO, true), (EIO, false)];
+        let tried = match (long(), &self.shape) {
+            (true, _) => 3,
+            (false, Shape::Plain) => 2,
+            (false, _) => 1,
+        };
+        for (errno, lasting) in ways.into_iter().take(tried) {
             for nth in 1.. {
                 let when = format!("call {nth} fails with {errno}, lasting: {lasting}");
                 let faults = Faults::new(vec![Fault::nth_of_all(nth, errno, lasting)]);
-                let memory: Arc<dyn Store> = self.fresh();
-                let faulty: Arc<dyn Store> =
-                    Arc::new(FaultStore::new(Arc::clone(&memory), faults.clone()));
-                let outcome = self.deed.run(&faulty, &Stop::never());
+                let memory = self.fresh();
+                let faulty = FaultStore::new(Arc::new(memory.clone()), faults.clone());
+                let outcome = self.deed.run(&self.over(faulty), &Stop::never());
                 if !faults.fired() {
                     outcome.unwrap();
                     assert!(nth > 4, "{nth} calls");
                     break;
                 }
-                self.again(&memory, false, &when);
+                self.again(&self.over(memory), false, &when);
             }
         }
     }
@@ -325,7 +339,7 @@ impl Rehearsed {
     fn stop_everywhere(&self) {
         for nth in 1.. {
             let stop = Stop::at(nth);
-            let store: Arc<dyn Store> = self.fresh();
+            let store = self.over(self.fresh());
             let outcome = self.deed.run(&store, &stop);
             if !stop.fired() {
                 return outcome.unwrap();
@@ -337,8 +351,11 @@ impl Rehearsed {
     }
 
     pub(crate) fn disturb(&self) {
-        self.cut_everywhere();
-        self.stop_everywhere();
+        // What a dead run leaves of other shapes is looked at where the power fails.
+        if long() || matches!(self.shape, Shape::Plain) {
+            self.cut_everywhere();
+            self.stop_everywhere();
+        }
         self.fail_everywhere();
     }
 }

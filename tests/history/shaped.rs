@@ -53,6 +53,11 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
+    /// One of each.
+    pub(crate) fn all() -> [Shape; 3] {
+        [Shape::Plain, Shape::InParts, Shape::encrypted()]
+    }
+
     /// With a key of its own.
     pub(crate) fn encrypted() -> Shape {
         let (private, public) = Identity::generate();

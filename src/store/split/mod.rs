@@ -144,18 +144,33 @@ impl SplitStore {
         })
     }
 
-    /// The file that a part belongs to, by its id; `None` when the part cannot be read.
-    fn id_of(&self, part: &FileName) -> Option<Uuid> {
-        let (part, mut head) = (self.inner.open(part).ok()?, [0; HEAD_LEN]);
-        part.read_at(0, &mut head).ok()?;
-        Some(Head::decode(&head)?.id)
+    /// The file that a part belongs to, by its id; `None` when it is no part.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn id_of(&self, part: &FileName) -> Result<Option<Uuid>> {
+        let (part, mut head) = (self.inner.open(part)?, [0; HEAD_LEN]);
+        if part.len() < to_u64(head.len()) {
+            return Ok(None);
+        }
+        part.read_at(0, &mut head)?;
+        Ok(Head::decode(&head).map(|head| head.id))
+    }
+
+    /// Each of `parts`, and the file that it belongs to.
+    ///
+    /// # Errors
+    /// When one of them cannot be read: it may be any file's.
+    fn owners_of<'a>(&self, parts: &'a Parts) -> Result<Vec<(&'a FileName, Option<Uuid>)>> {
+        let owner = |part| Ok((part, self.id_of(part)?));
+        parts.values().map(owner).collect()
     }
 
     /// Removes those of `parts` that belong to the file `id`, the first one first: without it there is no
     /// file. A part of another file may be the only one of its kind. Returns how many went.
-    fn remove_parts(&self, parts: &Parts, id: Uuid) -> Result<usize> {
-        let own = parts.values().filter(|part| self.id_of(part) == Some(id));
-        let removed = own.map(|part| self.inner.remove(part));
+    fn remove_own(&self, parts: &[(&FileName, Option<Uuid>)], id: Uuid) -> Result<usize> {
+        let own = parts.iter().filter(|(_, owner)| *owner == Some(id));
+        let removed = own.map(|(part, _)| self.inner.remove(part));
         removed.collect::<Result<Vec<()>>>().map(|all| all.len())
     }
 
@@ -213,7 +228,7 @@ impl Store for SplitStore {
         if parts.is_empty() {
             return Err(not_found("open", self.name(), name));
         }
-        let id = parts.values().find_map(|part| self.id_of(part));
+        let id = parts.values().find_map(|part| self.id_of(part).ok()?);
         Ok(Arc::new(media.open(name, id)?))
     }
 
@@ -293,16 +308,26 @@ impl Store for SplitStore {
         if parts.is_empty() {
             return Err(missing);
         }
-        let Some(id) = parts.values().find_map(|part| self.id_of(part)) else {
-            let subject = format!("{}/{name}", self.name());
+        let subject = format!("{}/{name}", self.name());
+        // Before anything goes: what stayed because it could not be read for a moment would be an image that
+        // was said to be gone, and what it builds on goes next.
+        let parts = match self.owners_of(&parts) {
+            Err(e) if !e.is_stop() => {
+                return Err(Error::new(ErrorKind::Destination, "remove", subject)
+                    .because(format!("which file its parts belong to is not known: {e}"))
+                    .hint("try again; nothing of it is gone"));
+            }
+            owners => owners?,
+        };
+        let Some(id) = parts.iter().find_map(|(_, owner)| *owner) else {
             return Err(Error::new(ErrorKind::Damaged, "remove", subject)
-                .because("none of its parts can be read")
+                .because("none of its parts begins as one")
                 .hint("move them out of the folder by hand"));
         };
         // A store without room for a mark must not keep anything from going. Without one, what a crash
         // leaves is shown as a file whose first part is missing.
         let _ = set_mark(self.inner.as_ref(), name, id);
-        self.remove_parts(&parts, id)?;
+        self.remove_own(&parts, id)?;
         match self.inner.remove(&mark_of(name)?) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             outcome => outcome,
@@ -320,7 +345,11 @@ impl Store for SplitStore {
             };
             let parts = contents.parts.get(file);
             if let Some(parts) = parts.filter(|parts| contents.in_motion(file, parts)) {
-                let gone = self.remove_parts(parts, id)?;
+                // Without the mark, a part that stays would be a file of which somebody lost the first part.
+                let Ok(parts) = self.owners_of(parts) else {
+                    continue;
+                };
+                let gone = self.remove_own(&parts, id)?;
                 removed.push(format!("{gone} unfinished parts of {file}"));
             }
             self.inner.remove(&mark)?;

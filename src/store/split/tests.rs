@@ -277,6 +277,59 @@ fn a_store_that_fails_has_the_file_or_nothing() {
     }
 }
 
+/// Every call of a removal fails, once or from then on: what is said to be gone is gone, and what is not is there
+/// whole or ended by the next clean-up.
+#[test]
+fn what_a_removal_says_to_be_gone_is_gone() {
+    let bytes = pattern(2 * usize::try_from(PART).unwrap() + 5);
+    for lasting in [false, true] {
+        for nth in 1.. {
+            let memory = MemoryStore::new("memory");
+            let store = over(memory.clone());
+            publish(&store, "a", &bytes, Some(PART));
+            let faults = Faults::new(vec![Fault::nth_of_all(nth, 5, lasting)]);
+            let faulty = over(FaultStore::new(Arc::new(memory.clone()), faults.clone()));
+            let done = faulty.remove(&name("a"));
+            let when = format!("call {nth}, lasting: {lasting}: {done:?}");
+            store.clean_up().unwrap();
+            if done.is_err() && names(&store) == ["a"] {
+                assert!(content(&store, "a").unwrap() == bytes, "{when}");
+            } else {
+                assert_eq!(memory.list().unwrap(), [], "{when}");
+            }
+            if !faults.fired() {
+                assert!(nth > 10, "{nth} calls");
+                break;
+            }
+        }
+    }
+}
+
+/// Every call of a clean-up fails once: nothing of what it was to clear is shown as a file, and the next one clears it.
+#[test]
+fn a_clean_up_that_fails_is_made_up_for() {
+    let bytes = pattern(3 * usize::try_from(PART).unwrap());
+    for nth in 1.. {
+        let memory = MemoryStore::new("memory");
+        let store = over(memory.clone());
+        publish(&store, "a", &bytes, Some(PART));
+        let id = store.id_of(&name("a.001")).unwrap().unwrap();
+        set_mark(&memory, &name("a"), id).unwrap();
+        memory.remove(&name("a.001")).unwrap();
+        let faults = Faults::new(vec![Fault::nth_of_all(nth, 5, false)]);
+        let faulty = over(FaultStore::new(Arc::new(memory.clone()), faults.clone()));
+        let done = faulty.clean_up();
+        let when = format!("call {nth}: {done:?}");
+        assert_eq!(names(&store), [""; 0], "{when}");
+        store.clean_up().unwrap();
+        assert_eq!(memory.list().unwrap(), [], "{when}");
+        if !faults.fired() {
+            assert!(nth > 8, "{nth} calls");
+            break;
+        }
+    }
+}
+
 #[test]
 fn a_part_in_the_wrong_place_is_named() {
     let memory = MemoryStore::new("memory");
