@@ -56,11 +56,9 @@ fn the_newest_image_becomes_full() {
 
 #[test]
 fn a_whole_chain_is_written_anew() {
-    for shape in Shape::all() {
-        let rehearsed = rewriting(shape, &[4, 1, 2, 3], &recompressed());
-        assert_eq!(rehearsed.after, rehearsed.before);
-        rehearsed.disturb();
-    }
+    let rehearsed = rewriting(Shape::Plain, &[4, 1, 2, 3], &recompressed());
+    assert_eq!(rehearsed.after, rehearsed.before);
+    rehearsed.disturb();
 }
 
 /// The store as it is when the power fails behind the `nth` publication of the deed, from 1.
