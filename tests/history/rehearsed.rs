@@ -351,7 +351,7 @@ impl Rehearsed {
     }
 
     pub(crate) fn disturb(&self) {
-        // What a dead run leaves of other shapes is looked at where the power fails.
+        // What a dead run leaves of other shapes is looked at in `power` and `disturbed`.
         if long() || matches!(self.shape, Shape::Plain) {
             self.cut_everywhere();
             self.stop_everywhere();

@@ -247,33 +247,43 @@ fn a_full_store_lets_files_go() {
     assert_eq!(memory.list().unwrap(), []);
 }
 
+/// Has the first call of a store fail, then the second, and so on until there are no more, which must be more than
+/// `least`. `run` is given an empty memory, the faults and words for what fails.
+fn each_call_fails(lasting: bool, least: u64, run: impl Fn(&MemoryStore, &Faults, &str)) {
+    for nth in 1.. {
+        let faults = Faults::new(vec![Fault::nth_of_all(nth, 5, lasting)]);
+        let when = format!("call {nth}, lasting: {lasting}");
+        run(&MemoryStore::new("memory"), &faults, &when);
+        if !faults.fired() {
+            assert!(nth > least, "{nth} calls");
+            return;
+        }
+    }
+}
+
+fn failing(memory: &MemoryStore, faults: &Faults) -> SplitStore {
+    over(FaultStore::new(Arc::new(memory.clone()), faults.clone()))
+}
+
 /// Every call of a publication fails, once or from then on: there is the whole file or none.
 #[test]
 fn a_store_that_fails_has_the_file_or_nothing() {
     let bytes = pattern(2 * usize::try_from(PART).unwrap() + 5);
     for lasting in [false, true] {
-        for nth in 1.. {
-            let memory = MemoryStore::new("memory");
-            let faults = Faults::new(vec![Fault::nth_of_all(nth, 5, lasting)]);
-            let faulty = over(FaultStore::new(Arc::new(memory.clone()), faults.clone()));
-            let upload = faulty.create_in_parts(&name("a"), Some(PART));
+        each_call_fails(lasting, 10, |memory, faults, when| {
+            let upload = failing(memory, faults).create_in_parts(&name("a"), Some(PART));
             let done = upload.and_then(|mut upload| {
                 upload.write_all(&bytes).map_err(|e| write_error("a", e))?;
                 upload.publish()
             });
             let store = over(memory.clone());
             store.clean_up().unwrap();
-            let when = format!("call {nth}, lasting: {lasting}: {done:?}");
             if done.is_ok() {
-                assert!(content(&store, "a").unwrap() == bytes, "{when}");
+                assert!(content(&store, "a").unwrap() == bytes, "{when}: {done:?}");
             } else {
-                assert_eq!(memory.list().unwrap(), [], "{when}");
+                assert_eq!(memory.list().unwrap(), [], "{when}: {done:?}");
             }
-            if !faults.fired() {
-                assert!(nth > 10, "{nth} calls");
-                break;
-            }
-        }
+        });
     }
 }
 
@@ -283,25 +293,17 @@ fn a_store_that_fails_has_the_file_or_nothing() {
 fn what_a_removal_says_to_be_gone_is_gone() {
     let bytes = pattern(2 * usize::try_from(PART).unwrap() + 5);
     for lasting in [false, true] {
-        for nth in 1.. {
-            let memory = MemoryStore::new("memory");
+        each_call_fails(lasting, 10, |memory, faults, when| {
             let store = over(memory.clone());
             publish(&store, "a", &bytes, Some(PART));
-            let faults = Faults::new(vec![Fault::nth_of_all(nth, 5, lasting)]);
-            let faulty = over(FaultStore::new(Arc::new(memory.clone()), faults.clone()));
-            let done = faulty.remove(&name("a"));
-            let when = format!("call {nth}, lasting: {lasting}: {done:?}");
+            let done = failing(memory, faults).remove(&name("a"));
             store.clean_up().unwrap();
             if done.is_err() && names(&store) == ["a"] {
-                assert!(content(&store, "a").unwrap() == bytes, "{when}");
+                assert!(content(&store, "a").unwrap() == bytes, "{when}: {done:?}");
             } else {
-                assert_eq!(memory.list().unwrap(), [], "{when}");
+                assert_eq!(memory.list().unwrap(), [], "{when}: {done:?}");
             }
-            if !faults.fired() {
-                assert!(nth > 10, "{nth} calls");
-                break;
-            }
-        }
+        });
     }
 }
 
@@ -309,25 +311,17 @@ fn what_a_removal_says_to_be_gone_is_gone() {
 #[test]
 fn a_clean_up_that_fails_is_made_up_for() {
     let bytes = pattern(3 * usize::try_from(PART).unwrap());
-    for nth in 1.. {
-        let memory = MemoryStore::new("memory");
+    each_call_fails(false, 8, |memory, faults, when| {
         let store = over(memory.clone());
         publish(&store, "a", &bytes, Some(PART));
         let id = store.id_of(&name("a.001")).unwrap().unwrap();
-        set_mark(&memory, &name("a"), id).unwrap();
+        set_mark(memory, &name("a"), id).unwrap();
         memory.remove(&name("a.001")).unwrap();
-        let faults = Faults::new(vec![Fault::nth_of_all(nth, 5, false)]);
-        let faulty = over(FaultStore::new(Arc::new(memory.clone()), faults.clone()));
-        let done = faulty.clean_up();
-        let when = format!("call {nth}: {done:?}");
-        assert_eq!(names(&store), [""; 0], "{when}");
+        let done = failing(memory, faults).clean_up();
+        assert_eq!(names(&store), [""; 0], "{when}: {done:?}");
         store.clean_up().unwrap();
-        assert_eq!(memory.list().unwrap(), [], "{when}");
-        if !faults.fired() {
-            assert!(nth > 8, "{nth} calls");
-            break;
-        }
-    }
+        assert_eq!(memory.list().unwrap(), [], "{when}: {done:?}");
+    });
 }
 
 #[test]
