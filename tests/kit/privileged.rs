@@ -49,6 +49,8 @@ fn kernel_knows(filesystem: &str) -> bool {
 #[derive(Debug)]
 pub(crate) struct Loop {
     path: PathBuf,
+    /// The file behind it, as the kernel names it.
+    file: String,
 }
 
 impl Loop {
@@ -87,17 +89,41 @@ impl Loop {
         let path: PathBuf = tools::run("losetup", &args).trim().into();
         // Partitions that an earlier user of this device forgot would count as uses of it.
         let _ = tools::try_run("partx", &["--delete", path.to_str().unwrap()]);
-        Loop { path }
+        let file = shown_by(&path).unwrap_or_else(|| panic!("{path:?} shows no file"));
+        Loop { path, file }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether the device shows the file still, which may have been removed since.
+    fn shows_it(&self) -> bool {
+        shown_by(&self.path).is_some_and(|file| file.starts_with(&self.file))
+    }
+}
+
+/// The file that a loop device shows (Documentation/ABI/testing/sysfs-block-loop of the kernel).
+fn shown_by(device: &Path) -> Option<String> {
+    let dir = Path::new("/sys/block").join(device.file_name()?);
+    let file = std::fs::read_to_string(dir.join("loop/backing_file")).ok()?;
+    Some(file.trim_end_matches('\n').to_owned())
 }
 
 impl Drop for Loop {
     fn drop(&mut self) {
         take_away("losetup", &["--detach", self.path.to_str().unwrap()]);
+        // While somebody else has it open, such as another test that lists all disks, the kernel puts
+        // the detaching off; the file would still be in use for whoever asks next.
+        for _ in 0..300 {
+            if !self.shows_it() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let left = format!("{:?} still shows {}", self.path, self.file);
+        eprintln!("CLEAN-UP FAILED: {left}");
+        assert!(std::thread::panicking(), "{left}");
     }
 }
 
