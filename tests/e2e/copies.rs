@@ -6,9 +6,9 @@ use crate::kit::privileged::{Mount, privileged};
 use crate::kit::run::{STRATA, Strata, strata, text};
 use crate::kit::store::{Store, number};
 use crate::kit::{MIB, scratch, tools};
+use crate::moments::{Moments, time, was_killed};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// A full image of a disk that compresses in part, three increments, and what the disk was each time.
 struct History {
@@ -366,22 +366,23 @@ fn a_destination_without_room_keeps_what_it_has() {
 #[test]
 fn a_killed_copy_loses_nothing() {
     let history = History::new(210);
-    let mut stream = Stream::new(210);
     let copy = |round: u64| {
         let how = ["none", "zstd:1"][usize::from(round.is_multiple_of(2))];
         let split = ["none", "1M"][usize::from(round.is_multiple_of(3))];
         let copy = history.copy(&["--all", "--recompress", how, "--split", split]);
-        // Each takes as long as the first, whatever else the machine does.
         copy.args(["--limit-write", "40M"])
     };
-    let start = Instant::now();
-    copy(0).run().expect(0);
-    let whole = start.elapsed();
+    let mut measured = 0..;
+    let mut moments = Moments::of(210, 12, || {
+        let copy = copy(measured.next().unwrap());
+        time(|| drop(copy.run().expect(0)))
+    });
     let mut killed = 0;
-    for round in 0..12 {
-        let after = whole.mul_f64(stream.below(1000) as f64 / 1000.0);
-        let outcome = copy(round).start().kill_after(after);
-        killed += u64::from(outcome.killed_by() == Some(9));
+    while moments.go_on(killed) {
+        // Another compression than the one before, which is the last one that was measured.
+        let round = 3 + moments.round();
+        let outcome = moments.kill(&copy(round));
+        killed += u64::from(was_killed(&outcome));
         let listed = history
             .store
             .verb("list")
@@ -392,7 +393,6 @@ fn a_killed_copy_loses_nothing() {
         assert_eq!(listed["images"].as_array().unwrap().len(), 4, "{listed}");
         history.check(&history.store, usize::try_from(round % 4).unwrap());
     }
-    assert!(killed > 3, "only {killed} were killed before their end");
     copy(1).run().expect(0);
     history.store.assert_no_clutter();
     history.store.verify(&["--deep"]).expect(0);

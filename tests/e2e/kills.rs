@@ -5,8 +5,9 @@ use crate::kit::disk::{Disk, Layout};
 use crate::kit::run::{Outcome, Running, STRATA, Strata, text};
 use crate::kit::store::{Store, number};
 use crate::kit::{MIB, long, scratch, tools};
+use crate::moments::{Moments, time, was_killed};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A bootable disk of 64 MiB with a GPT and data that partly compresses.
 fn bootable(dir: &Path, name: &str, seed: u64) -> std::path::PathBuf {
@@ -30,21 +31,6 @@ fn bootable(dir: &Path, name: &str, seed: u64) -> std::path::PathBuf {
     path
 }
 
-/// How long a whole run takes here and now: the shortest of three.
-fn duration(mut run: impl FnMut()) -> Duration {
-    let one = |_| {
-        let start = Instant::now();
-        run();
-        start.elapsed()
-    };
-    (0..3).map(one).min().unwrap()
-}
-
-/// A moment within `whole` or shortly after it.
-fn moment(stream: &mut Stream, whole: Duration) -> Duration {
-    whole.mul_f64(stream.below(1100) as f64 / 1000.0)
-}
-
 fn rounds(each: u64) -> u64 {
     if long() { each * 4 } else { each }
 }
@@ -53,37 +39,29 @@ fn rounds(each: u64) -> u64 {
 fn killed_backups(seed: u64, rounds: u64) {
     let dir = scratch();
     let disk = bootable(dir.path(), "source.img", seed);
-    let mut stream = Stream::new(seed);
     let measured = Store::new(dir.path(), "measured");
-    let whole = duration(|| {
-        measured.backup(&disk).arg("--full").run().expect(0);
+    let full = |store: &Store| store.backup(&disk).arg("--full");
+    let mut moments = Moments::of(seed, rounds, || {
+        time(|| drop(full(&measured).run().expect(0)))
     });
     std::fs::remove_dir_all(&measured.dir).unwrap();
 
     let store = Store::new(dir.path(), "store");
     let mut there = 0;
     let mut killed = 0;
-    for round in 0..rounds {
-        let after = moment(&mut stream, whole);
-        let outcome = store.backup(&disk).arg("--full").start().kill_after(after);
-        killed += u64::from(outcome.killed_by() == Some(9));
+    while moments.go_on(killed) {
+        let outcome = moments.kill(&full(&store));
+        killed += u64::from(was_killed(&outcome));
+        let when = moments.when();
         assert!(matches!(outcome.code(), None | Some(0)), "{outcome}");
         let listed = store.list().len();
         let published = outcome.code() == Some(0);
         let right = listed == there + 1 || (listed == there && !published);
-        assert!(
-            right,
-            "round {round}: {listed} images, {there} before: {outcome}"
-        );
+        assert!(right, "{when}: {listed} images, {there} before: {outcome}");
         store.backed_up(&disk);
         there = store.list().len();
-        assert_eq!(there, listed + 1, "round {round}, killed after {after:?}");
+        assert_eq!(there, listed + 1, "{when}");
     }
-    println!("backup: {killed} of {rounds} runs were killed before their end (seed {seed})");
-    assert!(
-        killed * 3 > rounds,
-        "only {killed} of {rounds} runs were killed before their end"
-    );
     store.verify::<&str>(&[]).expect(0);
     store.verify(&["latest", "--deep"]).expect(0);
     store.assert_no_clutter();
@@ -171,36 +149,29 @@ fn killed_restores(seed: u64, rounds: u64) {
         std::fs::copy(&old, &target).unwrap();
         tools::run("sync", &["-f", target.to_str().unwrap()]);
     };
-    let whole = (0..3).map(|_| {
+    let restore = store.restore("latest", &target);
+    let whole = || time(|| drop(restore.run().expect(0)));
+    let mut moments = Moments::of(seed, rounds, || {
         set_up();
-        let start = Instant::now();
-        store.restore("latest", &target).run().expect(0);
-        start.elapsed()
+        whole()
     });
-    let whole = whole.min().unwrap();
-    let mut stream = Stream::new(seed);
     let mut unfinished = 0;
-    for round in 0..rounds {
+    while moments.go_on(unfinished) {
         set_up();
-        let after = moment(&mut stream, whole);
-        let outcome = store.restore("latest", &target).start().kill_after(after);
+        let outcome = moments.kill(&restore);
         let state = state(&target, &old, &new);
         if outcome.code() == Some(0) {
-            assert_eq!(state, State::Whole, "round {round} said that it was done");
+            let when = moments.when();
+            assert_eq!(state, State::Whole, "{when}: it said that it was done");
         }
         if state == State::Unfinished {
             unfinished += 1;
             assert_not_bootable(&target, &old, &new);
         }
         // The same command once more makes it whole.
-        store.restore("latest", &target).run().expect(0);
+        moments.takes(whole());
         assert_same(&new, &target);
     }
-    println!("restore: {unfinished} of {rounds} kills hit the writing (seed {seed})");
-    assert!(
-        unfinished * 4 > rounds,
-        "only {unfinished} of {rounds} kills hit the writing"
-    );
     store.assert_no_clutter();
 }
 
@@ -277,22 +248,17 @@ impl Four {
 /// again ends well.
 fn killed_runs(what: &str, seed: u64, rounds: u64, stay: &[u64], run: impl Fn(&Store) -> Strata) {
     let four = Four::new(seed);
-    let mut stream = Stream::new(seed);
-    let one = |_| {
+    let mut moments = Moments::of(seed, rounds, || {
         let run = run(&four.fresh());
-        let start = Instant::now();
-        run.run().expect(0);
-        start.elapsed()
-    };
-    let whole = (0..3).map(one).min().unwrap();
+        time(|| drop(run.run().expect(0)))
+    });
     let mut killed = 0;
-    for round in 0..rounds {
+    while moments.go_on(killed) {
         let store = four.fresh();
-        let after = moment(&mut stream, whole);
-        let outcome = run(&store).start().kill_after(after);
-        killed += u64::from(outcome.killed_by() == Some(9));
+        let outcome = moments.kill(&run(&store));
+        killed += u64::from(was_killed(&outcome));
         assert!(matches!(outcome.code(), None | Some(0)), "{outcome}");
-        let when = format!("{what}, round {round}, killed after {after:?}");
+        let when = format!("{what}, {}", moments.when());
         four.whole(&store, stay, &when);
         // What was asked for may have been done already.
         let again = run(&store).run();
@@ -305,8 +271,6 @@ fn killed_runs(what: &str, seed: u64, rounds: u64, stay: &[u64], run: impl Fn(&S
         four.whole(&store, stay, &when);
         store.assert_no_clutter();
     }
-    println!("{what}: {killed} of {rounds} runs were killed before their end (seed {seed})");
-    assert!(killed * 3 > rounds, "only {killed} of {rounds}");
 }
 
 #[test]

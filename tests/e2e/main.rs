@@ -24,6 +24,7 @@ mod limits;
 mod map;
 mod media;
 mod memory;
+mod moments;
 mod output;
 mod partition;
 mod pipes;

@@ -348,7 +348,7 @@ fn long_disk(dir: &Path) -> PathBuf {
 /// Stops a backup by `signal` when it has stored `bytes`.
 fn stopped(store: &Store, disk: &Path, args: &[&str], signal: &str, bytes: u64) -> Outcome {
     // Slowly enough to be stopped on the way.
-    let slowly = ["--limit-write", "100M"];
+    let slowly = ["--limit-write", "40M"];
     let mut run = store.backup(disk).args(args).args(slowly).start();
     let start = Instant::now();
     // Files come and go meanwhile.
