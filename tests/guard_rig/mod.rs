@@ -183,7 +183,15 @@ impl Disk {
     /// Puts another file behind the same device.
     pub(crate) fn point_to(&mut self, file: &Path) {
         self.detach();
-        run("losetup", &[text(&self.path), text(file)]);
+        let attach = || {
+            let losetup = Command::new("losetup")
+                .args([text(&self.path), text(file)])
+                .output();
+            losetup.unwrap().status.success()
+        };
+        // Another test may have taken the device meanwhile, and gives it back.
+        let what = format!("attach {} again", self.path.display());
+        patiently(&what, attach);
         self.attached = true;
     }
 
@@ -194,13 +202,11 @@ impl Disk {
         self.attached = false;
         let name = self.path.file_name().unwrap();
         let size = Path::new("/sys/block").join(name).join("size");
-        for _ in 0..200 {
-            if fs::read_to_string(&size).is_ok_and(|s| s.trim() == "0") {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        panic!("{} does not let go of its file", self.path.display());
+        // Whoever has it open, such as a test that lists all disks, keeps it until then.
+        let what = format!("empty {}", self.path.display());
+        patiently(&what, || {
+            fs::read_to_string(&size).is_ok_and(|s| s.trim() == "0")
+        });
     }
 }
 
@@ -329,6 +335,18 @@ pub(crate) fn digest(path: &Path) -> blake3::Hash {
     let mut bytes = Vec::new();
     File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
     blake3::hash(&bytes)
+}
+
+/// Asks again and again, for up to a minute, until `done`.
+#[track_caller]
+fn patiently(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..6000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{what}: not within a minute");
 }
 
 /// Runs a command that must succeed; its output.
