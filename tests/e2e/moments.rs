@@ -42,9 +42,9 @@ impl Moments {
             println!("{hits} of {} kills came in time", self.round);
             return false;
         }
-        self.round += 1;
-        let patient = self.round <= self.wanted * PATIENCE;
+        let patient = self.round < self.wanted * PATIENCE;
         assert!(patient, "only {hits} of {} kills came in time", self.round);
+        self.round += 1;
         true
     }
 
