@@ -44,9 +44,59 @@ pub fn reopen_direct(file: &File) -> io::Result<File> {
         .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
+/// Opens the file behind `file` again for writes past the page cache, if its file system says that such writes need
+/// no more than lie on multiples of `alignment` bytes, in memory and in the file: `STATX_DIOALIGN` of statx(2),
+/// Linux 6.1. One that takes them and hands them on to the page cache, and waits, does not say so.
+pub fn open_for_direct_writes(file: &File, alignment: usize) -> Option<File> {
+    let needed = direct_alignment(file)?;
+    let fits = |unit: u32| {
+        let unit = usize::try_from(unit).unwrap_or(usize::MAX);
+        unit != 0 && alignment.is_multiple_of(unit)
+    };
+    (fits(needed.0) && fits(needed.1)).then_some(())?;
+    reopen_direct(file).ok()
+}
+
+/// What addresses in memory, and offsets in `file`, of direct transfers have to be multiples of; 0 where there are
+/// none. `None` when the kernel or the file system does not say.
+fn direct_alignment(file: &File) -> Option<(u32, u32)> {
+    let mut found = std::mem::MaybeUninit::<nix::libc::statx>::zeroed();
+    // SAFETY: the descriptor is open, the path is an empty string with its zero, and the kernel fills the structure,
+    // which outlives the call.
+    let result = unsafe {
+        nix::libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            nix::libc::AT_EMPTY_PATH,
+            nix::libc::STATX_DIOALIGN,
+            found.as_mut_ptr(),
+        )
+    };
+    // SAFETY: all of it was zeroed, and zeros are a value of a structure of numbers.
+    let found = unsafe { found.assume_init() };
+    let says = result == 0 && found.stx_mask & nix::libc::STATX_DIOALIGN != 0;
+    says.then_some((found.stx_dio_mem_align, found.stx_dio_offset_align))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn direct_writes_are_for_files_that_say_so() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let said = direct_alignment(file.as_file());
+        let fits = |(memory, offset): (u32, u32)| {
+            let divides = |unit| unit != 0 && 4096 % unit == 0;
+            divides(memory) && divides(offset)
+        };
+        let opened = open_for_direct_writes(file.as_file(), 4096);
+        assert_eq!(opened.is_some(), said.is_some_and(fits), "{said:?}");
+        assert!(open_for_direct_writes(file.as_file(), 1).is_none());
+        let (_reader, pipe) = io::pipe().unwrap();
+        let pipe = File::from(std::os::fd::OwnedFd::from(pipe));
+        assert!(open_for_direct_writes(&pipe, 4096).is_none());
+    }
 
     #[test]
     fn a_reader_cannot_become_a_writer() {

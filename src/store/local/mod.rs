@@ -5,6 +5,7 @@
 //! file locks that die with their process; `.lock` and `.publishing` are empty and stay. Everything
 //! else in the folder (subfolders, links, devices, odd names) is ignored.
 
+mod direct;
 mod held;
 mod leftover;
 mod lock;
