@@ -3,9 +3,9 @@
 //! `cargo bench --bench increments [-- DAY1 DAY2]`
 //!
 //! DAY1 and DAY2 are files that hold the same disk at two times; without them, 1 GiB is made, of which
-//! some is written anew. Both are copied to one file in turn, and `strata`, restic, borg and rustic, those
-//! that are installed, back that file up both times. The table has the second time: seconds, and bytes by
-//! which the store grew. It also states both sides of
+//! some is written anew. Both are copied to one file in turn, and `strata`, restic, borg, rustic and bupstash,
+//! those that are installed, back that file up both times. The table has the second time: seconds, and bytes
+//! by which the store grew. It also states both sides of
 //!
 //!     bytes of the increment <= 1.10 x (changed blocks in use x their compression ratio) + table
 //!
@@ -22,7 +22,8 @@ use diskstrata::block::BlockSource;
 use diskstrata::chain::{Catalog, ChainView};
 use diskstrata::image::FilePiece;
 use diskstrata::store::{LocalStore, Store};
-use measure::{Any, BLOCK, Cost, MIB, Numbers, folder_len, installed, measured, strata};
+use measure::rivals::{Ground, Rival, rivals};
+use measure::{Any, BLOCK, Cost, MIB, Numbers, folder_len, strata};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -107,112 +108,90 @@ struct Row {
     added: [u64; 2],
 }
 
-/// A program to measure: what to do once, and how to back up a day.
-struct Rival {
-    name: &'static str,
-    prepare: Vec<String>,
-    backup: fn(&str, &str, usize) -> Vec<String>,
-}
-
-fn words(line: &[&str]) -> Vec<String> {
-    line.iter().map(|w| (*w).to_owned()).collect()
-}
-
-fn rivals(folder: &str) -> Vec<Rival> {
-    let strata = Rival {
-        name: "strata",
-        prepare: words(&["mkdir", folder]),
-        backup: |folder, disk, _| {
-            words(&[
-                measure::STRATA,
-                "backup",
-                disk,
-                "--store",
-                folder,
-                "--set",
-                "bench",
-            ])
-        },
-    };
-    let restic = Rival {
-        name: "restic",
-        prepare: words(&["restic", "init", "--repository-version", "2", "-r", folder]),
-        backup: |folder, disk, _| words(&["restic", "backup", "-q", "-r", folder, disk]),
-    };
-    let borg = Rival {
-        name: "borg",
-        prepare: words(&["borg", "init", "-e", "none", folder]),
-        backup: |folder, disk, day| {
-            let archive = format!("{folder}::{day}");
-            words(&["borg", "create", "-C", "zstd,3", &archive, disk])
-        },
-    };
-    let rustic = Rival {
-        name: "rustic",
-        prepare: words(&["rustic", "-r", folder, "init"]),
-        backup: |folder, disk, _| words(&["rustic", "-r", folder, "backup", disk]),
-    };
-    vec![strata, restic, borg, rustic]
-}
-
 impl Bench {
+    fn store(&self) -> PathBuf {
+        self.work.join("store")
+    }
+
     fn round(&self, rows: &mut Vec<Row>) -> Any<()> {
-        let folder = |name: &str| self.work.join(format!("store-{name}"));
-        let text = |path: &Path| path.display().to_string();
-        let wanted: Vec<Rival> = ["strata", "restic", "borg", "rustic"]
-            .iter()
-            .flat_map(|name| {
-                rivals(&text(&folder(name)))
-                    .into_iter()
-                    .filter(move |r| r.name == *name)
+        let rivals: Vec<(Rival, PathBuf)> = rivals()
+            .into_iter()
+            .filter(|rival| rival.increments)
+            .map(|rival| {
+                let folder = self.work.join(format!("rival-{}", rival.name));
+                (rival, folder)
             })
-            .filter(|rival| rival.name == "strata" || installed(rival.name))
             .collect();
-        for rival in &wanted {
-            let _ = fs::remove_dir_all(folder(rival.name));
-            self.run(&rival.prepare)?;
+        let ground = |folder| Ground {
+            work: &self.work,
+            disk: &self.disk,
+            folder,
+            partitions: &[],
+        };
+        let _ = fs::remove_dir_all(self.store());
+        let _ = fs::remove_dir_all(self.work.join("home"));
+        for (rival, folder) in &rivals {
+            let _ = fs::remove_dir_all(folder);
+            fs::create_dir(folder)?;
+            ground(folder).run(rival.prepare)?;
         }
         for day in 0..2 {
             copy(&self.days[day], &self.disk)?;
-            for rival in &wanted {
-                measure::read(&self.disk)?;
-                let folder = folder(rival.name);
-                let before = folder_len(&folder)?;
-                let line = (rival.backup)(&text(&folder), &text(&self.disk), day);
-                let cost = self.run(&line)?;
-                let added = folder_len(&folder)? - before;
-                let row = match rows.iter_mut().position(|r| r.name == rival.name) {
-                    Some(at) => &mut rows[at],
-                    None => {
-                        rows.push(Row {
-                            name: rival.name,
-                            costs: [Vec::new(), Vec::new()],
-                            added: [0, 0],
-                        });
-                        rows.last_mut().ok_or("no row")?
-                    }
-                };
-                row.costs[day].push(cost);
-                row.added[day] = added;
+            self.take(rows, day, "strata", &self.store(), &|| self.backup())?;
+            for (rival, folder) in &rivals {
+                let backup = || ground(folder).run(rival.backup);
+                self.take(rows, day, rival.name, folder, &backup)?;
             }
         }
         Ok(())
     }
 
-    /// Runs a program with its passwords and caches in the folder of the bench.
-    fn run(&self, line: &[String]) -> Any<Cost> {
-        let own = format!("XDG_CACHE_HOME={}", self.work.join("cache").display());
-        let base = format!("BORG_BASE_DIR={}", self.work.join("borg").display());
-        let (restic, rustic) = ("RESTIC_PASSWORD=bench", "RUSTIC_PASSWORD=bench");
-        let mut all = vec!["env", restic, rustic, &own, &base];
-        all.extend(line.iter().map(String::as_str));
-        Ok(measured(&all)?.0)
+    fn backup(&self) -> Any<Cost> {
+        let store = self.store();
+        let (disk, store) = (measure::text(&self.disk)?, measure::text(&store)?);
+        let line = ["backup", disk, "--store", store, "--set", "bench"];
+        Ok(strata(&line)?.0)
+    }
+
+    /// What `backup` takes for a day, and by how much the folder grows.
+    fn take(
+        &self,
+        rows: &mut Vec<Row>,
+        day: usize,
+        name: &'static str,
+        folder: &Path,
+        backup: &dyn Fn() -> Any<Cost>,
+    ) -> Any<()> {
+        measure::read(&self.disk)?;
+        let len = || match folder.exists() {
+            true => folder_len(folder),
+            false => Ok(0),
+        };
+        let before = len()?;
+        let mut cost = backup()?;
+        // Others leave it to the kernel when their bytes are written.
+        let (sync, ()) = measure::timed(|| measure::sync_folder(folder))?;
+        cost.seconds += sync.seconds;
+        let added = len()?.saturating_sub(before);
+        let at = rows.iter().position(|r| r.name == name);
+        let at = at.unwrap_or_else(|| {
+            rows.push(Row {
+                name,
+                costs: [Vec::new(), Vec::new()],
+                added: [0, 0],
+            });
+            rows.len() - 1
+        });
+        let row = rows.get_mut(at).ok_or("no row")?;
+        row.costs[day].push(cost);
+        row.added[day] = added;
+        Ok(())
     }
 
     /// Both sides of the inequality.
     #[allow(clippy::cast_precision_loss)]
     fn print_formula(&self) -> Any<()> {
-        let folder = self.work.join("store-strata");
+        let folder = self.store();
         let shown = ["show", "latest", "--store", &folder.display().to_string()];
         let (_, shown) = strata(&shown)?;
         let store = LocalStore::open(&folder)?;
@@ -301,17 +280,21 @@ fn print(rows: &[Row]) {
     let median = |costs: &[Cost]| measure::median(costs.iter().map(|c| c.seconds)).unwrap_or(0.0);
     let peak = |costs: &[Cost]| costs.iter().map(|c| c.peak).max().unwrap_or(0) / MIB;
     let mib = |bytes: u64| bytes as f64 / MIB as f64;
-    println!("| program | first day s | MiB | second day s | MiB | peak MiB |");
-    println!("|---|---|---|---|---|---|");
+    let cpu = |costs: &[Cost]| measure::median(costs.iter().map(|c| c.cpu)).unwrap_or(0.0);
+    let ours = rows.first().map_or(0.0, |row| median(&row.costs[1]));
+    println!("| program | first day s | MiB | second day s | times | cpu s | MiB | peak MiB |");
+    println!("|---|---|---|---|---|---|---|---|");
     let mut json = serde_json::Map::new();
     for row in rows {
         let [first, second] = [&row.costs[0], &row.costs[1]];
         println!(
-            "| {} | {:.2} | {:.1} | {:.2} | {:.1} | {} |",
+            "| {} | {:.2} | {:.1} | {:.2} | {:.1} | {:.2} | {:.1} | {} |",
             row.name,
             median(first),
             mib(row.added[0]),
             median(second),
+            median(second) / ours,
+            cpu(second),
             mib(row.added[1]),
             peak(second)
         );

@@ -10,8 +10,8 @@
 //!   and out of it.
 //! - `encrypted`: the same with an encrypted image, against the plain one.
 //! - `rivals`: full images by partclone (of each partition, as Clonezilla does, and of the whole disk), qemu-img,
-//!   dd and zstd, restic, borg, rustic, and what restores theirs; those that are installed.
-//! - `cold`: full images with the disk out of the page cache.
+//!   dd and zstd, fsarchiver, restic, borg, rustic, bupstash, and what restores theirs; those that are installed.
+//! - `cold`: full images with the disk out of the page cache, of rivals too where those run.
 //!
 //! Limits and operations run in turn, several times; the table shows medians and ratios, which are what can
 //! be compared: absolute figures belong to one machine and one hour. A line of JSON with every measurement
@@ -20,14 +20,15 @@
 #[path = "measure/mod.rs"]
 mod measure;
 
-use diskstrata::base::{AlignedBuf, BlockIndex};
+use diskstrata::base::BlockIndex;
 use diskstrata::block::BlockSource;
 use diskstrata::chain::{Catalog, ChainView};
 use diskstrata::image::{BlockState, BlockStates, Piece};
 use diskstrata::store::LocalStore;
-use measure::{Any, BLOCK, FRAME, MIB, Pieces, Table, evict, folder_len, installed, strata, timed};
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use measure::rivals::{Ground, rivals};
+use measure::{Any, BLOCK, FRAME, MIB, Pieces, Table, evict, folder_len, strata, timed};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -131,7 +132,7 @@ impl Bench {
         if self.wants("cold") {
             table.add(
                 "limit: read past the cache",
-                timed(|| read_direct(&self.disk))?.0,
+                timed(|| measure::read_direct(&self.disk))?.0,
             );
             evict(&self.disk)?;
             self.backup(table, &format!("backup{COLD}"), &store, &[])?;
@@ -267,39 +268,51 @@ impl Bench {
     }
 
     fn rivals(&self, table: &mut Table) -> Any<()> {
-        let folder = self.work.join("rival");
-        for rival in rivals() {
-            if !rival.needs.iter().all(|program| installed(program)) {
-                continue;
+        for cold in [false, true] {
+            if !cold || self.wants("cold") {
+                self.rivals_from(cold, table)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The rivals with the disk, and then what they made of it, in the page cache, or out of it.
+    fn rivals_from(&self, cold: bool, table: &mut Table) -> Any<()> {
+        let (folder, out) = (self.work.join("rival"), self.work.join("restored.img"));
+        let [disk_is, image_is] = match cold {
+            false => ["", ""],
+            true => [COLD, FROM_DISK],
+        };
+        let ground = Ground {
+            work: &self.work,
+            disk: &self.disk,
+            folder: &folder,
+            partitions: &self.partitions,
+        };
+        for rival in rivals() {
+            let _ = fs::remove_dir_all(self.work.join("home"));
             let _ = fs::remove_dir_all(&folder);
             fs::create_dir(&folder)?;
-            measure::read(&self.disk)?;
-            let run = |script: &str| {
-                let mut arguments = vec![measure::text(&self.disk)?.to_owned()];
-                arguments.push(measure::text(&folder)?.to_owned());
-                if rival.by_partition {
-                    for (name, start, len) in &self.partitions {
-                        arguments.push(format!("{name}:{start}:{len}"));
-                    }
-                }
-                measure::script(&self.work, script, &arguments)
-            };
-            run(rival.prepare)?;
-            let mut cost = run(rival.backup)?;
+            ground.run(rival.prepare)?;
+            match cold {
+                false => measure::read(&self.disk)?,
+                true => evict(&self.disk)?,
+            }
+            let mut cost = ground.run(rival.backup)?;
             // Others leave it to the kernel when their bytes are written.
             let (sync, ()) = timed(|| measure::sync_folder(&folder))?;
             cost.seconds += sync.seconds;
             cost.bytes = folder_len(&folder)?;
-            table.add(&format!("rival: {}", rival.name), cost);
+            table.add(&format!("rival: {}{disk_is}", rival.name), cost);
             if let Some(restore) = rival.restore {
-                measure::read_folder(&folder)?;
-                let out = self.work.join("restored.img");
-                let cost = run(restore)?;
+                match cold {
+                    false => measure::read_folder(&folder)?,
+                    true => measure::each_file(&folder, &evict)?,
+                }
+                let mut cost = ground.run(restore)?;
                 let (sync, ()) = timed(|| Ok(File::open(&out)?.sync_all()?))?;
-                let seconds = cost.seconds + sync.seconds;
-                let cost = measure::Cost { seconds, ..cost };
-                table.add(&format!("rival restores: {}", rival.name), cost);
+                cost.seconds += sync.seconds;
+                table.add(&format!("rival restores: {}{image_is}", rival.name), cost);
                 let _ = fs::remove_file(&out);
             }
         }
@@ -346,10 +359,15 @@ impl Bench {
                 if let Some((plain, encrypted)) = both {
                     table.ratio(&name, plain.seconds / encrypted.seconds, "");
                 }
+            } else if name.starts_with("rival: ") && name.ends_with(COLD) {
+                against(&format!("backup{COLD}"), "at least 1", table);
             } else if name.starts_with("rival: partclone") {
                 against("backup", "at least 3", table);
             } else if name.starts_with("rival: ") {
                 against("backup", "at least 2", table);
+            } else if name.starts_with("rival restores: ") && name.ends_with(FROM_DISK) {
+                let ours = format!("restore, not read back{FROM_DISK}");
+                against(&ours, "at least 1", table);
             } else if name.starts_with("rival restores: ") {
                 against("restore, not read back", "at least 1.5", table);
             }
@@ -415,111 +433,6 @@ fn unzstd(frames: &Pieces) -> Any<()> {
             digests(&data[..len.unwrap_or(0)]);
         }
     })
-}
-
-/// Reads a whole file past the page cache, one request after the other.
-fn read_direct(path: &Path) -> Any<()> {
-    evict(path)?;
-    let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .custom_flags(nix::libc::O_DIRECT)
-        .open(path)?;
-    let mut buf = AlignedBuf::zeroed(usize::try_from(4 * MIB)?);
-    let mut at = 0;
-    loop {
-        let count = file.read_at(&mut buf, at)?;
-        if count == 0 {
-            return Ok(());
-        }
-        at += u64::try_from(count)?;
-    }
-}
-
-/// Another program: shell scripts, which get the disk as `$1`, an empty folder as `$2`, and for some the
-/// partitions behind that, as `ext4:START:LENGTH`. What restores writes `restored.img` beside that folder.
-struct Rival {
-    name: &'static str,
-    needs: &'static [&'static str],
-    by_partition: bool,
-    prepare: &'static str,
-    backup: &'static str,
-    restore: Option<&'static str>,
-}
-
-fn rivals() -> Vec<Rival> {
-    let plain = |name, needs, backup, restore| Rival {
-        name,
-        needs,
-        by_partition: false,
-        prepare: "true",
-        backup,
-        restore,
-    };
-    vec![
-        Rival {
-            by_partition: true,
-            ..plain(
-                "partclone of each partition, zstd -T0 -3",
-                &["partclone.ext4", "zstd", "losetup"],
-                r#"disk=$1 out=$2 loop=; shift 2
-                trap '[ -z "$loop" ] || losetup -d "$loop"' EXIT
-                for part; do
-                    IFS=: read -r fs start len <<<"$part"
-                    program=partclone.$fs
-                    command -v "$program" >/dev/null || program=partclone.dd
-                    mode=-c; [ "$program" = partclone.dd ] && mode=
-                    loop=$(losetup --find --show --read-only -o "$start" --sizelimit "$len" "$disk")
-                    "$program" $mode -q -L /dev/null -s "$loop" -o - | zstd -q -T0 -3 -f -o "$out/$start"
-                    losetup -d "$loop"
-                    loop=
-                done"#,
-                None,
-            )
-        },
-        plain(
-            "partclone.dd, zstd -T0 -3",
-            &["partclone.dd", "zstd"],
-            r#"partclone.dd -q -L /dev/null -s "$1" -o - | zstd -q -T0 -3 -f -o "$2/disk""#,
-            None,
-        ),
-        plain(
-            "dd, zstd -T0 -3",
-            &["dd", "zstd"],
-            r#"dd if="$1" bs=4M status=none | zstd -q -T0 -3 -f -o "$2/disk""#,
-            Some(r#"zstd -q -d -T0 --sparse -f -o "$2/../restored.img" "$2/disk""#),
-        ),
-        plain(
-            "qemu-img convert -c, zstd",
-            &["qemu-img"],
-            r#"qemu-img convert -c -O qcow2 -o compression_type=zstd -W -m 16 -f raw "$1" "$2/disk""#,
-            Some(r#"qemu-img convert -O raw -W -m 16 "$2/disk" "$2/../restored.img""#),
-        ),
-        Rival {
-            prepare: r#"restic init -q --repository-version 2 -r "$2""#,
-            ..plain(
-                "restic",
-                &["restic"],
-                r#"restic backup -q -r "$2" "$1""#,
-                None,
-            )
-        },
-        Rival {
-            prepare: r#"borg init -e none "$2""#,
-            ..plain(
-                "borg, zstd 3",
-                &["borg"],
-                r#"borg create -C zstd,3 "$2::bench" "$1""#,
-                Some(
-                    r#"borg extract --sparse --stdout "$2::bench" | cp --sparse=always /dev/stdin "$2/../restored.img""#,
-                ),
-            )
-        },
-        Rival {
-            prepare: r#"rustic -r "$2" init"#,
-            ..plain("rustic", &["rustic"], r#"rustic -r "$2" backup "$1""#, None)
-        },
-    ]
 }
 
 /// Compresses every piece by itself, on all cores: the frames, if they are kept in the file `to`, and how many bytes

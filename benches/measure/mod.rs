@@ -4,10 +4,13 @@
 // Each bench uses its own part.
 #![allow(dead_code)]
 
+pub(crate) mod rivals;
+
+use diskstrata::base::AlignedBuf;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,26 +97,6 @@ pub(crate) fn strata(args: &[&str]) -> Any<(Cost, serde_json::Value)> {
     let line = [&[STRATA], args, &["--json", "--no-progress"]].concat();
     let (cost, said) = measured(&line)?;
     Ok((cost, serde_json::from_slice(&said)?))
-}
-
-/// Runs a bash script, which must succeed, with passwords and caches of other programs in `work`.
-pub(crate) fn script(work: &Path, script: &str, arguments: &[String]) -> Any<Cost> {
-    let own = format!("XDG_CACHE_HOME={}", work.join("cache").display());
-    let base = format!("BORG_BASE_DIR={}", work.join("borg").display());
-    let (restic, rustic) = ("RESTIC_PASSWORD=bench", "RUSTIC_PASSWORD=bench");
-    let script = format!("set -euo pipefail\n{script}");
-    let mut line = vec![
-        "env", restic, rustic, &own, &base, "bash", "-c", &script, "bash",
-    ];
-    line.extend(arguments.iter().map(String::as_str));
-    Ok(measured(&line)?.0)
-}
-
-pub(crate) fn installed(program: &str) -> bool {
-    let found = Command::new("sh")
-        .args(["-c", "command -v \"$1\"", "sh", program])
-        .output();
-    found.is_ok_and(|o| o.status.success())
 }
 
 /// The number that an environment variable says.
@@ -243,27 +226,24 @@ pub(crate) fn read(path: &Path) -> Any<()> {
     Ok(())
 }
 
-/// Reads all files below a folder.
-pub(crate) fn read_folder(folder: &Path) -> Any<()> {
+/// Does something with all files below a folder.
+pub(crate) fn each_file(folder: &Path, action: &dyn Fn(&Path) -> Any<()>) -> Any<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         match path.is_dir() {
-            true => read_folder(&path)?,
-            false => read(&path)?,
+            true => each_file(&path, action)?,
+            false => action(&path)?,
         }
     }
     Ok(())
 }
 
+pub(crate) fn read_folder(folder: &Path) -> Any<()> {
+    each_file(folder, &read)
+}
+
 pub(crate) fn sync_folder(folder: &Path) -> Any<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        match path.is_dir() {
-            true => sync_folder(&path)?,
-            false => File::open(&path)?.sync_all()?,
-        }
-    }
-    Ok(())
+    each_file(folder, &|path| Ok(File::open(path)?.sync_all()?))
 }
 
 /// The first image file of a store.
@@ -282,18 +262,32 @@ pub(crate) fn evict(file: &Path) -> Any<()> {
     Ok(nix::fcntl::posix_fadvise(&file, 0, 0, advice)?)
 }
 
-pub(crate) fn folder_len(folder: &Path) -> Any<u64> {
-    let mut total = 0;
-    for entry in fs::read_dir(folder)? {
-        let (entry, path) = entry.map(|e| (e.metadata(), e.path()))?;
-        let metadata = entry?;
-        total += if metadata.is_dir() {
-            folder_len(&path)?
-        } else {
-            metadata.len()
-        };
+/// Reads a whole file past the page cache, one request after the other.
+pub(crate) fn read_direct(path: &Path) -> Any<()> {
+    evict(path)?;
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(nix::libc::O_DIRECT)
+        .open(path)?;
+    let mut buf = AlignedBuf::zeroed(usize::try_from(4 * MIB)?);
+    let mut at = 0;
+    loop {
+        let count = file.read_at(&mut buf, at)?;
+        if count == 0 {
+            return Ok(());
+        }
+        at += u64::try_from(count)?;
     }
-    Ok(total)
+}
+
+pub(crate) fn folder_len(folder: &Path) -> Any<u64> {
+    let total = std::cell::Cell::new(0);
+    each_file(folder, &|path| {
+        total.set(total.get() + fs::symlink_metadata(path)?.len());
+        Ok(())
+    })?;
+    Ok(total.into_inner())
 }
 
 /// Hands every non-zero block of `file`, on all cores, to a worker of its own made by `worker`.
