@@ -97,13 +97,14 @@ impl LocalUpload {
         };
         let count = direct.take(bytes);
         if let Gathered::Refused = direct.write_full()? {
-            self.write_rest()?;
+            self.write_gathered()?;
+            self.way = Way::Cached;
         }
         Ok(count)
     }
 
-    /// Writes what is gathered, and goes on through the page cache.
-    fn write_rest(&mut self) -> io::Result<()> {
+    /// Writes what is gathered through the page cache, for it is short.
+    fn write_gathered(&mut self) -> io::Result<()> {
         let Way::Direct(direct) = &self.way else {
             return Ok(());
         };
@@ -113,8 +114,17 @@ impl LocalUpload {
         let end = at + to_u64(rest.len());
         persist(|| file.seek(SeekFrom::Start(end)))?;
         self.started = end;
-        self.way = Way::Cached;
+        self.way = Way::Short;
         Ok(())
+    }
+
+    /// Leaves nothing gathered.
+    fn settle(&mut self) -> Result<()> {
+        let more = to_usize(self.written - self.in_file());
+        self.write_gathered().map_err(|e| {
+            self.spoiled = true;
+            self.failed("write", more, e)
+        })
     }
 
     fn write_behind(&mut self) {
@@ -210,7 +220,11 @@ impl Write for LocalUpload {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if self.spoiled {
+            return Err(as_io_error(spoiled("write", &self.path_text())));
+        }
+        let _pending = sys::pending("writing to", &self.store.name);
+        self.settle().map_err(as_io_error)
     }
 }
 
@@ -223,10 +237,8 @@ impl Upload for LocalUpload {
         if self.spoiled {
             return Err(spoiled("publish", &self.path_text()));
         }
-        let more = to_usize(self.written - self.in_file());
-        self.write_rest()
-            .map_err(|e| self.failed("write", more, e))?;
         let _pending = sys::pending("syncing", &self.path_text());
+        self.settle()?;
         let file = self.held.file();
         sys::sync(file).map_err(|e| self.failed("sync", 0, e))?;
         sys::drop_cached(file, 0, self.written);
@@ -245,7 +257,7 @@ impl Upload for LocalUpload {
     fn abandon(self: Box<Self>) {}
 
     fn leave(mut self: Box<Self>) -> bool {
-        let whole = !self.spoiled && self.write_rest().is_ok();
+        let whole = !self.spoiled && self.settle().is_ok();
         self.held.stay(whole);
         whole
     }

@@ -30,6 +30,8 @@ pub(super) struct SplitLeftover {
     part_len: u64,
     /// From the first on; only the last one may not be full.
     parts: Vec<Part>,
+    /// Published ones behind a part that is not full, as a power cut may leave it: they go once it is gone on with.
+    cut_off: Vec<Part>,
     bytes: Arc<Joined>,
     held: HeldIds,
 }
@@ -113,6 +115,14 @@ impl SplitStore {
             joined.add(bytes, &expected)?;
             parts.push(part);
         }
+        let next = u32::try_from(parts.len() + 1).unwrap_or(MAX_PARTS);
+        let behind = published.into_iter().flat_map(|p| p.range(next..));
+        let is_own = |name| {
+            let head_there = self.inner.open(name).ok().and_then(|p| head_of(p.as_ref()));
+            head_there.is_some_and(|there| there.id == head.id)
+        };
+        let cut_off = behind.map(|(_, name)| name).filter(|name| is_own(name));
+        let cut_off = cut_off.cloned().map(Part::Published).collect();
         ids(&self.held).insert(head.id);
         Some(SplitLeftover {
             inner: Arc::clone(&self.inner),
@@ -120,6 +130,7 @@ impl SplitStore {
             id: head.id,
             part_len: head.part_len,
             parts,
+            cut_off,
             bytes: Arc::new(joined),
             held: Arc::clone(&self.held),
         })
@@ -235,7 +246,8 @@ impl Leftover for SplitLeftover {
         // The part that is being filled, and how many bytes of the file are in it.
         let last = to_usize(at.saturating_sub(1) / room);
         let mut parts = std::mem::take(&mut self.parts);
-        for part in parts.drain(last + 1..).rev() {
+        let cut_off = std::mem::take(&mut self.cut_off);
+        for part in parts.drain(last + 1..).chain(cut_off).rev() {
             self.give_up(part)?;
         }
         let (mut first, mut current, mut published) = (None, None, Vec::new());
@@ -289,8 +301,9 @@ impl Leftover for SplitLeftover {
 
     fn remove(mut self: Box<Self>) {
         // Where a part stays, so does the mark: the next clean-up finds it by that.
-        let parts = std::mem::take(&mut self.parts);
-        let gone: Result<Vec<()>> = parts.into_iter().map(|part| self.give_up(part)).collect();
+        let parts = std::mem::take(&mut self.parts).into_iter();
+        let parts = parts.chain(std::mem::take(&mut self.cut_off));
+        let gone: Result<Vec<()>> = parts.map(|part| self.give_up(part)).collect();
         if gone.is_ok()
             && let Ok(mark) = mark_of(&self.file)
         {

@@ -423,3 +423,48 @@ fn a_part_that_is_shorter_than_it_has_to_be_is_named() {
 fn to_u32(n: usize) -> u32 {
     u32::try_from(n).unwrap()
 }
+
+/// A power cut may take the end of the first part, which nobody had synced, and leave parts behind it, which were.
+#[test]
+fn what_stands_behind_a_part_without_its_end_goes_when_it_is_gone_on_with() {
+    let room = usize::try_from(PART - AROUND).unwrap();
+    let bytes = pattern(3 * room + 777);
+    for lost in [1, 1000] {
+        for goes_on in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = over(LocalStore::open(dir.path()).unwrap());
+            let mut upload = store.create_in_parts(&name("a"), Some(PART)).unwrap();
+            upload.write_all(&bytes).unwrap();
+            assert!(upload.leave());
+            let files = || {
+                let files = std::fs::read_dir(dir.path()).unwrap();
+                files.map(|file| file.unwrap().path())
+            };
+            let first = files().find(|path| path.extension().is_some_and(|e| e == "001"));
+            let first = std::fs::File::options().write(true).open(first.unwrap());
+            let first = first.unwrap();
+            let len = first.metadata().unwrap().len();
+            first.set_len(len - AROUND - lost).unwrap();
+            let left = store.leftovers().unwrap().remove(0);
+            let there = left.bytes().len();
+            assert!(there < to_u64(room) && there + 2 * lost + AROUND > to_u64(room));
+            if goes_on {
+                let form = left.form();
+                let mut upload = left.resume(&name("a"), &form, there).unwrap();
+                let rest = &bytes[usize::try_from(there).unwrap()..];
+                upload.write_all(rest).unwrap();
+                upload.publish().unwrap();
+                assert!(content(&store, "a").unwrap() == bytes);
+                assert_eq!(store.clean_up().unwrap().len(), 1, "the last part begun");
+            } else {
+                left.remove();
+            }
+            let kept = usize::from(goes_on);
+            assert_eq!(names(&store).len(), kept);
+            store.clean_up().unwrap();
+            let visible =
+                files().filter(|f| !f.file_name().unwrap().as_encoded_bytes().starts_with(b"."));
+            assert_eq!(visible.count(), kept * 4);
+        }
+    }
+}

@@ -112,6 +112,7 @@ impl SplitUpload {
         let file = self.file.to_string();
         if let Some(part) = self.filling() {
             part.write_all(&tail.encode())
+                .and_then(|()| part.flush())
                 .map_err(|e| write_error(&file, e))?;
         }
         if let Some(part) = self.current.take() {
