@@ -114,7 +114,7 @@ impl Bench {
     }
 
     fn round(&self, rows: &mut Vec<Row>) -> Any<()> {
-        let rivals: Vec<(Rival, PathBuf)> = rivals()
+        let rivals: Vec<(Rival, PathBuf)> = rivals(&[])
             .into_iter()
             .filter(|rival| rival.increments)
             .map(|rival| {

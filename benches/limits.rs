@@ -9,7 +9,7 @@
 //! - `readers`: verify and restore against reading, decoding and writing them, with the image in the page cache
 //!   and out of it.
 //! - `encrypted`: the same with an encrypted image, against the plain one.
-//! - `rivals`: full images by partclone (of each partition, as Clonezilla does, and of the whole disk), qemu-img,
+//! - `rivals`: full images by partclone (of each partition, as Clonezilla does), qemu-img,
 //!   dd and zstd, fsarchiver, restic, borg, rustic, bupstash, and what restores theirs; those that are installed.
 //! - `cold`: full images with the disk out of the page cache, of rivals too where those run.
 //!
@@ -26,7 +26,7 @@ use diskstrata::chain::{Catalog, ChainView};
 use diskstrata::image::{BlockState, BlockStates, Piece};
 use diskstrata::store::LocalStore;
 use measure::rivals::{Ground, rivals};
-use measure::{Any, BLOCK, FRAME, MIB, Pieces, Table, evict, folder_len, strata, timed};
+use measure::{Any, BLOCK, FRAME, Pieces, Table, evict, folder_len, strata, timed};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -289,7 +289,7 @@ impl Bench {
             folder: &folder,
             partitions: &self.partitions,
         };
-        for rival in rivals() {
+        for rival in rivals(&self.partitions) {
             let _ = fs::remove_dir_all(self.work.join("home"));
             let _ = fs::remove_dir_all(&folder);
             fs::create_dir(&folder)?;

@@ -142,7 +142,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Says it on standard error too: whoever stops a long run has what was measured until then.
     pub(crate) fn add(&mut self, name: &str, cost: Cost) {
+        eprintln!(
+            "  {name}: {:.2} s, {:.2} s of the processor",
+            cost.seconds, cost.cpu
+        );
         match self.rows.iter_mut().find(|(n, _)| n == name) {
             Some((_, all)) => all.push(cost),
             None => self.rows.push((name.to_owned(), vec![cost])),

@@ -9,6 +9,8 @@ use std::process::Command;
 pub(crate) struct Rival {
     pub(crate) name: &'static str,
     needs: &'static [&'static str],
+    /// The file systems that it takes, of which it needs one; none where it takes whatever is on a disk.
+    takes: &'static [&'static str],
     /// What is done once in an empty folder.
     pub(crate) prepare: &'static str,
     pub(crate) backup: &'static str,
@@ -44,10 +46,14 @@ impl Ground<'_> {
     }
 }
 
-/// Those whose programs are installed.
-pub(crate) fn rivals() -> Vec<Rival> {
+/// Those whose programs are installed and that take something of these partitions.
+pub(crate) fn rivals(partitions: &[(String, u64, u64)]) -> Vec<Rival> {
     let mut rivals = all();
-    rivals.retain(|rival| rival.needs.iter().all(|program| installed(program)));
+    rivals.retain(|rival| {
+        let mut there = partitions.iter().map(|(name, ..)| name.as_str());
+        let takes = rival.takes.is_empty() || there.any(|name| rival.takes.contains(&name));
+        takes && rival.needs.iter().all(|program| installed(program))
+    });
     rivals
 }
 
@@ -62,6 +68,7 @@ fn all() -> Vec<Rival> {
     let once = |name, needs, backup, restore| Rival {
         name,
         needs,
+        takes: &[],
         prepare: "true",
         backup,
         restore,
@@ -106,12 +113,6 @@ fn all() -> Vec<Rival> {
             ),
         ),
         once(
-            "partclone.dd, zstd -T0 -3",
-            &["partclone.dd", "zstd"],
-            r#"partclone.dd -q -L /dev/null -s "$1" -o - | zstd -q -T0 -3 -f -o "$2/disk""#,
-            None,
-        ),
-        once(
             "dd, zstd -T0 -3",
             &["dd", "zstd"],
             r#"dd if="$1" bs=4M status=none | zstd -q -T0 -3 -f -o "$2/disk""#,
@@ -123,20 +124,22 @@ fn all() -> Vec<Rival> {
             r#"qemu-img convert -c -O qcow2 -o compression_type=zstd -W -m 16 -f raw "$1" "$2/disk""#,
             Some(r#"qemu-img convert -O raw -W -m 16 "$2/disk" "$2/../restored.img""#),
         ),
-        once(
-            "fsarchiver, zstd 3, files of ext4, XFS and Btrfs alone",
-            &["fsarchiver", "losetup"],
-            r#"disk=$1 out=$2 loops=(); shift 2
+        Rival {
+            takes: &["ext4", "xfs", "btrfs"],
+            ..once(
+                "fsarchiver, zstd 3, files of ext4, XFS and Btrfs alone",
+                &["fsarchiver", "losetup"],
+                r#"disk=$1 out=$2 loops=(); shift 2
             trap 'for loop in "${loops[@]}"; do losetup -d "$loop"; done' EXIT
             for part; do
                 IFS=: read -r fs start len <<<"$part"
-                case $fs in ext*|xfs|btrfs) ;; *) continue ;; esac
+                case $fs in ext4|xfs|btrfs) ;; *) continue ;; esac
                 loops+=("$(losetup --find --show -o "$start" --sizelimit "$len" --read-only "$disk")")
             done
-            [ ${#loops[@]} -gt 0 ]
             fsarchiver savefs -o -a -A -Z 3 -j "$(nproc)" "$out/disk.fsa" "${loops[@]}" >/dev/null"#,
-            None,
-        ),
+                None,
+            )
+        },
         store(
             "restic, format 2",
             &["restic"],

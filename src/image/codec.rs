@@ -56,8 +56,8 @@ impl Compression {
 /// A payload below this share of saving is stored raw: decoding it would cost more than it saves.
 const MIN_SAVING: usize = 32;
 
-/// Levels at which zstd takes longer to find out where a block is best ended than it takes to compress what ends
-/// there: without that they need 5 to 7 per cent less time, and 0.2 per cent more bytes (docs/performance.md).
+/// Levels at which it costs zstd more than it is worth to look for the best place to end a block: without that they take
+/// 6 per cent less time, and 0.2 per cent more bytes (docs/performance.md).
 const FIXED_BLOCKS: std::ops::RangeInclusive<i32> = 3..=4;
 
 /// Blocks below 128 KiB are not looked into (`ZSTD_optimalBlockSize` of zstd 1.5.7, `compress/zstd_compress.c`); the
