@@ -35,7 +35,8 @@ impl Direct {
         Some(Direct::into(file, at))
     }
 
-    fn into(file: File, at: u64) -> Direct {
+    /// For the bytes from `at` on of `file`, wherever that is and whatever the file takes.
+    pub(super) fn into(file: File, at: u64) -> Direct {
         Direct {
             file,
             at,
@@ -75,13 +76,5 @@ impl Direct {
     /// What was gathered and not written, and where it belongs.
     pub(super) fn rest(&self) -> (u64, &[u8]) {
         (self.at, self.gathered.get(..self.len).unwrap_or_default())
-    }
-}
-
-#[cfg(test)]
-impl Direct {
-    /// One that writes into `file`, wherever that is and whatever it takes.
-    pub(super) fn anywhere(file: File, at: u64) -> Direct {
-        Direct::into(file, at)
     }
 }

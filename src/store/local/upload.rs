@@ -324,7 +324,7 @@ mod tests {
         let bytes = pattern(to_usize(3 * WINDOW) + 321);
         upload.write_all(&bytes[..100]).unwrap();
         // Nobody takes that off the pages.
-        upload.way = Way::Direct(Direct::anywhere(file, 100));
+        upload.way = Way::Direct(Direct::into(file, 100));
         upload.write_all(&bytes[100..]).unwrap();
         assert!(matches!(upload.way, Way::Cached));
         assert!(published(&dir, upload) == bytes);
@@ -336,7 +336,7 @@ mod tests {
         let gathering = || {
             let (dir, store, mut upload) = upload();
             upload.write_all(&[7; 8192]).unwrap();
-            upload.way = Way::Direct(Direct::anywhere(full(), 8192));
+            upload.way = Way::Direct(Direct::into(full(), 8192));
             (dir, store, upload)
         };
         let (_dir, store, mut late) = gathering();
@@ -355,7 +355,7 @@ mod tests {
         let (dir, store, mut upload) = upload();
         upload.write_all(&[7; 8192]).unwrap();
         let file = upload.held.file().try_clone().unwrap();
-        upload.way = Way::Direct(Direct::anywhere(file, 8192));
+        upload.way = Way::Direct(Direct::into(file, 8192));
         upload.write_all(&[8; 1000]).unwrap();
         assert_eq!((upload.in_file(), upload.written()), (8192, 9192));
         assert!(Upload::leave(Box::new(upload)));
