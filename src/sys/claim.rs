@@ -37,9 +37,11 @@ pub fn reopen_direct(file: &File) -> io::Result<File> {
     if flags & nix::libc::O_ACCMODE != nix::libc::O_RDWR {
         return Err(io::Error::from(io::ErrorKind::PermissionDenied));
     }
-    OpenOptions::new()
-        .read(true)
-        .write(true)
+    reopen(file, OpenOptions::new().read(true).write(true))
+}
+
+fn reopen(file: &File, options: &mut OpenOptions) -> io::Result<File> {
+    options
         .custom_flags(nix::libc::O_DIRECT | nix::libc::O_NOCTTY)
         .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
@@ -48,13 +50,20 @@ pub fn reopen_direct(file: &File) -> io::Result<File> {
 /// no more than lie on multiples of `alignment` bytes, in memory and in the file: `STATX_DIOALIGN` of statx(2),
 /// Linux 6.1. One that takes them and hands them on to the page cache, and waits, does not say so.
 pub fn open_for_direct_writes(file: &File, alignment: usize) -> Option<File> {
-    let needed = direct_alignment(file)?;
+    takes_direct(file, alignment).then(|| reopen_direct(file).ok())?
+}
+
+/// The same for reads; the handle cannot write.
+pub fn open_for_direct_reads(file: &File, alignment: usize) -> Option<File> {
+    takes_direct(file, alignment).then(|| reopen(file, OpenOptions::new().read(true)).ok())?
+}
+
+fn takes_direct(file: &File, alignment: usize) -> bool {
     let fits = |unit: u32| {
         let unit = usize::try_from(unit).unwrap_or(usize::MAX);
         unit != 0 && alignment.is_multiple_of(unit)
     };
-    (fits(needed.0) && fits(needed.1)).then_some(())?;
-    reopen_direct(file).ok()
+    direct_alignment(file).is_some_and(|(memory, offset)| fits(memory) && fits(offset))
 }
 
 /// What addresses in memory, and offsets in `file`, of direct transfers have to be multiples of; 0 where there are
@@ -81,18 +90,25 @@ fn direct_alignment(file: &File) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt;
 
     #[test]
-    fn direct_writes_are_for_files_that_say_so() {
+    fn direct_transfers_are_for_files_that_say_so() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let said = direct_alignment(file.as_file());
         let fits = |(memory, offset): (u32, u32)| {
             let divides = |unit| unit != 0 && 4096 % unit == 0;
             divides(memory) && divides(offset)
         };
-        let opened = open_for_direct_writes(file.as_file(), 4096);
-        assert_eq!(opened.is_some(), said.is_some_and(fits), "{said:?}");
+        let writer = open_for_direct_writes(file.as_file(), 4096);
+        assert_eq!(writer.is_some(), said.is_some_and(fits), "{said:?}");
+        let reader = open_for_direct_reads(file.as_file(), 4096);
+        assert_eq!(reader.is_some(), said.is_some_and(fits), "{said:?}");
+        if let Some(reader) = reader {
+            assert!(reader.write_at(b"x", 0).is_err());
+        }
         assert!(open_for_direct_writes(file.as_file(), 1).is_none());
+        assert!(open_for_direct_reads(file.as_file(), 1).is_none());
         let (_reader, pipe) = io::pipe().unwrap();
         let pipe = File::from(std::os::fd::OwnedFd::from(pipe));
         assert!(open_for_direct_writes(&pipe, 4096).is_none());

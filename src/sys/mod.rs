@@ -20,7 +20,7 @@ mod sparse;
 mod terminal;
 
 pub use cache::{begin_reading, drop_cached, is_cached, read_uncached, start_write_back};
-pub use claim::{is_claimed, open_for_direct_writes, reopen_direct};
+pub use claim::{is_claimed, open_for_direct_reads, open_for_direct_writes, reopen_direct};
 pub use device_ids::{LoopBacking, disk_sequence, loop_backing, mount_id, split_device_number};
 pub use folder::{FileFacts, Folder};
 pub use ioctl::{
