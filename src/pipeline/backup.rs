@@ -148,20 +148,21 @@ pub fn write_blocks<W: Write>(
         pool: &pool,
     };
     let disk = &disk;
+    let tickets = resources.windows(header.window_len(), AHEAD);
     let planner = Planner {
         disk,
         parent: Parent::new(parent),
+        batch: BATCH.min(tickets / 2),
     };
     let parent_lost = AtomicU64::new(0);
     let lost = &parent_lost;
-    let batches = resources.batches(header.window_len(), BATCH, AHEAD / BATCH);
     let way = &Way {
         payloads: Payloads::default(),
-        adapt: Adapt::new(encoding.compression, resources.threads, batches * BATCH),
+        adapt: Adapt::new(encoding.compression, resources.threads, tickets),
     };
     ordered::run(
         resources.threads,
-        batches,
+        tickets,
         move |emit| {
             planner.plan(emit, &resources)?;
             lost.store(planner.parent.lost(), Ordering::Relaxed);
@@ -359,6 +360,8 @@ impl Disk<'_> {
 struct Planner<'a> {
     disk: &'a Disk<'a>,
     parent: Parent<'a>,
+    /// Windows that a worker gets at once where it reads them itself.
+    batch: usize,
 }
 
 impl Planner<'_> {
@@ -408,9 +411,9 @@ impl Planner<'_> {
             let job = self.window(at, count)?;
             let was_read = job.content.is_some();
             batch.push(job);
-            let is_near_the_end = left < to_u64(resources.threads * BATCH) * windows;
-            if was_read || is_near_the_end || batch.len() == BATCH {
-                emit.job(std::mem::take(&mut batch))?;
+            let is_near_the_end = left < to_u64(resources.threads * self.batch) * windows;
+            if was_read || is_near_the_end || batch.len() >= self.batch {
+                flush(&mut batch, emit)?;
             }
             at += count;
         }
@@ -545,7 +548,7 @@ fn flush(batch: &mut Vec<Job>, emit: &mut Emit<Vec<Job>, Output>) -> Result<()> 
     if batch.is_empty() {
         return Ok(());
     }
-    emit.job(std::mem::take(batch))
+    emit.job_of(batch.len(), std::mem::take(batch))
 }
 
 /// Neighbouring runs of one state and image, joined before they are passed on.

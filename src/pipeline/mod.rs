@@ -57,14 +57,13 @@ impl Resources<'_> {
     /// How many windows of `window_len` bytes may be under way at once.
     fn tickets(&self, window_len: usize) -> usize {
         // More than this much work ahead of each thread buys nothing.
-        self.batches(window_len, 1, 8)
+        self.windows(window_len, 8)
     }
 
-    /// How many batches of `batch` windows of `window_len` bytes may be under way at once: no more than `ahead` for
-    /// each thread. Each window has its content, its encoded form and a share of the workers' scratch memory, so it
-    /// counts three times.
-    fn batches(&self, window_len: usize, batch: usize, ahead: usize) -> usize {
-        let each = to_u64(window_len.max(1)) * to_u64(batch.max(1)) * 3;
+    /// How many windows of `window_len` bytes may be under way at once: no more than `ahead` for each thread. Each
+    /// has its content, its encoded form and a share of the workers' scratch memory, so it counts three times.
+    fn windows(&self, window_len: usize, ahead: usize) -> usize {
+        let each = to_u64(window_len.max(1)) * 3;
         let most = to_usize(self.memory / each);
         most.clamp(2, self.threads.max(1) * ahead)
     }

@@ -7,15 +7,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the producer hands out: work for any worker, or a result that needs none.
 enum Item<J, O> {
-    Job(u64, J),
-    Ready(u64, O),
+    Job(J),
+    Ready(O),
+}
+
+/// An item's place in the order, and the tickets that it has.
+#[derive(Clone, Copy)]
+struct Place {
+    number: u64,
+    tickets: usize,
 }
 
 /// The producer's end.
 pub(super) struct Emit<J, O> {
     next: u64,
     tickets: Receiver<()>,
-    items: Sender<Item<J, O>>,
+    /// Tickets that there are.
+    most: usize,
+    items: Sender<(Place, Item<J, O>)>,
 }
 
 /// Someone downstream stopped; the producer just ends.
@@ -29,10 +38,15 @@ impl<J, O> Emit<J, O> {
     /// # Errors
     /// When the consumer or a worker has stopped; their error is the one that is reported.
     pub(super) fn job(&mut self, job: J) -> Result<()> {
-        let number = self.ticket()?;
-        self.items
-            .send(Item::Job(number, job))
-            .map_err(|_| stopped())
+        self.job_of(1, job)
+    }
+
+    /// Hands out work that counts as much as `tickets` others, or as all that there may be.
+    ///
+    /// # Errors
+    /// As [`Emit::job`].
+    pub(super) fn job_of(&mut self, tickets: usize, job: J) -> Result<()> {
+        self.send(tickets, Item::Job(job))
     }
 
     /// Passes on a result that needs no work, in its place in the order.
@@ -40,23 +54,26 @@ impl<J, O> Emit<J, O> {
     /// # Errors
     /// As [`Emit::job`].
     pub(super) fn ready(&mut self, output: O) -> Result<()> {
-        let number = self.ticket()?;
-        self.items
-            .send(Item::Ready(number, output))
-            .map_err(|_| stopped())
+        self.send(1, Item::Ready(output))
     }
 
-    fn ticket(&mut self) -> Result<u64> {
-        self.tickets.recv().map_err(|_| stopped())?;
-        let number = self.next;
+    fn send(&mut self, tickets: usize, item: Item<J, O>) -> Result<()> {
+        let place = Place {
+            number: self.next,
+            tickets: tickets.clamp(1, self.most),
+        };
+        // Nobody else takes any, so that those which are missing come back with what is under way.
+        for _ in 0..place.tickets {
+            self.tickets.recv().map_err(|_| stopped())?;
+        }
         self.next += 1;
-        Ok(number)
+        self.items.send((place, item)).map_err(|_| stopped())
     }
 }
 
 /// Runs `produce` on a thread of its own, `threads` workers made by `make_worker`, and `consume` on
-/// this thread with every output in the order of production. At most `tickets` items are between
-/// production and the end of consumption.
+/// this thread with every output in the order of production. Items that are between production and the
+/// end of consumption have at most `tickets` together.
 ///
 /// # Errors
 /// The first error in the order of production, whoever had it.
@@ -73,6 +90,7 @@ where
     W: FnMut(J) -> Result<O>,
 {
     let stop = AtomicBool::new(false);
+    let tickets = tickets.max(1);
     let (ticket_in, ticket_out) = bounded(tickets);
     for _ in 0..tickets {
         let _ = ticket_in.send(());
@@ -84,6 +102,7 @@ where
             let mut emit = Emit {
                 next: 0,
                 tickets: ticket_out,
+                most: tickets,
                 items: item_in,
             };
             produce(&mut emit)
@@ -107,22 +126,22 @@ where
 }
 
 fn work<J, O, W: FnMut(J) -> Result<O>>(
-    items: &Receiver<Item<J, O>>,
-    done: &Sender<(u64, Result<O>)>,
+    items: &Receiver<(Place, Item<J, O>)>,
+    done: &Sender<(Place, Result<O>)>,
     make_worker: &impl Fn() -> Result<W>,
     stop: &AtomicBool,
 ) {
     let mut worker = make_worker();
-    for item in items {
+    for (place, item) in items {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let (number, output) = match (item, &mut worker) {
-            (Item::Ready(number, output), _) => (number, Ok(output)),
-            (Item::Job(number, job), Ok(worker)) => (number, worker(job)),
-            (Item::Job(number, _), Err(_)) => (number, Err(worker_failed(&mut worker))),
+        let output = match (item, &mut worker) {
+            (Item::Ready(output), _) => Ok(output),
+            (Item::Job(job), Ok(worker)) => worker(job),
+            (Item::Job(_), Err(_)) => Err(worker_failed(&mut worker)),
         };
-        if done.send((number, output)).is_err() {
+        if done.send((place, output)).is_err() {
             return;
         }
     }
@@ -136,19 +155,21 @@ fn worker_failed<W>(worker: &mut Result<W>) -> Error {
 }
 
 fn consume_in_order<O>(
-    done: &Receiver<(u64, Result<O>)>,
+    done: &Receiver<(Place, Result<O>)>,
     tickets: &Sender<()>,
     consume: &mut impl FnMut(O) -> Result<()>,
 ) -> Result<()> {
     let mut waiting = BTreeMap::new();
     let mut next = 0u64;
-    for (number, output) in done {
-        waiting.insert(number, output);
-        while let Some(output) = waiting.remove(&next) {
+    for (place, output) in done {
+        waiting.insert(place.number, (place.tickets, output));
+        while let Some((count, output)) = waiting.remove(&next) {
             consume(output?)?;
             next += 1;
-            // The producer may be gone already.
-            let _ = tickets.try_send(());
+            for _ in 0..count {
+                // The producer may be gone already.
+                let _ = tickets.try_send(());
+            }
         }
     }
     Ok(())
@@ -181,6 +202,40 @@ mod tests {
         )
         .unwrap();
         assert_eq!(seen, (0..1000).map(|i| i * 2).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn what_is_under_way_has_no_more_tickets_than_there_are() {
+        let under_way = std::sync::Mutex::new((0usize, 0usize));
+        let weight = |i: u64| [1, 3, 8, 100][(i % 4) as usize];
+        let add = |by: usize| {
+            let mut now = under_way.lock().unwrap();
+            now.0 += by;
+            now.1 = now.1.max(now.0);
+        };
+        run(
+            2,
+            8,
+            |emit| {
+                (0..400u64).try_for_each(|i| {
+                    emit.job_of(weight(i), i)?;
+                    add(weight(i).min(8));
+                    Ok(())
+                })
+            },
+            || Ok(|i: u64| Ok(i)),
+            |i| {
+                // What was taken is counted a moment after it was handed out.
+                while under_way.lock().unwrap().0 < weight(i).min(8) {
+                    std::thread::yield_now();
+                }
+                under_way.lock().unwrap().0 -= weight(i).min(8);
+                Ok(())
+            },
+        )
+        .unwrap();
+        let (left, most) = *under_way.lock().unwrap();
+        assert_eq!((left, most), (0, 8));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
+mod ahead;
 mod comparing;
 mod salvage;
 
