@@ -11,8 +11,8 @@
 //!
 //! where the ratio is that of all changed blocks in one zstd stream of the same level.
 //!
-//! Everything is measured with a warm page cache. `STRATA_BENCH_ROUNDS` (3) and `STRATA_BENCH_DIR` (the
-//! temporary directory) change the rest.
+//! Everything is measured with a warm page cache. `STRATA_BENCH_ROUNDS` (3), `STRATA_BENCH_DIR` (the temporary
+//! directory) and `STRATA_BENCH_RIVALS` (all that are installed) change the rest.
 
 #[path = "measure/mod.rs"]
 mod measure;

@@ -15,7 +15,8 @@
 //!
 //! Limits and operations run in turn, several times; the table shows medians and ratios, which are what can
 //! be compared: absolute figures belong to one machine and one hour. A line of JSON with every measurement
-//! follows. `STRATA_BENCH_ROUNDS` (5) and `STRATA_BENCH_DIR` (the temporary directory) change the rest.
+//! follows. `STRATA_BENCH_ROUNDS` (5), `STRATA_BENCH_DIR` (the temporary directory) and
+//! `STRATA_BENCH_RIVALS` (all that are installed) change the rest.
 
 #[path = "measure/mod.rs"]
 mod measure;
@@ -326,7 +327,7 @@ impl Bench {
             (
                 "backup, disk not cached",
                 &["limit: read past the cache", "limit: zstd"],
-                "",
+                "at least 0.92",
             ),
             ("verify", &["limit: read image"], "at least 0.9"),
             (

@@ -46,9 +46,15 @@ impl Ground<'_> {
     }
 }
 
-/// Those whose programs are installed and that take something of these partitions.
+/// Those whose programs are installed and that take something of these partitions; where `STRATA_BENCH_RIVALS` names
+/// some, as `dd,qemu-img`, none but those.
 pub(crate) fn rivals(partitions: &[(String, u64, u64)]) -> Vec<Rival> {
+    let named = std::env::var("STRATA_BENCH_RIVALS").ok();
     let mut rivals = all();
+    if let Some(named) = named {
+        let named: Vec<&str> = named.split(',').collect();
+        rivals.retain(|rival| named.iter().any(|name| rival.name.starts_with(name)));
+    }
     rivals.retain(|rival| {
         let mut there = partitions.iter().map(|(name, ..)| name.as_str());
         let takes = rival.takes.is_empty() || there.any(|name| rival.takes.contains(&name));
