@@ -70,16 +70,12 @@ struct CacheState {
 /// `__NR_cachestat` of `include/uapi/asm-generic/unistd.h` (Linux 6.5): the same on every architecture.
 const CACHESTAT: nix::libc::c_long = 451;
 
-/// Whether the page cache holds every page of the range; `false` where the kernel cannot tell.
-pub fn is_cached(file: &File, offset: u64, len: u64) -> bool {
-    let Ok(Some(page)) = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) else {
-        return false;
-    };
-    let (Ok(page), Some(end)) = (u64::try_from(page), offset.checked_add(len)) else {
-        return false;
-    };
+/// Whether the page cache holds every page of the range; `None` where the kernel cannot tell.
+pub fn is_cached(file: &File, offset: u64, len: u64) -> Option<bool> {
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    let (page, end) = (u64::try_from(page).ok()?, offset.checked_add(len)?);
     if page == 0 || len == 0 {
-        return false;
+        return None;
     }
     let range = CacheRange { offset, len };
     let mut state = CacheState::default();
@@ -94,7 +90,7 @@ pub fn is_cached(file: &File, offset: u64, len: u64) -> bool {
             0u32,
         )
     };
-    result == 0 && state.cached >= end.div_ceil(page) - offset / page
+    (result == 0).then(|| state.cached >= end.div_ceil(page) - offset / page)
 }
 
 /// Drops clean pages of the range from the page cache. A hint: failure does not matter.
@@ -149,11 +145,13 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[1; 100_000]).unwrap();
         file.set_len(300_000).unwrap();
-        let known = is_cached(&file, 0, 1);
-        assert_eq!(is_cached(&file, 5000, 95_000), known);
-        assert!(!is_cached(&file, 5000, 200_000));
-        assert!(!is_cached(&file, 200_000, 10));
-        assert!(!is_cached(&file, 0, 0));
-        assert!(!is_cached(&file, u64::MAX, 10));
+        let there = is_cached(&file, 0, 1);
+        let gone = there.map(|there| !there);
+        assert_ne!(there, Some(false));
+        assert_eq!(is_cached(&file, 5000, 95_000), there);
+        assert_eq!(is_cached(&file, 5000, 200_000), gone);
+        assert_eq!(is_cached(&file, 200_000, 10), gone);
+        assert_eq!(is_cached(&file, 0, 0), None);
+        assert_eq!(is_cached(&file, u64::MAX, 10), None);
     }
 }

@@ -100,7 +100,7 @@ impl RangeRead for LocalFile {
 
     fn will_need(&self, offset: u64, len: u64) {
         // What somebody else has in the cache stays there.
-        if !sys::is_cached(&self.file, offset, len) {
+        if sys::is_cached(&self.file, offset, len) != Some(true) {
             let _pending = sys::pending("reading ahead in", &self.name);
             self.brought.store(true, Ordering::Relaxed);
             sys::begin_reading(&self.file, offset, len);
