@@ -28,6 +28,7 @@ mod moments;
 mod output;
 mod partition;
 mod pipes;
+mod power;
 mod refusals;
 mod resize;
 mod resources;

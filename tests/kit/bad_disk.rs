@@ -1,12 +1,12 @@
-//! A disk that fails as it is told to: a file of a FUSE mount, and a loop device over it. What the program
-//! reads goes past every cache, so that each read of it is one here.
+//! A disk that fails as it is told to, and tells what is written to it: a file of a FUSE mount, and a loop device over
+//! it. What the program reads goes past every cache, so that each read of it is one here.
 
 use super::fuse_attr::attr;
 use super::privileged::{Loop, available};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen,
-    ReplyWrite, Request, WriteFlags,
+    INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyWrite, Request, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -26,6 +26,17 @@ struct Spot {
     failures: u64,
 }
 
+/// What reached the disk.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Write {
+        at: usize,
+        bytes: Vec<u8>,
+    },
+    /// All that was written before it outlives a power cut.
+    Flush,
+}
+
 #[derive(Debug, Default)]
 struct State {
     bytes: Vec<u8>,
@@ -34,6 +45,8 @@ struct State {
     reads: Vec<(Range<u64>, bool)>,
     /// So many reads are good, then it is gone: every read fails.
     left: Option<u64>,
+    /// Since somebody asked for them.
+    changes: Option<Vec<Change>>,
 }
 
 /// The disk, until this is dropped.
@@ -103,6 +116,23 @@ impl BadDisk {
     /// The reads since this was asked last, in order, and whether they failed.
     pub(crate) fn take_reads(&self) -> Vec<(Range<u64>, bool)> {
         std::mem::take(&mut self.state().reads)
+    }
+
+    /// What the disk holds; from now on its changes are kept.
+    pub(crate) fn record(&self) -> Vec<u8> {
+        let mut state = self.state();
+        state.changes = Some(Vec::new());
+        state.bytes.clone()
+    }
+
+    /// How many changes were kept so far.
+    pub(crate) fn changed(&self) -> usize {
+        self.state().changes.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The changes since [`BadDisk::record`], in order.
+    pub(crate) fn take_changes(&self) -> Vec<Change> {
+        self.state().changes.take().unwrap_or_default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -187,8 +217,20 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let start = usize::try_from(offset).unwrap();
-        locked(&self.0).bytes[start..start + data.len()].copy_from_slice(data);
+        let at = usize::try_from(offset).unwrap();
+        let mut state = locked(&self.0);
+        state.bytes[at..at + data.len()].copy_from_slice(data);
+        if let Some(changes) = &mut state.changes {
+            let bytes = data.to_vec();
+            changes.push(Change::Write { at, bytes });
+        }
         reply.written(u32::try_from(data.len()).unwrap());
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        if let Some(changes) = &mut locked(&self.0).changes {
+            changes.push(Change::Flush);
+        }
+        reply.ok();
     }
 }
