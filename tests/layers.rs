@@ -320,7 +320,7 @@ impl<'a> Scan<'a> {
     fn may_open_for_writing(&self, item: &Place) -> bool {
         self.room == "sys"
             || self.file.starts_with("device/guard")
-            || (self.file == "block/file.rs" && item.in_test)
+            || (self.file == "block/file/target.rs" && item.in_test)
     }
 }
 
@@ -690,14 +690,14 @@ fn clock_environment_and_chance_are_parameters_below_ops() {
 #[test]
 fn only_the_guard_opens_for_writing() {
     let text = "fn f() { open(p, Access::WriteExclusive); } // HERE";
-    assert_caught("block/file.rs", text, "WriteExclusive");
+    assert_caught("block/file/target.rs", text, "WriteExclusive");
     assert_caught("ops/restore.rs", text, "WriteExclusive");
     assert_caught("device/inventory.rs", text, "WriteExclusive");
     assert_clean("device/guard.rs", text);
     assert_clean("device/guard/permit.rs", text);
     assert_clean("sys/open.rs", text);
     let test = format!("#[cfg(test)]\nmod tests {{\n{text}\n}}");
-    assert_clean("block/file.rs", &test);
+    assert_clean("block/file/target.rs", &test);
     assert_caught("ops/restore.rs", &test, "WriteExclusive");
 }
 
