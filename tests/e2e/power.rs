@@ -5,7 +5,7 @@ use crate::kit::bad_disk::{BadDisk, Change};
 use crate::kit::bytes::Stream;
 use crate::kit::privileged::{Loop, Mount, privileged_with_fs};
 use crate::kit::store::Store;
-use crate::kit::{MIB, long, scratch, size, tools};
+use crate::kit::{MIB, long, scratch, scratch_in_memory, size, tools};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -141,11 +141,7 @@ fn power_fails(filesystem: &str, mkfs: &[&str], len: u64) {
         true => (1, 30),
         false => (flushes.len().div_ceil(10), 1),
     };
-    let memory = Path::new("/dev/shm");
-    let room = match memory.is_dir() {
-        true => tempfile::tempdir_in(memory).unwrap(),
-        false => scratch(),
-    };
+    let room = scratch_in_memory();
     let mut states = 0;
     for behind in flushes.into_iter().rev().step_by(step) {
         let some = (0..seeds).map(|seed| Kept::Some(1000 * seed + behind as u64 + 1));

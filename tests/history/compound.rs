@@ -5,8 +5,9 @@ use crate::crash::last;
 use crate::deeds::Stop;
 use crate::kit::power::{Left, cuts};
 use crate::kit::recorded::RecordedFolder;
+use crate::kit::scratch_in_memory;
 use crate::long;
-use crate::power::{CHAIN, Lying, lay_out, open, scratch};
+use crate::power::{CHAIN, Lying, lay_out, open};
 use crate::rehearsed::{Deed, Expected, expect, history};
 use crate::world::World;
 use diskstrata::base::ErrorKind;
@@ -44,7 +45,7 @@ impl Rig {
         // What a merge has to say that is done already was looked at elsewhere.
         let _ = self.expected.deed.run(&store, &Stop::never());
         let changes = self.folder.take_log();
-        let room = scratch();
+        let room = scratch_in_memory();
         let left = open(room.path(), Lying::Whole);
         cuts(&before, &changes, seeds, |second| {
             let when = format!(

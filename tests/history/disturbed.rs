@@ -8,7 +8,8 @@ use crate::check;
 use crate::deeds::Stop;
 use crate::kit::power::cuts;
 use crate::kit::recorded::{Files, RecordedFolder};
-use crate::power::{lay_out, scratch};
+use crate::kit::scratch_in_memory;
+use crate::power::lay_out;
 use crate::random::{Action, Lying, action, config, lying, small_start};
 use crate::rehearsed::{Deed, EIO, ENOSPC, Expected, Held, cells_of};
 use crate::shaped::Shape;
@@ -257,7 +258,7 @@ impl Place<'_> {
         expected.deed.run(&store, &Stop::never()).unwrap();
         drop(store);
         let changes = folder.take_log();
-        let room = scratch();
+        let room = scratch_in_memory();
         let store = self.over(LocalStore::open(room.path()).unwrap());
         // Eight or so of all.
         let mut seen = 0;

@@ -6,6 +6,7 @@ use crate::crash::last;
 use crate::disk::Edit;
 use crate::kit::power::{Cut, cuts};
 use crate::kit::recorded::RecordedFolder;
+use crate::kit::scratch_in_memory;
 use crate::long;
 use crate::rehearsed::{Deed, Expected, Held, expect, history};
 use crate::shaped::in_parts;
@@ -32,15 +33,6 @@ pub(crate) fn open(path: &Path, lying: Lying) -> Arc<dyn Store> {
     match lying {
         Lying::Whole => Arc::new(SplitStore::new(local, Uuid::new_v4)),
         Lying::InParts => in_parts(local),
-    }
-}
-
-/// A folder for the states, in memory where the system has such a place: nobody waits for a disk.
-pub(crate) fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    match memory.is_dir() {
-        true => tempfile::tempdir_in(memory).unwrap(),
-        false => tempfile::tempdir().unwrap(),
     }
 }
 
@@ -113,7 +105,7 @@ fn disturb_once(
     let (expected, before) = expect(world, deed, about_to);
     let changes = folder.take_log();
     // What looking at it does behind its end changes nothing that counts.
-    let room = scratch();
+    let room = scratch_in_memory();
     let store = open(room.path(), lying);
     // What lies in parts takes longer, and has far more places to be cut at.
     let seeds = match lying {

@@ -37,11 +37,24 @@ pub(crate) fn size(n: u64) -> usize {
     usize::try_from(n).expect("a length that fits into memory")
 }
 
+const PREFIX: &str = "strata-test-";
+
 /// A folder that vanishes with the test, on a file system that keeps holes.
 pub(crate) fn scratch() -> tempfile::TempDir {
-    let prefix = "strata-test-";
     tempfile::Builder::new()
-        .prefix(prefix)
+        .prefix(PREFIX)
         .tempdir()
         .expect("a temporary folder")
+}
+
+/// The same in memory where the system has such a place: nobody waits for a disk.
+pub(crate) fn scratch_in_memory() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(memory)
+            .expect("a temporary folder"),
+        false => scratch(),
+    }
 }
