@@ -1,10 +1,14 @@
 //! Is there anything to compress at all?
 
+use crate::base::to_u64;
+
 /// One run of `RUN` bytes in every `STEP` is looked at, so that a run of bytes a few pages long is not missed.
 const STEP: usize = 512;
 const RUN: usize = 16;
 /// Below this length compressing costs nothing, and a sample says nothing.
 const LEAST: usize = 256 << 10;
+/// In so many parts the sample is taken, and judged after each.
+const PARTS: usize = 8;
 /// How much likelier two bytes are alike than in noise, in 1/1024. Compressing what lies below saves less than the
 /// share that is wanted: a twentieth of text in noise lies above.
 const ALIKE: u64 = 1024 * 103 / 100;
@@ -15,25 +19,56 @@ pub(super) fn is_noise(bytes: &[u8]) -> bool {
     if bytes.len() < LEAST {
         return false;
     }
-    // Several tables, so that equal neighbours do not wait for each other.
-    let mut counts = [[0u32; 256]; 4];
-    for run in bytes.chunks_exact(STEP) {
-        for four in run[..RUN].chunks_exact(4) {
-            for (table, byte) in counts.iter_mut().zip(four) {
-                table[usize::from(*byte)] += 1;
-            }
+    let mut sample = Sample::of_total(bytes.len() / STEP * RUN);
+    // What is clearly something else is known by its beginning.
+    let part = bytes.len() / PARTS / STEP * STEP;
+    bytes.chunks(part).all(|part| {
+        sample.add(part);
+        sample.is_noise_if_the_rest_is()
+    })
+}
+
+struct Sample {
+    /// Several tables, so that equal neighbours do not wait for each other.
+    counts: [[u32; 256]; 4],
+    seen: usize,
+    total: usize,
+}
+
+impl Sample {
+    fn of_total(total: usize) -> Sample {
+        Sample {
+            counts: [[0; 256]; 4],
+            seen: 0,
+            total,
         }
     }
-    let values = (0..256).map(|value| counts.iter().map(|table| u64::from(table[value])).sum());
-    let (mut total, mut squares) = (0u64, 0u64);
-    for count in values {
-        let count: u64 = count;
-        total += count;
-        squares += count * count;
+
+    fn add(&mut self, bytes: &[u8]) {
+        for run in bytes.chunks_exact(STEP) {
+            for four in run[..RUN].chunks_exact(4) {
+                for (table, byte) in self.counts.iter_mut().zip(four) {
+                    table[usize::from(*byte)] += 1;
+                }
+            }
+            self.seen += RUN;
+        }
     }
-    // In noise of n bytes the expected sum of squares is n * n / 256 + n.
-    let expected = total * total / 256 + total;
-    squares * 1024 < expected * ALIKE
+
+    fn is_noise_if_the_rest_is(&self) -> bool {
+        let of_value = |value: usize| self.counts.iter().map(move |table| u64::from(table[value]));
+        let squares = (0..256).map(|value| of_value(value).sum::<u64>().pow(2));
+        let squares: u64 = squares.sum();
+        let (seen, total) = (to_u64(self.seen), to_u64(self.total));
+        let left = total - seen;
+        let squares = squares + 2 * seen * left / 256 + squares_of_noise(left);
+        squares * 1024 < squares_of_noise(total) * ALIKE
+    }
+}
+
+/// What the squares of the counts of all values add up to in `count` bytes of noise, in the mean.
+fn squares_of_noise(count: u64) -> u64 {
+    count * count / 256 + count
 }
 
 #[cfg(test)]
@@ -83,6 +118,20 @@ mod tests {
             }
         }
         assert!(!is_noise(&mixed(200)));
+    }
+
+    #[test]
+    fn text_tells_wherever_it_is() {
+        let text = "what a person writes is not noise".bytes().cycle();
+        let text: Vec<u8> = text.take(128 << 10).collect();
+        for at in [0, 400_000, (1 << 20) - text.len()] {
+            let mut bytes = noise(1 << 20);
+            bytes[at..at + text.len()].copy_from_slice(&text);
+            assert!(!is_noise(&bytes), "{at}");
+        }
+        for len in [LEAST + 1, LEAST + 511, (1 << 20) - 1] {
+            assert!(is_noise(&noise(len)), "{len}");
+        }
     }
 
     #[test]
