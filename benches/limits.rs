@@ -178,7 +178,7 @@ impl Bench {
     }
 
     fn backup(&self, table: &mut Table, name: &str, store: &Path, more: &[&str]) -> Any<()> {
-        let _ = fs::remove_dir_all(store);
+        remove(store);
         let args = [
             "backup",
             measure::text(&self.disk)?,
@@ -295,7 +295,7 @@ impl Bench {
         };
         for rival in rivals(&self.partitions) {
             let _ = fs::remove_dir_all(self.work.join("home"));
-            let _ = fs::remove_dir_all(&folder);
+            remove(&folder);
             fs::create_dir(&folder)?;
             ground.run(rival.prepare)?;
             match cold {
@@ -437,6 +437,12 @@ fn unzstd(frames: &Pieces) -> Any<()> {
             digests(&data[..len.unwrap_or(0)]);
         }
     })
+}
+
+/// Removes what another run has made, and waits until the file system has: else the next run would.
+fn remove(folder: &Path) {
+    let _ = fs::remove_dir_all(folder);
+    nix::unistd::sync();
 }
 
 /// Compresses every piece by itself, on all cores: how many bytes the frames are.
