@@ -4,6 +4,10 @@ use super::{BlockIndex, BlockSize, ByteLen, Error, ErrorKind, Extent, Result, to
 use roaring::RoaringTreemap;
 use std::ops::Range;
 
+/// What lies in ranges of up to so many blocks is counted run by run: the set itself counts from the beginning of
+/// the 65,536 blocks in which a range begins.
+const SHORT: u64 = 256;
+
 /// A set of blocks out of `0..blocks()`.
 ///
 /// Memory follows the number of runs, not the size of the disk, up to one bit a block in the most
@@ -85,11 +89,16 @@ impl BlockMap {
 
     /// How many blocks of `range` are in the set.
     pub fn count_in(&self, range: Range<u64>) -> u64 {
-        if range.start < range.end {
-            self.set.range_cardinality(range)
-        } else {
-            0
+        match range.end.saturating_sub(range.start) {
+            0 => 0,
+            ..=SHORT => self.runs_in(range).map(|run| run.end - run.start).sum(),
+            _ => self.set.range_cardinality(range),
         }
+    }
+
+    /// Whether any block of `range` is in the set.
+    pub fn intersects(&self, range: Range<u64>) -> bool {
+        self.runs_in(range).next().is_some()
     }
 
     /// Adds every block of `other`.
@@ -370,7 +379,11 @@ mod tests {
             let mut compact = map_a.clone();
             compact.compact();
             prop_assert_eq!(&compact, &map_a);
-            prop_assert_eq!(map_a.count_in(17..200), set_a.range(17..200).count() as u64);
+            for range in [17..200, 17..BLOCKS, 90..91, 40..40, 0..BLOCKS] {
+                let inside = set_a.range(range.clone()).count() as u64;
+                prop_assert_eq!(map_a.count_in(range.clone()), inside);
+                prop_assert_eq!(map_a.intersects(range), inside > 0);
+            }
             let from_100: BTreeSet<u64> = map_a.runs_in(100..BLOCKS).flatten().collect();
             prop_assert_eq!(&from_100, &set_a.range(100..).copied().collect::<BTreeSet<u64>>());
             let inside: BTreeSet<u64> = map_a.runs_in(17..200).flatten().collect();

@@ -73,7 +73,7 @@ impl MapBuilder {
     /// that was not given to [`MapBuilder::free`].
     pub(super) fn frees(&self, bytes: Range<u64>) -> bool {
         let units = bytes.start / self.unit..bytes.end.div_ceil(self.unit);
-        self.free.count_in(units) > 0
+        self.free.intersects(units)
     }
 
     /// Frees what `inner`, the map of a volume made of `pieces` of this one, does not use.

@@ -241,7 +241,7 @@ impl Planner<'_> {
             return Ok(());
         }
         let only = self.what.only.as_ref();
-        if only.is_some_and(|map| map.count_in(blocks.clone()) == 0) {
+        if only.is_some_and(|map| !map.intersects(blocks.clone())) {
             return each(blocks, Work::Skip);
         }
         match (state, &self.what.in_use) {

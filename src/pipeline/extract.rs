@@ -96,7 +96,7 @@ pub fn extract(
         each_part(table, range.clone(), &mut |part| {
             resources.cancel.check()?;
             if let Part::Window(job) = &part {
-                if only.is_some_and(|map| map.count_in(job.blocks.clone()) == 0) {
+                if only.is_some_and(|map| !map.intersects(job.blocks.clone())) {
                     return emit.ready(Extracted::Unwanted {
                         first: BlockIndex(job.blocks.start),
                         count: job.blocks.end - job.blocks.start,

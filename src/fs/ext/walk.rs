@@ -195,7 +195,7 @@ impl<'s> Metadata<'s> {
         let start = blocks.start.saturating_sub(first) / ratio;
         let end = blocks.end.saturating_sub(first).div_ceil(ratio);
         // Several structures share a cluster, never a block.
-        let twice = ratio == 1 && self.clusters.count_in(start..end) > 0;
+        let twice = ratio == 1 && self.clusters.intersects(start..end);
         ensure(!twice, || {
             format!(
                 "two of its structures claim the same of the blocks {} to {}; run e2fsck",
@@ -283,7 +283,7 @@ impl Free<'_, '_> {
         for run in runs() {
             count += run.end - run.start;
             let run = clusters.start + run.start..clusters.start + run.end;
-            ensure(self.metadata.clusters.count_in(run) == 0, || {
+            ensure(!self.metadata.clusters.intersects(run), || {
                 format!("the block bitmap of its group {group} calls metadata free; run e2fsck")
             })?;
         }
