@@ -90,7 +90,6 @@ impl BlockMap {
     /// How many blocks of `range` are in the set.
     pub fn count_in(&self, range: Range<u64>) -> u64 {
         match range.end.saturating_sub(range.start) {
-            0 => 0,
             ..=SHORT => self.runs_in(range).map(|run| run.end - run.start).sum(),
             _ => self.set.range_cardinality(range),
         }

@@ -204,6 +204,10 @@ impl BlockTarget for FaultTarget {
         self.inner.starts_zeroed()
     }
 
+    fn is_parallel(&self) -> bool {
+        self.inner.is_parallel()
+    }
+
     fn write_back(&self, extent: Extent) {
         self.inner.write_back(extent);
     }

@@ -128,6 +128,10 @@ impl BlockTarget for MemoryTarget {
         buf.copy_from_slice(&self.lock()[start..start + buf.len()]);
         Ok(())
     }
+
+    fn is_parallel(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

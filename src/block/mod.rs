@@ -196,6 +196,11 @@ pub trait BlockTarget: Send + Sync {
         false
     }
 
+    /// Whether several writes at once take less time than one after the other.
+    fn is_parallel(&self) -> bool {
+        false
+    }
+
     /// Starts writing `extent` to the medium early, so that the last flush is short.
     fn write_back(&self, _extent: Extent) {}
 }

@@ -158,6 +158,10 @@ impl BlockTarget for RecordTarget {
         self.inner.starts_zeroed()
     }
 
+    fn is_parallel(&self) -> bool {
+        self.inner.is_parallel()
+    }
+
     fn write_back(&self, extent: Extent) {
         self.inner.write_back(extent);
     }

@@ -159,6 +159,10 @@ impl BlockTarget for SliceTarget {
         self.inner.starts_zeroed()
     }
 
+    fn is_parallel(&self) -> bool {
+        self.inner.is_parallel()
+    }
+
     fn write_back(&self, extent: Extent) {
         if let Ok(extent) = self.outer("write back", extent) {
             self.inner.write_back(extent);

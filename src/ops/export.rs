@@ -4,7 +4,7 @@ use super::partitions::{layout_of, numbered};
 use super::restore::{self, RestoreRequest};
 use super::{Context, Library};
 use crate::base::{ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, to_u64, to_usize};
-use crate::pipeline::{Extracted, extract};
+use crate::pipeline::{Extracted, extract, untouched};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -103,29 +103,36 @@ pub fn to_stream(
         phase,
         bytes: Some(wanted.len.0),
     });
-    extract(view, blocks, None, context.resources(), |extracted| {
-        let (extent, data) = match extracted {
-            Extracted::Lost { error, .. } => return Err(error.clone()),
-            Extracted::Window(window) => {
-                if let Some(error) = &window.error {
-                    return Err(error.clone());
+    extract(
+        view,
+        blocks,
+        None,
+        context.resources(),
+        &untouched,
+        |extracted, ()| {
+            let (extent, data) = match extracted {
+                Extracted::Lost { error, .. } => return Err(error.clone()),
+                Extracted::Window(window) => {
+                    if let Some(error) = &window.error {
+                        return Err(error.clone());
+                    }
+                    let first = window.first.0;
+                    let blocks = first..first + to_u64(window.blocks.len());
+                    (header.extent_of(&blocks), Some(&*window.data))
                 }
-                let first = window.first.0;
-                let blocks = first..first + to_u64(window.blocks.len());
-                (header.extent_of(&blocks), Some(&*window.data))
-            }
-            Extracted::Run { first, count, .. } | Extracted::Unwanted { first, count } => {
-                (header.extent_of(&(first.0..first.0 + count)), None)
-            }
-        };
-        let Some(part) = extent.intersect(wanted) else {
-            return Ok(());
-        };
-        context.rates.write(to_usize(part.len.0))?;
-        write_part(out, extent.start, part, data)?;
-        observer.event(Event::Advanced { bytes: part.len.0 });
-        context.cancel.check()
-    })?;
+                Extracted::Run { first, count, .. } | Extracted::Unwanted { first, count } => {
+                    (header.extent_of(&(first.0..first.0 + count)), None)
+                }
+            };
+            let Some(part) = extent.intersect(wanted) else {
+                return Ok(());
+            };
+            context.rates.write(to_usize(part.len.0))?;
+            write_part(out, extent.start, part, data)?;
+            observer.event(Event::Advanced { bytes: part.len.0 });
+            context.cancel.check()
+        },
+    )?;
     out.flush().map_err(stream_error)?;
     observer.event(Event::PhaseFinished { phase });
     Ok(ExportReport {

@@ -55,6 +55,12 @@ impl Extracted {
     }
 }
 
+/// What a worker is given.
+pub(super) enum Task {
+    Read(Job),
+    Ready(Extracted),
+}
+
 /// One window to read.
 pub(super) struct Job {
     pub(super) leaf: Arc<Leaf>,
@@ -79,45 +85,57 @@ impl Job {
     }
 }
 
-/// Hands every block of `range` to `sink`, in order; runs are clipped to `range`, windows are not.
-/// Every block is compared with its digest first. With `only`, windows that hold none of its blocks
-/// are not read.
+/// What needs nothing done on the workers: the first step of [`extract`] and
+/// [`extract_stream`](super::extract_stream) where everything is done in order.
 ///
 /// # Errors
-/// What `sink` returns; `Interrupted` or `Terminated` when cancelled. Damage is handed to the sink.
-pub fn extract(
+/// None.
+pub fn untouched(_: &Extracted) -> Result<()> {
+    Ok(())
+}
+
+/// Hands every block of `range` to `work`, on whichever worker has it and in any order, and then, with what that
+/// gave, to `sink`, in order; runs are clipped to `range`, windows are not. Every block is compared with its digest
+/// first. With `only`, windows that hold none of its blocks are not read.
+///
+/// # Errors
+/// What `work` or `sink` returns, whichever is first in that order; `Interrupted` or `Terminated` when cancelled.
+/// Damage is handed to both.
+pub fn extract<T: Send>(
     table: &dyn BlockTable,
     range: Range<u64>,
     only: Option<&BlockMap>,
     resources: Resources<'_>,
-    sink: impl FnMut(&Extracted) -> Result<()>,
+    work: &(dyn Fn(&Extracted) -> Result<T> + Sync),
+    sink: impl FnMut(&Extracted, T) -> Result<()>,
 ) -> Result<()> {
-    decode(table.header(), &resources, sink, |emit| {
+    decode(table.header(), &resources, work, sink, |emit| {
         each_part(table, range.clone(), &mut |part| {
             resources.cancel.check()?;
             if let Part::Window(job) = &part {
                 if only.is_some_and(|map| !map.intersects(job.blocks.clone())) {
-                    return emit.ready(Extracted::Unwanted {
+                    return emit.job(Task::Ready(Extracted::Unwanted {
                         first: BlockIndex(job.blocks.start),
                         count: job.blocks.end - job.blocks.start,
-                    });
+                    }));
                 }
                 job.will_need();
             }
-            part.hand_out(emit)
+            emit.job(part.into_task())
         })
     })
 }
 
-/// Hands what `produce` emits to `sink`, in order, windows read on all workers.
+/// Hands what `produce` emits, windows read on all workers, to `work` there and to `sink` in order.
 ///
 /// # Errors
-/// What `produce` or `sink` returns, whichever is first in that order.
-pub(super) fn decode(
+/// What `produce`, `work` or `sink` returns, whichever is first in that order.
+pub(super) fn decode<T: Send>(
     header: &Header,
     resources: &Resources<'_>,
-    mut sink: impl FnMut(&Extracted) -> Result<()>,
-    produce: impl FnOnce(&mut Emit<Job, Extracted>) -> Result<()> + Send,
+    work: &(dyn Fn(&Extracted) -> Result<T> + Sync),
+    mut sink: impl FnMut(&Extracted, T) -> Result<()>,
+    produce: impl FnOnce(&mut Emit<Task, (Extracted, T)>) -> Result<()> + Send,
 ) -> Result<()> {
     // Buffers between uses. Their number is bounded by the tickets of the run.
     let pool: Mutex<Vec<AlignedBuf>> = Mutex::default();
@@ -128,16 +146,23 @@ pub(super) fn decode(
         produce,
         || {
             let mut reader = FrameReader::new()?;
-            Ok(move |job: Job| {
-                let buffer = pooled().pop().unwrap_or_default();
-                let window = job.read(header, &mut reader, buffer);
-                check_resources(&window.error)?;
-                Ok(Extracted::Window(window))
+            Ok(move |task: Task| {
+                let extracted = match task {
+                    Task::Ready(extracted) => extracted,
+                    Task::Read(job) => {
+                        let buffer = pooled().pop().unwrap_or_default();
+                        let window = job.read(header, &mut reader, buffer);
+                        check_resources(&window.error)?;
+                        Extracted::Window(window)
+                    }
+                };
+                let done = work(&extracted)?;
+                Ok((extracted, done))
             })
         },
-        |extracted| {
+        |(extracted, done)| {
             resources.cancel.check()?;
-            sink(&extracted)?;
+            sink(&extracted, done)?;
             if let Extracted::Window(window) = extracted {
                 pooled().push(window.data);
             }
@@ -182,15 +207,15 @@ impl Part {
         }
     }
 
-    pub(super) fn hand_out(self, emit: &mut Emit<Job, Extracted>) -> Result<()> {
+    pub(super) fn into_task(self) -> Task {
         match self {
-            Part::Window(job) => emit.job(job),
-            Part::Run { blocks, state } => emit.ready(Extracted::Run {
+            Part::Window(job) => Task::Read(job),
+            Part::Run { blocks, state } => Task::Ready(Extracted::Run {
                 first: BlockIndex(blocks.start),
                 count: blocks.end - blocks.start,
                 state,
             }),
-            Part::Lost { blocks, error } => emit.ready(Extracted::Lost {
+            Part::Lost { blocks, error } => Task::Ready(Extracted::Lost {
                 first: BlockIndex(blocks.start),
                 count: blocks.end - blocks.start,
                 error,

@@ -21,7 +21,7 @@ mod without;
 
 pub use backup::{BackupTotals, Input, write_blocks};
 pub use compare::{Compared, Read, ReadBlocks, compare};
-pub use extract::{Extracted, extract};
+pub use extract::{Extracted, extract, untouched};
 pub use mask::Masked;
 pub use rewrite::{Frames, Rewriting, Rewritten, rewrite};
 pub use select::{Selection, Used, select};

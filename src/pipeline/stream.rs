@@ -1,43 +1,44 @@
 //! An image out of a pipe: read once, decode on all workers, hand out windows in order.
 
 use super::Resources;
-use super::extract::{Extracted, Job, Part, decode, split};
+use super::extract::{Extracted, Part, Task, decode, split};
 use super::ordered::Emit;
 use crate::base::{Error, ErrorKind, Result};
 use crate::image::{Ending, Header, ImageStream, StreamPiece};
 use std::io::Read;
 use std::ops::Range;
 
-/// Reads `stream` to its end and hands every block of `range` to `sink`: windows in ascending order and
-/// compared with their digests, runs of blocks without content behind what is around them. Runs are
-/// clipped to `range`, windows are not; frames outside are passed over. The answer means that the image
-/// was complete and its structure whole.
+/// Reads `stream` to its end and hands every block of `range` to `work` and `sink` as
+/// [`extract`](super::extract) does: windows in ascending order and compared with their digests, runs of blocks
+/// without content behind what is around them. Runs are clipped to `range`, windows are not; frames outside are
+/// passed over. The answer means that the image was complete and its structure whole.
 ///
 /// # Errors
-/// What `sink` returns; `Damaged` when the stream is not what the format demands; `Interrupted` or
-/// `Terminated` when cancelled. Damaged frames are handed to the sink.
-pub fn extract_stream<R: Read + Send>(
+/// What `work` or `sink` returns; `Damaged` when the stream is not what the format demands; `Interrupted` or
+/// `Terminated` when cancelled. Damaged frames are handed to both.
+pub fn extract_stream<R: Read + Send, T: Send>(
     stream: &mut ImageStream<R>,
     range: Range<u64>,
     resources: Resources<'_>,
-    sink: impl FnMut(&Extracted) -> Result<()>,
+    work: &(dyn Fn(&Extracted) -> Result<T> + Sync),
+    sink: impl FnMut(&Extracted, T) -> Result<()>,
 ) -> Result<Ending> {
     let header = stream.beginning().header.clone();
     let mut ending = None;
     let end = &mut ending;
-    decode(&header, &resources, sink, |emit| {
+    decode(&header, &resources, work, sink, |emit| {
         *end = Some(produce(stream, &header, &range, &resources, emit)?);
         Ok(())
     })?;
     ending.ok_or_else(|| Error::new(ErrorKind::Internal, "read", "a pipe to its end"))
 }
 
-fn produce<R: Read>(
+fn produce<R: Read, O>(
     stream: &mut ImageStream<R>,
     header: &Header,
     range: &Range<u64>,
     resources: &Resources<'_>,
-    emit: &mut Emit<Job, Extracted>,
+    emit: &mut Emit<Task, O>,
 ) -> Result<Ending> {
     loop {
         resources.cancel.check()?;
@@ -46,7 +47,7 @@ fn produce<R: Read>(
             StreamPiece::Run { blocks, state } => {
                 let blocks = blocks.start.max(range.start)..blocks.end.min(range.end);
                 if !blocks.is_empty() {
-                    Part::Run { blocks, state }.hand_out(emit)?;
+                    emit.job(Part::Run { blocks, state }.into_task())?;
                 }
             }
             StreamPiece::Leaf(leaf) => {
@@ -54,7 +55,7 @@ fn produce<R: Read>(
                     continue;
                 }
                 let sources = |window: &Range<u64>| leaf.sources(window);
-                let each = &mut |part: Part| part.hand_out(emit);
+                let each = &mut |part: Part| emit.job(part.into_task());
                 split(header, &leaf.leaf, &sources, range, each)?;
             }
         }
@@ -63,6 +64,7 @@ fn produce<R: Read>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::untouched;
     use super::*;
     use crate::base::{Cancel, Digest, Silent, to_usize};
     use crate::block::contract;
@@ -98,20 +100,26 @@ mod tests {
             cancel: &cancel,
             observer: &Silent,
         };
-        let ending = extract_stream(&mut stream, range, resources, |extracted| {
-            let extent = header.extent_of(&extracted.blocks());
-            let part = &mut disk[to_usize(extent.start.0)..to_usize(extent.end().0)];
-            assert!(part.iter().all(|b| *b == 0xEE), "nothing comes twice");
-            match extracted {
-                Extracted::Window(window) => {
-                    part.copy_from_slice(&window.data);
-                    lost.extend(window.lost.iter().map(|b| b.0));
+        let ending = extract_stream(
+            &mut stream,
+            range,
+            resources,
+            &untouched,
+            |extracted, ()| {
+                let extent = header.extent_of(&extracted.blocks());
+                let part = &mut disk[to_usize(extent.start.0)..to_usize(extent.end().0)];
+                assert!(part.iter().all(|b| *b == 0xEE), "nothing comes twice");
+                match extracted {
+                    Extracted::Window(window) => {
+                        part.copy_from_slice(&window.data);
+                        lost.extend(window.lost.iter().map(|b| b.0));
+                    }
+                    Extracted::Run { .. } => part.fill(0),
+                    Extracted::Unwanted { .. } | Extracted::Lost { .. } => panic!("{extracted:?}"),
                 }
-                Extracted::Run { .. } => part.fill(0),
-                Extracted::Unwanted { .. } | Extracted::Lost { .. } => panic!("{extracted:?}"),
-            }
-            Ok(())
-        })?;
+                Ok(())
+            },
+        )?;
         assert_eq!(usize::try_from(ending.len).unwrap(), image.len());
         Ok((disk, lost, ending.root))
     }

@@ -2,7 +2,7 @@
 
 use super::{
     BackupTotals, Compared, Damage, Depth, Extracted, Frames, Input, ReadBlocks, Resources,
-    Rewriting, Sample, Selection, Used, compare, extract, rewrite, select, verify_disk,
+    Rewriting, Sample, Selection, Used, compare, extract, rewrite, select, untouched, verify_disk,
     verify_file, write_blocks,
 };
 use crate::base::{
@@ -134,7 +134,8 @@ fn restored(view: &ChainView) -> (Vec<u8>, Vec<Extent>) {
         0..image.header().blocks(),
         None,
         resources(&cancel),
-        |extracted| {
+        &untouched,
+        |extracted, ()| {
             match extracted {
                 Extracted::Unwanted { .. } => panic!("every block is wanted"),
                 Extracted::Run { first, count, .. } => {
@@ -229,8 +230,9 @@ fn frames_are_announced_before_they_are_read() {
         assert!(unknown.is_empty(), "{what}: {unknown:?}");
     };
     all_announced("restore", &|| {
-        let sink = |_: &Extracted| Ok(());
-        extract(&view, blocks.clone(), None, resources(&cancel), sink).unwrap();
+        let sink = |_: &Extracted, ()| Ok(());
+        let resources = resources(&cancel);
+        extract(&view, blocks.clone(), None, resources, &untouched, sink).unwrap();
     });
     for depth in [Depth::Quick, Depth::Deep] {
         all_announced("verify a file", &|| {

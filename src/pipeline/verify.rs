@@ -1,7 +1,7 @@
 //! Is every byte what it was when it was written?
 
 use super::Resources;
-use super::extract::{Extracted, Job, Part, check_resources, each_part};
+use super::extract::{Extracted, Job, Part, check_resources, each_part, untouched};
 use super::ordered;
 use super::stream::extract_stream;
 use crate::base::{AlignedBuf, BlockIndex, ByteLen, Error, Event, Extent, Observer, Phase, Result};
@@ -281,16 +281,22 @@ pub fn verify_stream<R: Read + Send>(
     let observer = resources.observer;
     let (phase, bytes) = (Phase::Verify, Some(header.disk_len.0));
     observer.event(Event::PhaseStarted { phase, bytes });
-    let ending = extract_stream(stream, 0..header.blocks(), resources, |extracted| {
-        let blocks = extracted.blocks();
-        if let Extracted::Window(window) = extracted {
-            let found = losses(&header, lost_of(window));
-            found.into_iter().for_each(|d| add(&mut damage, d));
-        }
-        let bytes = header.extent_of(&blocks).len.0;
-        observer.event(Event::Advanced { bytes });
-        Ok(())
-    })?;
+    let ending = extract_stream(
+        stream,
+        0..header.blocks(),
+        resources,
+        &untouched,
+        |extracted, ()| {
+            let blocks = extracted.blocks();
+            if let Extracted::Window(window) = extracted {
+                let found = losses(&header, lost_of(window));
+                found.into_iter().for_each(|d| add(&mut damage, d));
+            }
+            let bytes = header.extent_of(&blocks).len.0;
+            observer.event(Event::Advanced { bytes });
+            Ok(())
+        },
+    )?;
     observer.event(Event::PhaseFinished { phase });
     Ok((damage, ending))
 }

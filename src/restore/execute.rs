@@ -109,33 +109,41 @@ fn write_all(
         .collect();
     run.report.lost = subtract(&still, &normalize(mended));
     run.erase_critical()?;
-    // What was compared a moment ago need not be read again.
-    let mut read_again = None;
-    match scope {
-        Scope::All => {}
+    let only = match scope {
+        Scope::All => None,
         Scope::Known { differing, sample }
             if run.differing(view, Some(sample.clone()))?.is_empty() =>
         {
-            run.only = Some(differing);
+            Some(differing)
         }
         Scope::Known { .. } | Scope::Differing => {
             run.report.compared = true;
-            run.only = Some(run.differing(view, None)?);
-            read_again.clone_from(&run.only);
+            Some(run.differing(view, None)?)
         }
-    }
+    };
     let (observer, phase) = (resources.observer, Phase::Restore);
     observer.event(run.begun());
-    let only = run.only.clone();
-    extract(view, run.blocks(), only.as_ref(), resources, |extracted| {
-        let bytes = run.write(extracted)?;
-        observer.event(Event::Advanced { bytes });
-        Ok(())
-    })?;
+    let (only, blocks) = (only.as_ref(), run.blocks());
+    let writer = run.writer(only);
+    let write = |extracted: &Extracted| writer.early(extracted);
+    extract(
+        view,
+        blocks.clone(),
+        only,
+        writer.may_use(resources),
+        &write,
+        |extracted, done| {
+            let bytes = run.add(extracted, &writer.late(extracted, done)?);
+            observer.event(Event::Advanced { bytes });
+            Ok(())
+        },
+    )?;
     observer.event(Event::PhaseFinished { phase });
     run.sync()?;
     if read_back {
-        run.read_back(view, run.blocks(), read_again, Phase::ReadBack)?;
+        // What was compared a moment ago need not be read again.
+        let again = only.filter(|_| run.report.compared).cloned();
+        run.read_back(view, blocks, again, Phase::ReadBack)?;
     }
     run.end(&critical, read_back, view.image().summary())
 }
@@ -161,12 +169,14 @@ pub fn execute_stream<R: Read + Send>(
     let mut recent = Recent::new(&header);
     let (observer, phase) = (resources.observer, Phase::Restore);
     observer.event(run.begun());
-    let blocks = run.blocks();
-    let ending = extract_stream(stream, blocks.clone(), resources, |extracted| {
+    let (blocks, writer) = (run.blocks(), run.writer(None));
+    let write = |extracted: &Extracted| writer.early(extracted);
+    let resources = writer.may_use(resources);
+    let ending = extract_stream(stream, blocks, resources, &write, |extracted, done| {
         if let Extracted::Window(window) = extracted {
             critical.take(plan, header.extent_of(&extracted.blocks()), &window.data);
         }
-        let bytes = run.write(extracted)?;
+        let bytes = run.add(extracted, &writer.late(extracted, done)?);
         if read_back {
             recent.add(extracted);
             if recent.is_full() {

@@ -11,6 +11,7 @@ mod recent;
 mod run;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use execute::{Restored, Scope, execute, execute_salvaging, execute_stream};
 pub use plan::{RestorePlan, plan_disk, plan_partition};

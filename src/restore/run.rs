@@ -1,16 +1,17 @@
-//! Writing to a target, step by step, and finding out what it holds.
+//! A restore under way: what it did so far, what its target holds, and what makes that recognisable.
 
 use super::critical::Critical;
 use super::execute::Restored;
 use super::plan::RestorePlan;
 use super::recent::Recent;
+use super::writer::{Done, Writer, around};
 use crate::base::Silent;
 use crate::base::{
     AlignedBuf, BlockMap, ByteLen, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result,
-    normalize, outside, to_u64, to_usize,
+    normalize, to_u64, to_usize,
 };
-use crate::block::{BlockTarget, fill_unreadable};
-use crate::image::{Block, BlockState, BlockStates, Header, Summary, Window, is_zero};
+use crate::block::BlockTarget;
+use crate::image::{BlockStates, Header, Summary, is_zero};
 use crate::pipeline::{Compared, Extracted, ReadBlocks, Resources, compare};
 use std::ops::Range;
 
@@ -18,14 +19,8 @@ use std::ops::Range;
 /// bytes. Without the MBR neither firmware nor kernel sees a table.
 const LAST_WRITTEN: u64 = 8192;
 
-/// Longest range that is zeroed or discarded in one call: between two the run can be stopped.
-const ZERO_STEP: u64 = 256 << 20;
-
 /// How far writing runs ahead before the kernel is asked to begin writing to the medium.
 const WRITE_BACK_STEP: u64 = 8 << 20;
-
-/// As much of the pattern is made and written at once.
-const PATTERN_STEP: u64 = 1 << 20;
 
 /// A restore under way.
 pub(super) struct Run<'a> {
@@ -36,8 +31,6 @@ pub(super) struct Run<'a> {
     pub(super) report: Restored,
     /// Written, but the kernel was not asked yet to begin writing it out.
     unflushed: Extent,
-    /// The only blocks to write, where the target holds others already.
-    pub(super) only: Option<BlockMap>,
     /// What is known to be lost of the image.
     pub(super) lost: &'a [Extent],
 }
@@ -56,7 +49,6 @@ impl<'a> Run<'a> {
             resources,
             report: Restored::default(),
             unflushed: Extent::default(),
-            only: None,
             lost: &[],
         }
     }
@@ -106,219 +98,34 @@ impl<'a> Run<'a> {
         self.target.flush()
     }
 
-    /// Writes what was extracted; returns how many bytes of the imaged disk that is.
-    pub(super) fn write(&mut self, extracted: &Extracted) -> Result<u64> {
-        let extent = self.header.extent_of(&extracted.blocks());
-        match extracted {
-            Extracted::Run { state, .. } => self.write_run(extent, *state)?,
-            Extracted::Unwanted { .. } => self.report.unchanged += extent.len.0,
-            Extracted::Lost { error, .. } => self.write_lost(extent, error)?,
-            Extracted::Window(window) => self.write_window(window)?,
-        }
-        Ok(extent.len.0)
-    }
-
-    fn write_window(&mut self, window: &Window) -> Result<()> {
-        if let Some(error) = &window.error {
-            return self.write_damaged(window, error);
-        }
-        self.write_whole(window)
-    }
-
-    /// Writes a window some of whose blocks are known to be lost: the pattern stands in their place.
-    fn write_damaged(&mut self, window: &Window, error: &Error) -> Result<()> {
-        let header = self.header;
-        let start = header
-            .extent_of(&(window.first.0..window.first.0 + 1))
-            .start;
-        let mut data = window.data.clone();
-        for block in &window.lost {
-            let extent = header.extent_of(&(block.0..block.0 + 1));
-            self.check_lost(extent, error)?;
-            let from = to_usize(extent.start.0 - start.0);
-            if let Some(place) = data.get_mut(from..from + to_usize(extent.len.0)) {
-                fill_unreadable(place, extent.start);
-            }
-        }
-        self.write_whole(&Window {
-            first: window.first,
-            blocks: window.blocks.clone(),
-            data,
-            lost: Vec::new(),
-            error: None,
-        })
-    }
-
-    /// Writes the pattern where nothing is known of the image.
-    fn write_lost(&mut self, imaged: Extent, error: &Error) -> Result<()> {
-        self.check_lost(imaged, error)?;
-        let mut data = vec![0; to_usize(PATTERN_STEP.min(imaged.len.0))];
-        let mut at = imaged.start.0;
-        while at < imaged.end().0 {
-            self.resources.cancel.check()?;
-            let len = (imaged.end().0 - at).min(to_u64(data.len()));
-            let extent = Extent {
-                start: ByteOffset(at),
-                len: ByteLen(len),
-            };
-            let part = &mut data[..to_usize(len)];
-            fill_unreadable(part, extent.start);
-            self.write_data(extent, part)?;
-            at += len;
-        }
-        Ok(())
-    }
-
-    /// Fails with `error` unless `imaged` is known to be lost.
-    fn check_lost(&self, imaged: Extent, error: &Error) -> Result<()> {
-        match outside(imaged, self.lost).is_empty() {
-            true => Ok(()),
-            false => Err(error.clone()),
+    /// What writes the image's pieces, as far as the target does not hold them: of blocks with content, `only` these.
+    pub(super) fn writer<'w>(&self, only: Option<&'w BlockMap>) -> Writer<'w>
+    where
+        'a: 'w,
+    {
+        Writer {
+            header: self.header,
+            plan: self.plan,
+            target: self.target,
+            cancel: self.resources.cancel,
+            only,
+            lost: self.lost,
         }
     }
 
-    fn write_whole(&mut self, window: &Window) -> Result<()> {
-        let header = self.header;
-        let first = window.first.0;
-        let whole = header.extent_of(&(first..first + to_u64(window.blocks.len())));
-        let alike = |a: &Block, b: &Block| {
-            a.state == b.state || a.state.has_content() && b.state.has_content()
-        };
-        let mut at = first;
-        for run in window.blocks.chunk_by(alike) {
-            let end = at + to_u64(run.len());
-            let extent = header.extent_of(&(at..end));
-            at = end;
-            let Some(state) = run.first().map(|b| b.state) else {
-                continue;
-            };
-            if state.has_content() {
-                for wanted in self.wanted(extent) {
-                    let from = to_usize(wanted.start.0 - whole.start.0);
-                    self.write_data(wanted, &window.data[from..from + to_usize(wanted.len.0)])?;
-                }
-            } else {
-                self.write_run(extent, state)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The parts of an imaged range of whole blocks with content that the target does not hold yet.
-    fn wanted(&mut self, imaged: Extent) -> Vec<Extent> {
-        let Some(only) = &self.only else {
-            return vec![imaged];
-        };
-        let header = self.header;
-        let size = header.block_size.bytes();
-        let blocks = imaged.start.0 / size..imaged.end().0.div_ceil(size);
-        let wanted: Vec<Extent> = only
-            .runs_in(blocks)
-            .filter_map(|run| header.extent_of(&run).intersect(imaged))
-            .collect();
-        let bytes: u64 = wanted.iter().map(|e| e.len.0).sum();
-        self.report.unchanged += imaged.len.0 - bytes;
-        wanted
-    }
-
-    /// The parts of an imaged range that are written now: on the target, outside critical ranges.
-    fn parts(&self, imaged: Extent) -> Vec<Extent> {
-        match self.plan.on_target(imaged) {
-            Some(whole) => outside(whole, &self.plan.critical),
-            None => Vec::new(),
-        }
-    }
-
-    fn write_data(&mut self, imaged: Extent, data: &[u8]) -> Result<()> {
-        let Some(whole) = self.plan.on_target(imaged) else {
-            return Ok(());
-        };
-        // The first bytes of a block may lie before the restored range.
-        let skipped = self.plan.source.start.0.saturating_sub(imaged.start.0);
-        for part in self.parts(imaged) {
-            let from = to_usize(part.start.0 - whole.start.0 + skipped);
-            self.target
-                .write_at(part.start, &data[from..from + to_usize(part.len.0)])?;
-            self.report.written += part.len.0;
-            self.write_back(part);
-        }
-        Ok(())
-    }
-
-    fn write_run(&mut self, imaged: Extent, state: BlockState) -> Result<()> {
-        for part in self.parts(imaged) {
-            if state == BlockState::Unused {
-                for inner in outside(part, &self.plan.edges) {
-                    self.give_back(inner)?;
-                }
-                let edges = self.plan.edges.iter().filter_map(|e| e.intersect(part));
-                for edge in edges.collect::<Vec<_>>() {
-                    self.zero(edge)?;
-                }
-            } else {
-                self.zero_unless_held(part)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Zeros what is not known to be zero already.
-    fn zero_unless_held(&mut self, extent: Extent) -> Result<()> {
-        let (Some(only), Some(imaged)) = (&self.only, self.plan.on_image(extent)) else {
-            return self.zero(extent);
-        };
-        let header = self.header;
-        let size = header.block_size.bytes();
-        let blocks = imaged.start.0 / size..imaged.end().0.div_ceil(size);
-        let wanted: Vec<Extent> = only
-            .runs_in(blocks)
-            .filter_map(|run| {
-                self.plan
-                    .on_target(header.extent_of(&run))?
-                    .intersect(extent)
-            })
-            .collect();
-        wanted.into_iter().try_for_each(|part| self.zero(part))
-    }
-
-    /// Discards what nobody uses; zeros it where the medium cannot discard, unless what is there may
-    /// stay.
-    fn give_back(&mut self, extent: Extent) -> Result<()> {
-        if self.target.starts_zeroed() {
-            return Ok(());
-        }
-        let resources = self.resources;
-        for step in steps(extent) {
-            resources.cancel.check()?;
-            if self.target.discard(step)? {
-                self.report.discarded += step.len.0;
-            } else if self.only.is_none() {
-                self.zero(step)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn zero(&mut self, extent: Extent) -> Result<()> {
-        self.report.zeroed += extent.len.0;
-        if self.target.starts_zeroed() {
-            return Ok(());
-        }
-        for step in steps(extent) {
-            self.resources.cancel.check()?;
-            self.target.write_zeros(step)?;
-        }
-        Ok(())
+    /// Adds what was done to the report; returns how many bytes of the imaged disk that is of.
+    pub(super) fn add(&mut self, extracted: &Extracted, done: &Done) -> u64 {
+        self.report.written += done.written;
+        self.report.zeroed += done.zeroed;
+        self.report.discarded += done.discarded;
+        self.report.unchanged += done.unchanged;
+        self.write_back(done.around);
+        self.header.extent_of(&extracted.blocks()).len.0
     }
 
     /// Keeps the last sync short.
     fn write_back(&mut self, written: Extent) {
-        if self.unflushed.is_empty() {
-            self.unflushed = written;
-        } else {
-            let end = self.unflushed.end().max(written.end());
-            self.unflushed.len = ByteLen(end.0.saturating_sub(self.unflushed.start.0));
-        }
+        self.unflushed = around(self.unflushed, written);
         if self.unflushed.len.0 >= WRITE_BACK_STEP {
             self.target.write_back(self.unflushed);
             self.unflushed = Extent::default();
@@ -487,19 +294,4 @@ impl<'a> Run<'a> {
             ))
             .hint("the medium, its cable or its enclosure is failing: use another one")
     }
-}
-
-/// Cuts a long range into pieces between which a run can be stopped.
-fn steps(extent: Extent) -> impl Iterator<Item = Extent> {
-    let end = extent.end().0;
-    let mut at = extent.start.0;
-    std::iter::from_fn(move || {
-        let len = (end - at).min(ZERO_STEP);
-        let step = Extent {
-            start: ByteOffset(at),
-            len: ByteLen(len),
-        };
-        at += len;
-        (len > 0).then_some(step)
-    })
 }

@@ -9,7 +9,7 @@ use diskstrata::chain::{Catalog, ChainView, Image, Records};
 use diskstrata::image::{
     Block, BlockStates, BlockTable, FilePiece, Header, ImageReader, Leaf, Piece,
 };
-use diskstrata::pipeline::{Depth, Extracted, Sample, extract, verify_file};
+use diskstrata::pipeline::{Depth, Extracted, Sample, extract, untouched, verify_file};
 use diskstrata::store::{LockMode, Store};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -106,48 +106,55 @@ pub(crate) fn restored(view: &ChainView, cells: &[Cell]) -> Vec<u64> {
     let cancel = Cancel::new();
     let blocks = 0..view.header().blocks();
     let name = view.title().to_owned();
-    extract(view, blocks, None, resources(&cancel), |extracted| {
-        let count = match extracted {
-            Extracted::Unwanted { .. } => panic!("every block is wanted"),
-            Extracted::Run {
-                first,
-                count,
-                state,
-            } => {
-                assert_eq!(first.0, next);
-                let alike = |c: &Cell| c.state == *state;
-                assert!(
-                    cells[range(next, *count)].iter().all(alike),
-                    "{name}: {state:?} at {next}"
-                );
-                *count
-            }
-            Extracted::Lost { first, count, .. } => {
-                assert_eq!(first.0, next);
-                lost.extend(next..next + count);
-                *count
-            }
-            Extracted::Window(window) => {
-                assert_eq!(window.first.0, next);
-                let bytes = window.data.chunks(to_usize(BLOCK));
-                for ((index, block), data) in (next..).zip(&window.blocks).zip(bytes) {
-                    if window.lost.contains(&BlockIndex(index)) {
-                        continue;
-                    }
-                    let cell = &cells[to_usize(index)];
-                    is_cell(block, cell, &name, index);
-                    match &cell.content {
-                        Some(content) => assert!(data == &content[..], "{name}: block {index}"),
-                        None => assert!(data.iter().all(|b| *b == 0), "{name}: block {index}"),
-                    }
+    extract(
+        view,
+        blocks,
+        None,
+        resources(&cancel),
+        &untouched,
+        |extracted, ()| {
+            let count = match extracted {
+                Extracted::Unwanted { .. } => panic!("every block is wanted"),
+                Extracted::Run {
+                    first,
+                    count,
+                    state,
+                } => {
+                    assert_eq!(first.0, next);
+                    let alike = |c: &Cell| c.state == *state;
+                    assert!(
+                        cells[range(next, *count)].iter().all(alike),
+                        "{name}: {state:?} at {next}"
+                    );
+                    *count
                 }
-                lost.extend(window.lost.iter().map(|b| b.0));
-                to_u64(window.blocks.len())
-            }
-        };
-        next += count;
-        Ok(())
-    })
+                Extracted::Lost { first, count, .. } => {
+                    assert_eq!(first.0, next);
+                    lost.extend(next..next + count);
+                    *count
+                }
+                Extracted::Window(window) => {
+                    assert_eq!(window.first.0, next);
+                    let bytes = window.data.chunks(to_usize(BLOCK));
+                    for ((index, block), data) in (next..).zip(&window.blocks).zip(bytes) {
+                        if window.lost.contains(&BlockIndex(index)) {
+                            continue;
+                        }
+                        let cell = &cells[to_usize(index)];
+                        is_cell(block, cell, &name, index);
+                        match &cell.content {
+                            Some(content) => assert!(data == &content[..], "{name}: block {index}"),
+                            None => assert!(data.iter().all(|b| *b == 0), "{name}: block {index}"),
+                        }
+                    }
+                    lost.extend(window.lost.iter().map(|b| b.0));
+                    to_u64(window.blocks.len())
+                }
+            };
+            next += count;
+            Ok(())
+        },
+    )
     .unwrap();
     assert_eq!(next, to_u64(cells.len()), "every block came");
     lost

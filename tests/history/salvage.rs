@@ -12,7 +12,9 @@ use diskstrata::base::{Cancel, RangeRead, to_u64, to_usize};
 use diskstrata::block::fill_unreadable;
 use diskstrata::chain::{Catalog, ChainView, Wish};
 use diskstrata::image::{BlockState, BlockStates, Compression, salvage};
-use diskstrata::pipeline::{Depth, Extracted, Sample, extract, verify_disk, verify_file};
+use diskstrata::pipeline::{
+    Depth, Extracted, Sample, extract, untouched, verify_disk, verify_file,
+};
 use diskstrata::store::{FileName, MemoryStore, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -169,31 +171,38 @@ fn content_is(view: &ChainView, point: &Point, lost: &BTreeSet<u64>) -> BTreeSet
     let mut gone = BTreeSet::new();
     let cancel = Cancel::new();
     let all = 0..view.header().blocks();
-    extract(view, all, None, resources(&cancel), |extracted| {
-        for (n, block) in extracted.blocks().enumerate() {
-            if lost.contains(&block) {
-                continue;
-            }
-            let truth = point.cells[to_usize(block)].content.as_deref();
-            match extracted {
-                Extracted::Run { .. } => assert_eq!(truth, None, "block {block}"),
-                Extracted::Window(window) => {
-                    if window.lost.iter().any(|b| b.0 == block) {
-                        gone.insert(block);
-                        continue;
-                    }
-                    let bytes = window.data.chunks(to_usize(BLOCK)).nth(n).unwrap();
-                    let right = match truth {
-                        Some(truth) => bytes == truth,
-                        None => bytes.iter().all(|b| *b == 0),
-                    };
-                    assert!(right, "block {block} differs from the disk");
+    extract(
+        view,
+        all,
+        None,
+        resources(&cancel),
+        &untouched,
+        |extracted, ()| {
+            for (n, block) in extracted.blocks().enumerate() {
+                if lost.contains(&block) {
+                    continue;
                 }
-                other => panic!("{other:?}"),
+                let truth = point.cells[to_usize(block)].content.as_deref();
+                match extracted {
+                    Extracted::Run { .. } => assert_eq!(truth, None, "block {block}"),
+                    Extracted::Window(window) => {
+                        if window.lost.iter().any(|b| b.0 == block) {
+                            gone.insert(block);
+                            continue;
+                        }
+                        let bytes = window.data.chunks(to_usize(BLOCK)).nth(n).unwrap();
+                        let right = match truth {
+                            Some(truth) => bytes == truth,
+                            None => bytes.iter().all(|b| *b == 0),
+                        };
+                        assert!(right, "block {block} differs from the disk");
+                    }
+                    other => panic!("{other:?}"),
+                }
             }
-        }
-        Ok(())
-    })
+            Ok(())
+        },
+    )
     .unwrap();
     gone
 }

@@ -8,7 +8,8 @@ use diskstrata::chain::{Catalog, ChainView, Image};
 use diskstrata::crypt::{Identity, KeyRing, KeySource, Passphrase};
 use diskstrata::image::{BlockStates, Compression, ImageReader, ImageStream, salvage};
 use diskstrata::pipeline::{
-    Depth, Extracted, Resources, Sample, extract, verify_disk, verify_file, verify_stream,
+    Depth, Extracted, Resources, Sample, extract, untouched, verify_disk, verify_file,
+    verify_stream,
 };
 use diskstrata::store::{EncryptedStore, FileName, MemoryStore, SplitStore, Store};
 use std::collections::BTreeMap;
@@ -89,20 +90,27 @@ fn disk(view: &ChainView) -> Option<Vec<u8>> {
     let cancel = Cancel::new();
     let (mut disk, mut whole) = (Vec::new(), true);
     let all = 0..view.header().blocks().min(4096);
-    extract(view, all, None, resources(&cancel), |extracted| {
-        match extracted {
-            Extracted::Run { .. } => {
-                let extent = view.header().extent_of(&extracted.blocks());
-                disk.resize(disk.len() + to_usize(extent.len.0), 0);
+    extract(
+        view,
+        all,
+        None,
+        resources(&cancel),
+        &untouched,
+        |extracted, ()| {
+            match extracted {
+                Extracted::Run { .. } => {
+                    let extent = view.header().extent_of(&extracted.blocks());
+                    disk.resize(disk.len() + to_usize(extent.len.0), 0);
+                }
+                Extracted::Window(window) => {
+                    whole &= window.lost.is_empty();
+                    disk.extend_from_slice(&window.data);
+                }
+                Extracted::Lost { .. } | Extracted::Unwanted { .. } => whole = false,
             }
-            Extracted::Window(window) => {
-                whole &= window.lost.is_empty();
-                disk.extend_from_slice(&window.data);
-            }
-            Extracted::Lost { .. } | Extracted::Unwanted { .. } => whole = false,
-        }
-        Ok(())
-    })
+            Ok(())
+        },
+    )
     .unwrap();
     whole.then_some(disk)
 }

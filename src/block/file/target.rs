@@ -189,6 +189,11 @@ impl BlockTarget for FileTarget {
         self.created
     }
 
+    /// File systems let a write past the page cache into a hole wait for the one before.
+    fn is_parallel(&self) -> bool {
+        self.disk.is_device
+    }
+
     fn write_back(&self, extent: Extent) {
         sys::start_write_back(&self.disk.cached, extent.start.0, extent.len.0);
     }
