@@ -16,6 +16,7 @@ use crate::pipeline::Resources;
 use std::io::Cursor;
 use std::sync::Arc;
 
+mod at_once;
 mod stopped;
 
 const MIB: usize = 1 << 20;

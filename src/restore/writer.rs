@@ -294,3 +294,27 @@ fn steps(extent: Extent) -> impl Iterator<Item = Extent> {
         (len > 0).then_some(step)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_ranges_lie_in_the_one_around_them() {
+        let range = |start, len| Extent {
+            start: ByteOffset(start),
+            len: ByteLen(len),
+        };
+        let cases = [
+            (range(0, 0), range(7, 3), range(7, 3)),
+            (range(7, 3), range(0, 0), range(7, 3)),
+            (range(7, 3), range(20, 1), range(7, 14)),
+            (range(20, 1), range(7, 3), range(7, 14)),
+            (range(7, 30), range(10, 2), range(7, 30)),
+            (range(0, 0), range(0, 0), range(0, 0)),
+        ];
+        for (a, b, both) in cases {
+            assert_eq!(around(a, b), both);
+        }
+    }
+}
