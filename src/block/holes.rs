@@ -5,6 +5,7 @@
 //! that was wrong once is not asked again.
 
 use crate::base::{Extent, Result, to_usize};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 /// How much is read at each place, in bytes: what a file system keeps together at least.
@@ -13,15 +14,33 @@ const SAMPLE: u64 = 4096;
 const STEP: u64 = 64 << 20;
 const MOST: u64 = 4096;
 
+/// So many holes are remembered, in some 3 MiB of memory; beyond that all are forgotten.
+const REMEMBERED: usize = 1 << 16;
+
 /// What is known of the holes of one file.
 #[derive(Debug, Default)]
 pub(super) struct Holes(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The last one that was looked at. Callers ask again and again on their way through it.
-    last: Extent,
+    /// First byte and end of those that were looked at: callers ask again and again on their way through one, and
+    /// go through the whole file more than once.
+    believed: BTreeMap<u64, u64>,
     lied: bool,
+}
+
+impl Known {
+    fn holds(&self, hole: Extent) -> bool {
+        let before = self.believed.range(..=hole.start.0).next_back();
+        before.is_some_and(|(_, end)| hole.end().0 <= *end)
+    }
+
+    fn remember(&mut self, hole: Extent) {
+        if self.believed.len() >= REMEMBERED {
+            self.believed.clear();
+        }
+        self.believed.insert(hole.start.0, hole.end().0);
+    }
 }
 
 impl Holes {
@@ -36,15 +55,14 @@ impl Holes {
         if known.lied {
             return false;
         }
-        let inside = known.last.start <= hole.start && hole.end() <= known.last.end();
-        if !inside {
+        if !known.holds(hole) {
             let mut sample = vec![0; to_usize(SAMPLE.min(hole.len.0))];
             let mut is_zero = |at| read(at, &mut sample).is_ok() && sample.iter().all(|b| *b == 0);
             if !places(hole).all(&mut is_zero) {
                 known.lied = true;
                 return false;
             }
-            known.last = hole;
+            known.remember(hole);
         }
         true
     }
@@ -69,7 +87,7 @@ fn places(hole: Extent) -> impl Iterator<Item = u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{ByteLen, ByteOffset};
+    use crate::base::{ByteLen, ByteOffset, to_u64};
     use std::cell::Cell;
 
     const GIB: u64 = 1 << 30;
@@ -116,6 +134,24 @@ mod tests {
         assert_eq!(reads.get(), once);
         assert!(holes.are_believed(hole(2 * GIB, 5), &zeros));
         assert_eq!(reads.get(), once + 3);
+        assert!(holes.are_believed(hole(GIB / 2, 10), &zeros));
+        assert_eq!(reads.get(), once + 3, "whatever was asked in between");
+        // What is longer than before is another hole.
+        assert!(holes.are_believed(hole(2 * GIB, 6), &zeros));
+        assert_eq!(reads.get(), once + 6);
+    }
+
+    #[test]
+    fn no_more_holes_are_remembered_than_there_is_room_for() {
+        let zeros = |_: u64, buf: &mut [u8]| {
+            buf.fill(0);
+            Ok(())
+        };
+        let holes = Holes::default();
+        for n in 0..3 * to_u64(REMEMBERED) {
+            assert!(holes.are_believed(hole(n * 10, 5), &zeros));
+            assert!(holes.0.lock().unwrap().believed.len() <= REMEMBERED);
+        }
     }
 
     #[test]

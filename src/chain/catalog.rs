@@ -38,7 +38,7 @@ impl Image {
             header: reader.header().clone(),
             root: reader.root(),
             key_set: reader.key_set(),
-            info: Arc::new(reader.info().clone()),
+            info: reader.shared_info(),
         }
     }
 

@@ -7,7 +7,6 @@ use super::record::Codec;
 use super::state::Block;
 use super::window::{EncodedFrame, EncodedWindow};
 use crate::base::{BlockIndex, Error, ErrorKind, Result, to_usize};
-use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zstd::bulk::Compressor;
@@ -259,25 +258,21 @@ impl Decoder {
     }
 }
 
-thread_local! {
-    /// Starting a decoder costs more than decoding a table page: one is kept for each thread.
-    static DECODER: RefCell<Option<Decoder>> = const { RefCell::new(None) };
-}
+/// Starting a decoder costs more than decoding a table page: as many are kept as were in use at once.
+static DECODERS: Mutex<Vec<Decoder>> = Mutex::new(Vec::new());
 
 /// The decoded payload, which is exactly `raw_len` bytes long; `None` when it is not.
 ///
 /// # Errors
 /// `Internal` when zstd gives no context (out of memory).
 pub(super) fn decode_once(codec: Codec, stored: &[u8], raw_len: u32) -> Result<Option<Vec<u8>>> {
-    DECODER.with_borrow_mut(|kept| {
-        let decoder = match kept {
-            Some(decoder) => decoder,
-            None => kept.insert(Decoder::new()?),
-        };
-        let mut out = vec![0; to_usize(u64::from(raw_len))];
-        let decoded = decoder.decode(codec, stored, &mut out);
-        Ok(decoded.map(|()| out))
-    })
+    let kept = || DECODERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let decoder = kept().pop();
+    let mut decoder = decoder.map_or_else(Decoder::new, Ok)?;
+    let mut out = vec![0; to_usize(u64::from(raw_len))];
+    let decoded = decoder.decode(codec, stored, &mut out);
+    kept().push(decoder);
+    Ok(decoded.map(|()| out))
 }
 
 fn failed(what: &str, cause: io::Error) -> Error {

@@ -6,6 +6,7 @@
 
 mod bytes;
 mod codec;
+mod ends;
 mod frame_reader;
 mod header;
 mod info;

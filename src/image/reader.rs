@@ -1,6 +1,7 @@
 //! Opening an image from its end and reading it by range.
 
 use super::codec::decode_once;
+use super::ends::Ends;
 use super::header::{HEADER_LEN, Header};
 use super::info::{Info, RawTable, Summary, decode_info, decode_summary, decode_tables};
 use super::leaf::{FrameRef, Leaf};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 pub struct ImageReader {
     pub(super) input: Arc<dyn RangeRead>,
     pub(super) trailer: Trailer,
-    info: Info,
+    info: Arc<Info>,
     tables: Vec<RawTable>,
     summary: Summary,
     findings: Vec<String>,
@@ -33,6 +34,13 @@ impl ImageReader {
     /// `Damaged` when it is no image, cut off, altered, or of a newer version; the kinds of the
     /// input when that fails.
     pub fn open(input: Arc<dyn RangeRead>) -> Result<ImageReader> {
+        let ends = Ends::of(Arc::clone(&input));
+        let mut reader = ImageReader::open_ends(Arc::new(ends))?;
+        reader.input = input;
+        Ok(reader)
+    }
+
+    fn open_ends(input: Arc<dyn RangeRead>) -> Result<ImageReader> {
         let name = input.name().to_owned();
         let mut head = [0; HEADER_LEN];
         let smallest = to_u64(HEADER_LEN + TRAILER_LEN);
@@ -66,7 +74,7 @@ impl ImageReader {
         let mut reader = ImageReader {
             input,
             trailer,
-            info: Info::default(),
+            info: Arc::default(),
             tables: Vec::new(),
             summary: Summary::default(),
             findings,
@@ -98,7 +106,7 @@ impl ImageReader {
         let info = decode_info(&info).ok_or_else(|| broken(Section::Info))?;
         let tables = decode_tables(&tables).ok_or_else(|| broken(Section::Tables))?;
         let summary = decode_summary(&summary).ok_or_else(|| broken(Section::Summary))?;
-        (self.info, self.tables, self.summary) = (info, tables, summary);
+        (self.info, self.tables, self.summary) = (Arc::new(info), tables, summary);
         Ok(())
     }
 
@@ -130,6 +138,11 @@ impl ImageReader {
     /// What was known when the image was begun.
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// The same, to be kept longer than the image is open.
+    pub fn shared_info(&self) -> Arc<Info> {
+        Arc::clone(&self.info)
     }
 
     /// The raw partition tables.
