@@ -22,18 +22,13 @@
 #[path = "measure/mod.rs"]
 mod measure;
 
-use diskstrata::base::BlockIndex;
-use diskstrata::block::BlockSource;
-use diskstrata::chain::{Catalog, ChainView};
-use diskstrata::image::{BlockState, BlockStates, Piece};
-use diskstrata::store::LocalStore;
 use measure::rivals::{Ground, rivals};
-use measure::{Any, BLOCK, FRAME, Pieces, Table, evict, folder_len, strata, timed};
+use measure::{Any, FRAME, Pieces, Table, evict, folder_len, strata, timed};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 const LEVEL: i32 = 3;
 const ENCRYPTED: &str = ", encrypted";
@@ -107,7 +102,7 @@ impl Bench {
             let name = p["filesystem"].as_str()?.to_lowercase();
             Some((name, p["start"].as_u64()?, p["length"].as_u64()?))
         });
-        let pieces = taken(&folder, &work.join("content"))?;
+        let pieces = Pieces::taken(&folder, &work.join("content"))?;
         fs::remove_dir_all(&folder)?;
         Ok(Bench {
             work: work.to_owned(),
@@ -161,11 +156,11 @@ impl Bench {
         let pieces = &self.pieces;
         table.add(
             "limit: read",
-            timed(|| pieces.each(&|| |_, bytes| touch(bytes)))?.0,
+            timed(|| pieces.each(&|| |_, bytes| measure::touch(bytes)))?.0,
         );
         table.add(
             "limit: BLAKE3",
-            timed(|| pieces.each(&|| |_, bytes| digests(bytes)))?.0,
+            timed(|| pieces.each(&|| |_, bytes| measure::digests(bytes)))?.0,
         );
         table.add(
             "limit: CRC-32",
@@ -379,49 +374,6 @@ impl Bench {
     }
 }
 
-/// Writes the content that the image in `folder` holds into the file `to`, window by window.
-fn taken(folder: &Path, to: &Path) -> Any<Pieces> {
-    let store = LocalStore::open(folder)?;
-    let catalog = Catalog::load(&store)?;
-    let image = catalog.images.first().ok_or("an empty store")?;
-    let view = ChainView::open(Arc::new(store), catalog.lineage(image))?;
-    let header = view.image().header().clone();
-    let mut out = Pieces::begin(to)?;
-    let windows = header.window_blocks();
-    let mut window = vec![0; header.window_len()];
-    for first in (0..header.blocks()).step_by(usize::try_from(windows)?) {
-        let blocks = first..header.blocks().min(first + windows);
-        let extent = header.extent_of(&blocks);
-        let bytes = &mut window[..usize::try_from(extent.len.0)?];
-        view.read_at(extent.start, bytes)?;
-        let mut content = Vec::new();
-        for (block, bytes) in blocks.zip(bytes.chunks(header.block_size.as_usize())) {
-            let state = match view.piece(BlockIndex(block)) {
-                Piece::Leaf(leaf) => leaf.block(BlockIndex(block)).map(|b| b.state),
-                Piece::Uniform { state, .. } => Some(state),
-                Piece::Lost { .. } => return Err("a damaged image".into()),
-            };
-            if state == Some(BlockState::Data) {
-                content.extend_from_slice(bytes);
-            }
-        }
-        if !content.is_empty() {
-            out.push(first * header.block_size.bytes(), &content)?;
-        }
-    }
-    out.finish()
-}
-
-fn touch(bytes: &[u8]) {
-    std::hint::black_box(bytes);
-}
-
-fn digests(bytes: &[u8]) {
-    for block in bytes.chunks(BLOCK) {
-        std::hint::black_box(blake3::hash(block));
-    }
-}
-
 fn crc(bytes: &[u8]) {
     std::hint::black_box(crc32fast::hash(bytes));
 }
@@ -434,7 +386,7 @@ fn unzstd(frames: &Pieces) -> Any<()> {
         move |_, packed| {
             let zstd = zstd.as_mut();
             let len = zstd.and_then(|z| z.decompress_to_buffer(packed, data.as_mut_slice()).ok());
-            digests(&data[..len.unwrap_or(0)]);
+            measure::digests(&data[..len.unwrap_or(0)]);
         }
     })
 }

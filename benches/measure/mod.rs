@@ -6,14 +6,19 @@
 
 pub(crate) mod rivals;
 
-use diskstrata::base::AlignedBuf;
+use diskstrata::base::{AlignedBuf, BlockIndex};
+use diskstrata::block::BlockSource;
+use diskstrata::chain::{Catalog, ChainView};
+use diskstrata::image::{BlockState, BlockStates, Piece};
+use diskstrata::store::LocalStore;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 pub(crate) type Any<T> = Result<T, Box<dyn std::error::Error>>;
@@ -297,44 +302,16 @@ pub(crate) fn folder_len(folder: &Path) -> Any<u64> {
     Ok(total.into_inner())
 }
 
-/// Hands every non-zero block of `file`, on all cores, to a worker of its own made by `worker`.
-pub(crate) fn each_block<W: FnMut(&[u8])>(path: &Path, worker: &(dyn Fn() -> W + Sync)) -> Any<()> {
-    let file = File::open(path)?;
-    let len = file.metadata()?.len();
-    let (next, step) = (AtomicU64::new(0), u64::try_from(FRAME)?);
-    std::thread::scope(|scope| {
-        let run = || -> Result<(), String> {
-            let (mut buf, mut work) = (vec![0; FRAME], worker());
-            loop {
-                let at = next.fetch_add(step, Ordering::Relaxed);
-                let count = usize::try_from(len.saturating_sub(at).min(step)).unwrap_or(0);
-                if count == 0 {
-                    return Ok(());
-                }
-                file.read_exact_at(&mut buf[..count], at)
-                    .map_err(|e| e.to_string())?;
-                for block in buf[..count].chunks(BLOCK) {
-                    if !diskstrata::image::is_zero(block) {
-                        work(block);
-                    }
-                }
-            }
-        };
-        let workers: Vec<_> = (0..cores()).map(|_| scope.spawn(run)).collect();
-        for worker in workers {
-            worker.join().map_err(|_| "a thread panicked")??;
-        }
-        Ok(())
-    })
+/// Reads nothing but what is at hand.
+pub(crate) fn touch(bytes: &[u8]) {
+    std::hint::black_box(bytes);
 }
 
-/// Hashes every non-zero block, on all cores.
-pub(crate) fn blake3_all(path: &Path) -> Any<()> {
-    each_block(path, &|| {
-        |block: &[u8]| {
-            std::hint::black_box(blake3::hash(block));
-        }
-    })
+/// Hashes every block of it.
+pub(crate) fn digests(bytes: &[u8]) {
+    for block in bytes.chunks(BLOCK) {
+        std::hint::black_box(blake3::hash(block));
+    }
 }
 
 /// Fills `out` with text, program code, noise or nothing, as `turn` says.
@@ -427,6 +404,39 @@ impl Pieces {
         })
     }
 
+    /// The content that the image in `folder` holds, window by window, in the file `to`.
+    pub(crate) fn taken(folder: &Path, to: &Path) -> Any<Pieces> {
+        let store = LocalStore::open(folder)?;
+        let catalog = Catalog::load(&store)?;
+        let image = catalog.images.first().ok_or("an empty store")?;
+        let view = ChainView::open(Arc::new(store), catalog.lineage(image))?;
+        let header = view.image().header().clone();
+        let mut out = Pieces::begin(to)?;
+        let windows = header.window_blocks();
+        let mut window = vec![0; header.window_len()];
+        for first in (0..header.blocks()).step_by(usize::try_from(windows)?) {
+            let blocks = first..header.blocks().min(first + windows);
+            let extent = header.extent_of(&blocks);
+            let bytes = &mut window[..usize::try_from(extent.len.0)?];
+            view.read_at(extent.start, bytes)?;
+            let mut content = Vec::new();
+            for (block, bytes) in blocks.zip(bytes.chunks(header.block_size.as_usize())) {
+                let state = match view.piece(BlockIndex(block)) {
+                    Piece::Leaf(leaf) => leaf.block(BlockIndex(block)).map(|b| b.state),
+                    Piece::Uniform { state, .. } => Some(state),
+                    Piece::Lost { .. } => return Err("a damaged image".into()),
+                };
+                if state == Some(BlockState::Data) {
+                    content.extend_from_slice(bytes);
+                }
+            }
+            if !content.is_empty() {
+                out.push(first * header.block_size.bytes(), &content)?;
+            }
+        }
+        out.finish()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         let lens = self.index.iter().map(|(_, _, len)| *len);
         lens.map(|len| u64::try_from(len).unwrap_or(0)).sum()
@@ -458,11 +468,29 @@ impl Pieces {
     ) -> Any<()> {
         evict(&self.path)?;
         let file = open_direct(&self.path)?;
+        self.each_at(&file, &|_, from| from, worker)
+    }
+
+    /// As many bytes, read past the page cache where they begin on `disk`.
+    pub(crate) fn read_direct_from(&self, disk: &Path) -> Any<()> {
+        evict(disk)?;
+        let file = open_direct(disk)?;
+        self.each_at(&file, &|at, _| at, &|| |_, bytes: &[u8]| touch(bytes))
+    }
+
+    /// Hands on what `file`, which is read past the page cache, has at `place` of each piece: of its place on the disk
+    /// and of its place in the file of all.
+    fn each_at<W: FnMut(u64, &[u8])>(
+        &self,
+        file: &File,
+        place: &(dyn Fn(u64, u64) -> u64 + Sync),
+        worker: &(dyn Fn() -> W + Sync),
+    ) -> Any<()> {
         self.hand_out(2 * cores(), &|| {
             let page = AlignedBuf::ALIGNMENT;
             let (mut buf, mut work) = (AlignedBuf::zeroed(FRAME + 2 * page), worker());
-            let file = &file;
             move |at, from, len| {
+                let from = place(at, from);
                 let begin = from - from % u64::try_from(page)?;
                 let skip = usize::try_from(from - begin)?;
                 let whole = (skip + len).next_multiple_of(page);

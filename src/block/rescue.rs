@@ -123,6 +123,8 @@ struct Progress {
     good: Option<u64>,
     /// Reads that failed since then.
     in_a_row: u64,
+    /// Whether any read has failed.
+    has_failed: bool,
 }
 
 impl Progress {
@@ -135,6 +137,7 @@ impl Progress {
         self.failed = self.failed.saturating_add(1);
         self.spent = self.spent.saturating_add(took);
         self.in_a_row = self.in_a_row.saturating_add(1);
+        self.has_failed = true;
     }
 
     fn is_near(&self, start: u64) -> bool {
@@ -164,8 +167,36 @@ impl<'a> Rescue<'a> {
                 spent: Duration::ZERO,
                 good: None,
                 in_a_row: 0,
+                has_failed: false,
             }),
         }
+    }
+
+    /// Fills `buf` from `offset` with one read. `false`: something there is bad or may be left out, which is for
+    /// [`Rescue::read`] to find out; nothing is noted but that a read has failed. Several of these may be under way.
+    ///
+    /// # Errors
+    /// As [`Rescue::read`].
+    pub fn read_plainly(&self, offset: ByteOffset, buf: &mut [u8]) -> Result<bool> {
+        if self.passes_over(extent_of(offset, buf)) {
+            return Ok(false);
+        }
+        match self.source.read_at(offset, buf) {
+            Ok(()) => {
+                self.was_good(offset);
+                Ok(true)
+            }
+            Err(e) if is_bad_spot(&e) => {
+                self.progress().has_failed = true;
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn was_good(&self, offset: ByteOffset) {
+        let mut progress = self.progress();
+        (progress.good, progress.in_a_row) = (Some(offset.0), 0);
     }
 
     /// Fills `buf` from `offset` as far as the medium gives it. Where it does not, `buf` holds the pattern,
@@ -195,6 +226,11 @@ impl<'a> Rescue<'a> {
     pub fn has_read_nothing(&self) -> bool {
         let progress = self.progress();
         progress.good.is_none() && progress.in_a_row >= DOUBT
+    }
+
+    /// Whether a bad spot was met.
+    pub fn has_failed(&self) -> bool {
+        self.progress().has_failed
     }
 
     /// Whether some of `whole` may have to be left out.
@@ -340,8 +376,7 @@ impl<'a> Rescue<'a> {
         let began = now();
         match self.source.read_at(offset, buf) {
             Ok(()) => {
-                let mut progress = self.progress();
-                (progress.good, progress.in_a_row) = (Some(offset.0), 0);
+                self.was_good(offset);
                 Ok(true)
             }
             Err(e) if is_bad_spot(&e) => {

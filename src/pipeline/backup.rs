@@ -3,19 +3,18 @@
 use super::adapt::Adapt;
 use super::ordered::{self, Emit};
 use super::parent::Parent;
+use super::reading::{Disk, Pool, Readers, WindowContent, with_readers};
 use super::{Masked, Resources, Selection};
 use crate::base::{
-    AlignedBuf, BlockIndex, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, subtract,
-    to_u64, to_usize,
+    BlockIndex, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, to_u64, to_usize,
 };
 use crate::block::{BlockSource, Effort, Mapping, Missing, Rescue};
 use crate::image::{
-    Around, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, Header, ImageWriter,
-    Payloads, Piece, Unfinished, encode_window,
+    Around, BlockState, BlockStates, EncodedWindow, Encoder, Encoding, ImageWriter, Payloads,
+    Piece, Unfinished, encode_window,
 };
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What is read, and how.
 pub struct Input<'a> {
@@ -65,19 +64,21 @@ const BATCH: usize = 4;
 const AHEAD: usize = 32;
 
 /// A window to encode.
-struct Job {
-    first: BlockIndex,
-    count: u64,
+pub(super) struct Job {
+    pub(super) first: BlockIndex,
+    pub(super) count: u64,
     around: Around,
     /// What was read, where the producer did that.
     content: Option<WindowContent>,
 }
 
-/// A window that was read.
-struct WindowContent {
-    data: AlignedBuf,
-    len: usize,
-    missing: Missing,
+impl Job {
+    pub(super) fn with(self, content: WindowContent) -> Job {
+        Job {
+            content: Some(content),
+            ..self
+        }
+    }
 }
 
 enum Output {
@@ -103,9 +104,6 @@ struct Run {
     count: u64,
     bytes: u64,
 }
-
-/// Buffers between uses. Their number is bounded by the tickets of the run.
-type Pool = Mutex<Vec<AlignedBuf>>;
 
 /// What workers and the writer tell each other.
 struct Way {
@@ -262,100 +260,6 @@ fn consume<W: Write>(
     Ok(())
 }
 
-/// The disk as it is imaged; read by whoever can do it best.
-struct Disk<'a> {
-    /// Knows what needs not be read, and what is read fast.
-    mapping: &'a dyn BlockSource,
-    rescue: Rescue<'a>,
-    known: Option<(&'a dyn BlockSource, &'a [Extent])>,
-    begun: Option<&'a Unfinished>,
-    selection: &'a Selection,
-    header: &'a Header,
-    pool: &'a Pool,
-}
-
-impl Disk<'_> {
-    /// The one given back last is taken first: it may still be in a processor's cache.
-    fn pool(&self) -> MutexGuard<'_, Vec<AlignedBuf>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read(&self, at: u64, count: u64) -> Result<WindowContent> {
-        let extent = self.extent(at, count);
-        let len = to_usize(extent.len.0);
-        let pooled = self.pool().pop();
-        let mut data = pooled.unwrap_or_else(|| AlignedBuf::zeroed(self.header.window_len()));
-        let missing = match self.known {
-            None => {
-                let missing = self.rescue.read(extent.start, &mut data[..len])?;
-                self.used_of(missing, extent, &mut data[..len])
-            }
-            Some((known, wanted)) => {
-                known.read_at(extent.start, &mut data[..len])?;
-                self.fill_in(wanted, extent, &mut data[..len])?
-            }
-        };
-        Ok(WindowContent { data, len, missing })
-    }
-
-    /// What of `missing`, which lies in `extent`, is in use; what is not is nobody's loss, and zero in `data`.
-    fn used_of(&self, missing: Missing, extent: Extent, data: &mut [u8]) -> Missing {
-        if missing.is_empty() {
-            return missing;
-        }
-        let unused = self.selection.unused_in(extent);
-        for gap in &unused {
-            let from = to_usize(gap.start.0 - extent.start.0);
-            data[from..from + to_usize(gap.len.0)].fill(0);
-        }
-        Missing {
-            bad: subtract(&missing.bad, &unused),
-            untried: subtract(&missing.untried, &unused),
-        }
-    }
-
-    /// Reads those of the ranges `wanted` that lie in `extent`, whose content so far is `data`.
-    fn fill_in(&self, wanted: &[Extent], extent: Extent, data: &mut [u8]) -> Result<Missing> {
-        let first = wanted.partition_point(|e| e.end() <= extent.start);
-        let near = wanted.iter().skip(first);
-        let mut missing = Missing::default();
-        for part in near.map_while(|e| e.intersect(extent)) {
-            let from = to_usize(part.start.0 - extent.start.0);
-            let place = &mut data[from..from + to_usize(part.len.0)];
-            missing.add(self.rescue.read(part.start, place)?);
-        }
-        Ok(missing.normalized())
-    }
-
-    /// What is known of blocks without looking at their bytes.
-    fn known(&self, at: u64, count: u64, missing: &Missing) -> Vec<Option<BlockState>> {
-        let bad = missing.all();
-        let state = |block: u64| {
-            if !self.selection.take.contains(BlockIndex(block)) {
-                return Some(self.state_unread(BlockIndex(block)));
-            }
-            let extent = self.extent(block, 1);
-            bad.iter()
-                .any(|e| e.intersect(extent).is_some())
-                .then_some(BlockState::Unreadable)
-        };
-        (at..at + count).map(state).collect()
-    }
-
-    fn state_unread(&self, block: BlockIndex) -> BlockState {
-        let zero = self.selection.take.contains(block) || self.selection.blank.contains(block);
-        if zero {
-            BlockState::Zero
-        } else {
-            BlockState::Unused
-        }
-    }
-
-    fn extent(&self, at: u64, count: u64) -> Extent {
-        self.header.extent_of(&(at..at + count))
-    }
-}
-
 /// The producer: goes through the disk window by window.
 struct Planner<'a> {
     disk: &'a Disk<'a>,
@@ -366,6 +270,17 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn plan(&self, emit: &mut Emit<Vec<Job>, Output>, resources: &Resources<'_>) -> Result<()> {
+        with_readers(self.disk, |readers| {
+            self.plan_windows(emit, readers, resources)
+        })
+    }
+
+    fn plan_windows(
+        &self,
+        emit: &mut Emit<Vec<Job>, Output>,
+        readers: &Readers<'_, Output>,
+        resources: &Resources<'_>,
+    ) -> Result<()> {
         let windows = self.disk.header.window_blocks();
         let blocks = self.disk.header.blocks();
         let (mut run, mut batch) = (PendingRun::default(), Vec::new());
@@ -408,12 +323,16 @@ impl Planner<'_> {
                 continue;
             }
             run.flush(emit)?;
-            let job = self.window(at, count)?;
-            let was_read = job.content.is_some();
-            batch.push(job);
-            let is_near_the_end = left < to_u64(resources.threads * self.batch) * windows;
-            if was_read || is_near_the_end || batch.len() >= self.batch {
+            let job = self.window(at, count);
+            if self.disk.mapping.is_cached(self.disk.extent(at, count)) {
+                batch.push(job);
+                let is_near_the_end = left < to_u64(resources.threads * self.batch) * windows;
+                if is_near_the_end || batch.len() >= self.batch {
+                    flush(&mut batch, emit)?;
+                }
+            } else {
                 flush(&mut batch, emit)?;
+                readers.bring(self.disk, job, emit)?;
             }
             at += count;
         }
@@ -528,19 +447,17 @@ impl Planner<'_> {
     }
 
     /// A window whose content is in memory already is read by the worker, which has it in its
-    /// processor's cache then; from a device it is read here, while the workers are busy.
-    fn window(&self, at: u64, count: u64) -> Result<Job> {
-        let cached = self.disk.mapping.is_cached(self.disk.extent(at, count));
-        let content = (!cached).then(|| self.disk.read(at, count)).transpose()?;
-        Ok(Job {
+    /// processor's cache then.
+    fn window(&self, at: u64, count: u64) -> Job {
+        Job {
             first: BlockIndex(at),
             count,
             around: Around {
                 base: self.parent.base(at),
                 kept: self.disk.begun.and_then(|b| b.leaf(BlockIndex(at))),
             },
-            content,
-        })
+            content: None,
+        }
     }
 }
 

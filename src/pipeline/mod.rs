@@ -11,6 +11,7 @@ mod extract;
 mod mask;
 mod ordered;
 mod parent;
+mod reading;
 mod rewrite;
 mod select;
 mod stream;

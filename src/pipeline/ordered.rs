@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 enum Item<J, O> {
     Job(J),
     Ready(O),
+    Failed(Error),
 }
 
 /// An item's place in the order, and the tickets that it has.
@@ -27,8 +28,36 @@ pub(super) struct Emit<J, O> {
     items: Sender<(Place, Item<J, O>)>,
 }
 
+/// A place in the order whose work is made ready elsewhere. Dropped unfilled it ends the run with an error.
+pub(super) struct Slot<J, O> {
+    place: Place,
+    /// None when it was filled.
+    items: Option<Sender<(Place, Item<J, O>)>>,
+}
+
+impl<J, O> Slot<J, O> {
+    /// Hands out the work, or says why there is none.
+    pub(super) fn fill(mut self, job: Result<J>) {
+        self.send(job.map_or_else(Item::Failed, Item::Job));
+    }
+
+    fn send(&mut self, item: Item<J, O>) {
+        if let Some(items) = self.items.take() {
+            // Where the run has ended, nobody wants to know.
+            let _ = items.send((self.place, item));
+        }
+    }
+}
+
+impl<J, O> Drop for Slot<J, O> {
+    /// Whoever has panicked must not leave the others waiting for what should have come here.
+    fn drop(&mut self) {
+        self.send(Item::Failed(stopped()));
+    }
+}
+
 /// Someone downstream stopped; the producer just ends.
-fn stopped() -> Error {
+pub(super) fn stopped() -> Error {
     Error::new(ErrorKind::Internal, "continue", "a stopped pipeline")
 }
 
@@ -57,7 +86,23 @@ impl<J, O> Emit<J, O> {
         self.send(1, Item::Ready(output))
     }
 
+    /// The next place in the order, to be filled by whoever makes its work ready; waits while too much is under way.
+    ///
+    /// # Errors
+    /// As [`Emit::job`].
+    pub(super) fn slot(&mut self) -> Result<Slot<J, O>> {
+        Ok(Slot {
+            place: self.place(1)?,
+            items: Some(self.items.clone()),
+        })
+    }
+
     fn send(&mut self, tickets: usize, item: Item<J, O>) -> Result<()> {
+        let place = self.place(tickets)?;
+        self.items.send((place, item)).map_err(|_| stopped())
+    }
+
+    fn place(&mut self, tickets: usize) -> Result<Place> {
         let place = Place {
             number: self.next,
             tickets: tickets.clamp(1, self.most),
@@ -67,7 +112,7 @@ impl<J, O> Emit<J, O> {
             self.tickets.recv().map_err(|_| stopped())?;
         }
         self.next += 1;
-        self.items.send((place, item)).map_err(|_| stopped())
+        Ok(place)
     }
 }
 
@@ -138,6 +183,7 @@ fn work<J, O, W: FnMut(J) -> Result<O>>(
         }
         let output = match (item, &mut worker) {
             (Item::Ready(output), _) => Ok(output),
+            (Item::Failed(error), _) => Err(error),
             (Item::Job(job), Ok(worker)) => worker(job),
             (Item::Job(_), Err(_)) => Err(worker_failed(&mut worker)),
         };
@@ -271,6 +317,62 @@ mod tests {
         );
         assert_eq!(fail(999, 20, 999), 20);
         assert_eq!(fail(999, 999, 7), 8);
+    }
+
+    #[test]
+    fn places_are_filled_by_others_in_any_order() {
+        let fill = |broken: Option<u64>, dropped: Option<u64>| {
+            let mut seen = Vec::new();
+            let result = run(
+                2,
+                8,
+                |emit| {
+                    std::thread::scope(|scope| {
+                        let (slots, handed) = bounded(0);
+                        for _ in 0..3 {
+                            let handed = handed.clone();
+                            scope.spawn(move || {
+                                for (n, slot) in handed {
+                                    let slot: Slot<u64, u64> = slot;
+                                    if n % 7 == 0 {
+                                        std::thread::yield_now();
+                                    }
+                                    match (broken == Some(n), dropped == Some(n)) {
+                                        (true, _) => slot.fill(Err(Error::new(
+                                            ErrorKind::Source,
+                                            "read",
+                                            "x",
+                                        ))),
+                                        (false, true) => drop(slot),
+                                        (false, false) => slot.fill(Ok(n)),
+                                    }
+                                }
+                            });
+                        }
+                        drop(handed);
+                        (0..300u64).try_for_each(|n| match n % 3 {
+                            0 => emit.ready(n),
+                            _ => slots.send((n, emit.slot()?)).map_err(|_| stopped()),
+                        })
+                    })
+                },
+                || Ok(|n: u64| Ok(n)),
+                |n| {
+                    seen.push(n);
+                    Ok(())
+                },
+            );
+            (result, seen)
+        };
+        let (result, seen) = fill(None, None);
+        result.unwrap();
+        assert_eq!(seen, (0..300).collect::<Vec<_>>());
+        let (result, seen) = fill(Some(200), None);
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Source);
+        assert_eq!(seen, (0..200).collect::<Vec<_>>());
+        let (result, seen) = fill(None, Some(100));
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(seen, (0..100).collect::<Vec<_>>());
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
 mod ahead;
+mod at_once;
 mod comparing;
 mod salvage;
 

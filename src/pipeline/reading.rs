@@ -1,0 +1,245 @@
+//! Reading the windows of a disk: several at once as long as all is well, one after the other among bad spots.
+
+use super::Selection;
+use super::backup::Job;
+use super::ordered::{Emit, Slot, stopped};
+use crate::base::{AlignedBuf, BlockIndex, Extent, Result, subtract, to_usize};
+use crate::block::{BlockSource, Missing, Rescue};
+use crate::image::{BlockState, Header, Unfinished};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::collections::BTreeSet;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Reads under way at once from a medium: it would be idle from the end of one to the beginning of the next.
+const READERS: usize = 4;
+
+/// Buffers between uses. Their number is bounded by the tickets of the run.
+pub(super) type Pool = Mutex<Vec<AlignedBuf>>;
+
+/// A window that was read.
+pub(super) struct WindowContent {
+    pub(super) data: AlignedBuf,
+    pub(super) len: usize,
+    pub(super) missing: Missing,
+}
+
+/// The disk as it is imaged; read by whoever can do it best.
+pub(super) struct Disk<'a> {
+    /// Knows what needs not be read, and what is read fast.
+    pub(super) mapping: &'a dyn BlockSource,
+    pub(super) rescue: Rescue<'a>,
+    pub(super) known: Option<(&'a dyn BlockSource, &'a [Extent])>,
+    pub(super) begun: Option<&'a Unfinished>,
+    pub(super) selection: &'a Selection,
+    pub(super) header: &'a Header,
+    pub(super) pool: &'a Pool,
+}
+
+impl Disk<'_> {
+    /// The one given back last is taken first: it may still be in a processor's cache.
+    pub(super) fn pool(&self) -> MutexGuard<'_, Vec<AlignedBuf>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the windows that are handed over, until no more are. One with bad spots waits for those before it.
+    fn read_handed<O>(&self, handed: &Receiver<Handed<'_, O>>) {
+        for (slot, job, turn) in handed {
+            let content = self.read_plainly(job.first.0, job.count).transpose();
+            let content = content.unwrap_or_else(|| {
+                turn.wait();
+                self.read(job.first.0, job.count)
+            });
+            slot.fill(content.map(|content| vec![job.with(content)]));
+        }
+    }
+
+    /// A window without bad spots.
+    fn read_plainly(&self, at: u64, count: u64) -> Result<Option<WindowContent>> {
+        let extent = self.extent(at, count);
+        let (mut data, len) = self.buffer(extent);
+        let is_read = self.rescue.read_plainly(extent.start, &mut data[..len])?;
+        Ok(is_read.then_some(WindowContent {
+            data,
+            len,
+            missing: Missing::default(),
+        }))
+    }
+
+    /// A buffer for `extent`, and how long that is.
+    fn buffer(&self, extent: Extent) -> (AlignedBuf, usize) {
+        let pooled = self.pool().pop();
+        let data = pooled.unwrap_or_else(|| AlignedBuf::zeroed(self.header.window_len()));
+        (data, to_usize(extent.len.0))
+    }
+
+    pub(super) fn read(&self, at: u64, count: u64) -> Result<WindowContent> {
+        let extent = self.extent(at, count);
+        let (mut data, len) = self.buffer(extent);
+        let missing = match self.known {
+            None => {
+                let missing = self.rescue.read(extent.start, &mut data[..len])?;
+                self.used_of(missing, extent, &mut data[..len])
+            }
+            Some((known, wanted)) => {
+                known.read_at(extent.start, &mut data[..len])?;
+                self.fill_in(wanted, extent, &mut data[..len])?
+            }
+        };
+        Ok(WindowContent { data, len, missing })
+    }
+
+    /// What of `missing`, which lies in `extent`, is in use; what is not is nobody's loss, and zero in `data`.
+    fn used_of(&self, missing: Missing, extent: Extent, data: &mut [u8]) -> Missing {
+        if missing.is_empty() {
+            return missing;
+        }
+        let unused = self.selection.unused_in(extent);
+        for gap in &unused {
+            let from = to_usize(gap.start.0 - extent.start.0);
+            data[from..from + to_usize(gap.len.0)].fill(0);
+        }
+        Missing {
+            bad: subtract(&missing.bad, &unused),
+            untried: subtract(&missing.untried, &unused),
+        }
+    }
+
+    /// Reads those of the ranges `wanted` that lie in `extent`, whose content so far is `data`.
+    fn fill_in(&self, wanted: &[Extent], extent: Extent, data: &mut [u8]) -> Result<Missing> {
+        let first = wanted.partition_point(|e| e.end() <= extent.start);
+        let near = wanted.iter().skip(first);
+        let mut missing = Missing::default();
+        for part in near.map_while(|e| e.intersect(extent)) {
+            let from = to_usize(part.start.0 - extent.start.0);
+            let place = &mut data[from..from + to_usize(part.len.0)];
+            missing.add(self.rescue.read(part.start, place)?);
+        }
+        Ok(missing.normalized())
+    }
+
+    /// What is known of blocks without looking at their bytes.
+    pub(super) fn known(&self, at: u64, count: u64, missing: &Missing) -> Vec<Option<BlockState>> {
+        let bad = missing.all();
+        let state = |block: u64| {
+            if !self.selection.take.contains(BlockIndex(block)) {
+                return Some(self.state_unread(BlockIndex(block)));
+            }
+            let extent = self.extent(block, 1);
+            bad.iter()
+                .any(|e| e.intersect(extent).is_some())
+                .then_some(BlockState::Unreadable)
+        };
+        (at..at + count).map(state).collect()
+    }
+
+    pub(super) fn state_unread(&self, block: BlockIndex) -> BlockState {
+        let zero = self.selection.take.contains(block) || self.selection.blank.contains(block);
+        if zero {
+            BlockState::Zero
+        } else {
+            BlockState::Unused
+        }
+    }
+
+    pub(super) fn extent(&self, at: u64, count: u64) -> Extent {
+        self.header.extent_of(&(at..at + count))
+    }
+}
+
+/// A window that somebody else is to read, its place in the order, and what to wait for where it has bad spots.
+type Handed<'a, O> = (Slot<Vec<Job>, O>, Job, Turn<'a>);
+
+/// The windows that are being read, by their first blocks.
+#[derive(Default)]
+struct UnderWay {
+    windows: Mutex<BTreeSet<u64>>,
+    fewer: Condvar,
+}
+
+impl UnderWay {
+    fn windows(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, window: u64) -> Turn<'_> {
+        self.windows().insert(window);
+        Turn { all: self, window }
+    }
+
+    /// Waits until none is under way that begins before `window`.
+    fn wait_until(&self, window: u64) {
+        let any =
+            |windows: &mut BTreeSet<u64>| windows.first().is_some_and(|first| *first < window);
+        drop(self.fewer.wait_while(self.windows(), any));
+    }
+}
+
+/// A window that is being read, until this is dropped.
+struct Turn<'a> {
+    all: &'a UnderWay,
+    window: u64,
+}
+
+impl Turn<'_> {
+    /// Waits for those before it.
+    fn wait(&self) {
+        self.all.wait_until(self.window);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.all.windows().remove(&self.window);
+        self.all.fewer.notify_all();
+    }
+}
+
+/// Those who read windows from the medium.
+pub(super) struct Readers<'a, O> {
+    handed: Sender<Handed<'a, O>>,
+    under_way: &'a UnderWay,
+}
+
+impl<O> Readers<'_, O> {
+    /// Has a window read from the medium while the workers are busy. Behind a bad spot one is read after the other:
+    /// what is passed over depends on what was met before, and a failing disk should not have more to do than must be.
+    pub(super) fn bring(
+        &self,
+        disk: &Disk<'_>,
+        job: Job,
+        emit: &mut Emit<Vec<Job>, O>,
+    ) -> Result<()> {
+        let first = job.first.0;
+        if disk.known.is_some() || disk.rescue.has_failed() {
+            self.under_way.wait_until(first);
+            let content = disk.read(first, job.count)?;
+            return emit.job(vec![job.with(content)]);
+        }
+        let handed = (emit.slot()?, job, self.under_way.begin(first));
+        self.handed.send(handed).map_err(|_| stopped())
+    }
+}
+
+/// Runs `plan` with those who read windows of `disk`.
+///
+/// # Errors
+/// What `plan` returns.
+pub(super) fn with_readers<O: Send>(
+    disk: &Disk<'_>,
+    plan: impl FnOnce(&Readers<'_, O>) -> Result<()>,
+) -> Result<()> {
+    // Nothing waits in between, so that no more is read than is under way when a bad spot is met.
+    let (windows, handed) = bounded(0);
+    let under_way = UnderWay::default();
+    std::thread::scope(|scope| {
+        for _ in 0..READERS {
+            let handed = handed.clone();
+            scope.spawn(move || disk.read_handed(&handed));
+        }
+        drop(handed);
+        plan(&Readers {
+            handed: windows,
+            under_way: &under_way,
+        })
+    })
+}
