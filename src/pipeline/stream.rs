@@ -9,7 +9,7 @@ use std::io::Read;
 use std::ops::Range;
 
 /// Reads `stream` to its end and hands every block of `range` to `work` and `sink` as
-/// [`extract`](super::extract) does: windows in ascending order and compared with their digests, runs of blocks
+/// [`extract`](super::extract()) does: windows in ascending order and compared with their digests, runs of blocks
 /// without content behind what is around them. Runs are clipped to `range`, windows are not; frames outside are
 /// passed over. The answer means that the image was complete and its structure whole.
 ///
