@@ -322,11 +322,22 @@ pub(crate) fn crashed(make: &Make) -> Crashed {
     let files = mounted(&live, dir.path(), |root| {
         aged::age(root, make.len / 12, 5, POSIX);
         let files = load(root);
-        fs::copy(&live, &image).unwrap();
+        copy_at_one_instant(&live, &image);
         files
     });
     fs::remove_file(&live).unwrap();
     Crashed { dir, image, files }
+}
+
+/// Copies a disk in use as it is at one instant: once more as long as something of it was written meanwhile.
+fn copy_at_one_instant(live: &Path, image: &Path) {
+    for _ in 0..100 {
+        fs::copy(live, image).unwrap();
+        if fs::read(live).unwrap() == fs::read(image).unwrap() {
+            return;
+        }
+    }
+    panic!("{} never rests", live.display());
 }
 
 /// Work that leaves revokes and escaped blocks in a journal, and rounds of it; the files that were
