@@ -11,7 +11,7 @@ use super::gpt_read::{self, PRIMARY_LBA};
 use super::mbr_decode::{AT_ENTRIES, BootRecord, ENTRY_BYTES, Entry, TYPE_PROTECTIVE};
 use super::model::{CopyState, GptPlaces, Layout, Table};
 use super::partition::Partition;
-use super::places::{copy_structures, extent_of};
+use super::places::{copy_structures, extent_of, sectors};
 use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Extent, Result, SectorSize, normalize};
 use crate::block::BlockSource;
 use mbrman::CHS;
@@ -168,12 +168,12 @@ impl<'a> GptPlan<'a> {
         let disk = Disk::new(imaged);
         let copy = good_copy(layout, gpt, disk, imaged.name())?;
         let array_sectors = gpt.array_sectors(layout.sector);
-        let sectors = layout.sector.count(new_len);
+        let new_sectors = layout.sector.count(new_len);
         // One past the last usable LBA; a disk too small for anything has none.
-        let usable_end = sectors.saturating_sub(array_sectors.saturating_add(1));
+        let usable_end = new_sectors.saturating_sub(array_sectors.saturating_add(1));
         let limit = usable_end.saturating_mul(u64::from(layout.sector.bytes()));
         check_fit(layout, limit, new_len)?;
-        let primary_entries = primary_entries(gpt, array_sectors)?;
+        let primary_entries = primary_entries(layout, gpt, array_sectors)?;
         let primary_end = primary_entries.saturating_add(array_sectors);
         if gpt.first_usable >= usable_end || primary_end > usable_end {
             return Err(refused("fit", "the partition table")
@@ -189,7 +189,7 @@ impl<'a> GptPlan<'a> {
             array,
             primary_entries,
             old_last: layout.sector.count(layout.disk_len()).saturating_sub(1),
-            new_last: sectors.saturating_sub(1),
+            new_last: new_sectors.saturating_sub(1),
             last_usable: usable_end.saturating_sub(1),
         })
     }
@@ -333,16 +333,32 @@ fn good_copy(
     Ok(copy)
 }
 
-/// Where the primary array is, or belongs when it was lost: behind the header, if nothing may lie there.
-fn primary_entries(gpt: &GptPlaces, array_sectors: u64) -> Result<u64> {
-    let expected = PRIMARY_LBA + 1;
-    match gpt.primary.entries_lba {
-        Some(lba) => Ok(lba),
-        None if expected.saturating_add(array_sectors) <= gpt.first_usable => Ok(expected),
-        None => Err(refused("adapt", "the GPT").because(
-            "its primary copy is lost, and the backup does not say where the entries of it belong",
-        )),
+/// Where the primary array is, or belongs when it was lost: behind the header, if nothing may lie there and no
+/// partition does (one outside of the range that the GPT calls usable).
+fn primary_entries(layout: &Layout, gpt: &GptPlaces, array_sectors: u64) -> Result<u64> {
+    if let Some(lba) = gpt.primary.entries_lba {
+        return Ok(lba);
     }
+    let expected = PRIMARY_LBA + 1;
+    let place = sectors(layout, expected, array_sectors);
+    let taken = layout
+        .partitions
+        .iter()
+        .find(|p| p.extent().intersect(place).is_some());
+    let why = match taken {
+        Some(p) => format!(
+            "its primary copy is lost, and partition {} lies where the entries of it belong",
+            p.number
+        ),
+        None if expected.saturating_add(array_sectors) > gpt.first_usable => {
+            "its primary copy is lost, and the backup does not say where the entries of it belong"
+                .to_owned()
+        }
+        None => return Ok(expected),
+    };
+    Err(refused("adapt", "the GPT")
+        .because(why)
+        .hint("a target of the imaged disk's size needs no change of its table"))
 }
 
 /// The parts of `extent` that none of `holes` (sorted, apart) covers.

@@ -61,7 +61,8 @@ pub(super) fn copy_structures(
     header.into_iter().chain(array)
 }
 
-fn sectors(layout: &Layout, lba: u64, count: u64) -> Extent {
+/// `count` sectors of the table's size from `lba` on. A number too large for a disk saturates.
+pub(super) fn sectors(layout: &Layout, lba: u64, count: u64) -> Extent {
     let bytes = u64::from(layout.sector.bytes());
     Extent {
         start: ByteOffset(lba.saturating_mul(bytes)),

@@ -241,6 +241,25 @@ fn a_lost_copy_is_made_anew_on_another_size() {
     assert!(verdict.is_none_or(|text| text.contains("No problems found")));
 }
 
+/// Its entries would belong at LBA 2.
+#[test]
+fn a_partition_where_a_lost_array_belongs_is_not_overwritten() {
+    let mut old = disk("gpt-512");
+    let header = old.len - 512;
+    // The first partition, in the backup, begins at LBA 2; the primary names an array beyond the disk.
+    old.put(header - 32 * 512 + 32, &2u64.to_le_bytes());
+    fix_checksums(&mut old, header);
+    old.put(512 + 72, &(1u64 << 32).to_le_bytes());
+    fix_checksums(&mut old, 512);
+    let layout = read(&old).unwrap();
+    assert_eq!((layout.partitions[0].start, layout.certain), (1024, false));
+    let refused = plan(&old, old.len * 2).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    let text = refused.to_string();
+    assert!(text.contains("partition 1 lies where"), "{text}");
+    assert_eq!(plan(&old, old.len).unwrap().1, Adapted::default());
+}
+
 #[test]
 fn copies_that_differ_become_one() {
     let mut old = disk("gpt-512");
