@@ -11,10 +11,12 @@ use std::time::Duration;
 const WINDOW: u64 = 4 * 4096;
 const WINDOWS: u64 = 60;
 
-/// A disk that is not cached. A read waits, once, for another to be under way too.
+/// A disk that is not cached. What is read at once does not depend on which thread is faster: a read waits for
+/// another to be under way too, that of a bad window for that of the next one, and one behind them until what is bad
+/// was tried to its end.
 struct Meeting {
     inner: MemorySource,
-    /// What cannot be read.
+    /// What cannot be read: two windows, or none.
     bad: std::ops::Range<u64>,
     reads: Mutex<Reads>,
     another: Condvar,
@@ -24,8 +26,8 @@ struct Meeting {
 struct Reads {
     now: usize,
     most: usize,
-    /// Where reads of what is bad began, and whether others were under way.
-    bad: Vec<(u64, bool)>,
+    /// Where reads of what is bad began.
+    bad: Vec<u64>,
     /// Others that were under way with a read far behind what is bad.
     beside_later: usize,
 }
@@ -46,20 +48,21 @@ impl BlockSource for Meeting {
         reads.now += 1;
         reads.most = reads.most.max(reads.now);
         if is_bad {
-            let others = reads.now > 1;
-            reads.bad.push((offset.0, others));
+            reads.bad.push(offset.0);
         }
         if !self.bad.is_empty() && offset.0 >= self.bad.end + 8 * WINDOW {
             reads.beside_later += reads.now - 1;
         }
         self.another.notify_all();
+        let too_early = |reads: &mut Reads| match offset.0 {
+            _ if reads.most < 2 => true,
+            _ if is_bad => reads.bad.len() < 2,
+            at if self.bad.is_empty() || at < self.bad.start => false,
+            _ => !reads.bad.contains(&(self.bad.end - 512)),
+        };
         let patience = Duration::from_secs(60);
-        let alone = |reads: &mut Reads| reads.most < 2;
-        drop(
-            self.another
-                .wait_timeout_while(reads, patience, alone)
-                .unwrap(),
-        );
+        let waited = self.another.wait_timeout_while(reads, patience, too_early);
+        drop(waited.unwrap());
         let result = match is_bad {
             true => Err(Error::new(ErrorKind::Source, "read", "meeting")
                 .caused_by(std::io::Error::from_raw_os_error(EIO))),
@@ -118,6 +121,6 @@ fn behind_a_bad_spot_they_come_one_by_one_and_in_order() {
         (2 * sectors - 2..=2 * sectors + 2).contains(&tried),
         "{tried}"
     );
-    let cut: Vec<u64> = reads.bad.iter().map(|(at, _)| *at).skip(2).collect();
+    let cut: Vec<u64> = reads.bad.iter().copied().skip(2).collect();
     assert!(cut.is_sorted(), "{cut:?}");
 }
