@@ -8,6 +8,7 @@ use crate::layout::Layout;
 use crate::pipeline::{Selection, Used, select};
 use serde::Serialize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a person asked to be taken and left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,7 +88,10 @@ pub(super) struct Taken {
 
 /// Says of a partition why its used map would be out of date before the disk is read: it is mounted
 /// for writing. `None` when it keeps still.
-pub(super) type InFlux<'a> = &'a dyn Fn(Extent) -> Result<Option<String>>;
+pub(super) type InFlux<'a> = &'a (dyn Fn(Extent) -> Result<Option<String>> + Sync);
+
+/// Partitions that are looked into at once. It is work more than reading; a disk that turns would lose by many.
+const AT_ONCE: usize = 2;
 
 /// Looks into every partition of `source`.
 ///
@@ -104,10 +108,9 @@ pub(super) fn take(
     for number in &options.partitions {
         super::partitions::numbered(layout, *number, source.name())?;
     }
-    let mut parts = Vec::new();
-    for part in parts_of(layout, source.len()) {
-        parts.push(look_at(source, part, options, in_flux, cancel)?);
-    }
+    let mut parts = look_into(&parts_of(layout, source.len()), &|part| {
+        look_at(source, part, options, in_flux, cancel)
+    })?;
     let used = parts.iter_mut().filter_map(|p| p.used.take()).collect();
     let left_out = parts.iter().flat_map(|p| p.excluded.clone()).collect();
     let selection = select(source.len(), block_size, used, left_out);
@@ -163,6 +166,46 @@ struct Looked {
     excluded: Vec<Extent>,
     fallbacks: Vec<Fallback>,
     notes: Vec<String>,
+}
+
+/// Looks into `parts`, some of them at once. What was found, in their order.
+///
+/// # Errors
+/// What `look` says of the first that it fails for.
+fn look_into(
+    parts: &[Part],
+    look: &(dyn Fn(Part) -> Result<Looked> + Sync),
+) -> Result<Vec<Looked>> {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let mut found = Vec::new();
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let Some(part) = parts.get(n) else {
+                return found;
+            };
+            let looked = look(*part);
+            if looked.is_err() {
+                next.store(parts.len(), Ordering::Relaxed);
+            }
+            found.push((n, looked));
+        }
+    };
+    let mut found = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..AT_ONCE.min(parts.len()))
+            .map(|_| scope.spawn(some))
+            .collect();
+        let mut found = some();
+        for other in others {
+            match other.join() {
+                Ok(more) => found.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        found
+    });
+    found.sort_by_key(|(n, _)| *n);
+    found.into_iter().map(|(_, looked)| looked).collect()
 }
 
 fn look_at(
@@ -328,4 +371,46 @@ pub fn parse_exclude(words: &[String]) -> Result<Vec<ContentKind>> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    fn parts(count: u32) -> Vec<Part> {
+        let extent = Extent {
+            start: ByteOffset(0),
+            len: ByteLen(4096),
+        };
+        let part = |number| Part {
+            number,
+            extent,
+            bare: None,
+        };
+        (1..=count).map(part).collect()
+    }
+
+    #[test]
+    fn two_are_looked_into_at_once_and_keep_their_order() {
+        let both = Barrier::new(AT_ONCE);
+        let found = look_into(&parts(6), &|part| {
+            both.wait();
+            Ok(not_asked_for(part.number, part.extent))
+        });
+        let found: Vec<u32> = found.unwrap().iter().map(|l| l.info.number).collect();
+        assert_eq!(found, [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn the_first_that_fails_is_told() {
+        let both = Barrier::new(AT_ONCE);
+        let found = look_into(&parts(6), &|part| {
+            both.wait();
+            let subject = part.number.to_string();
+            Err(Error::new(ErrorKind::Source, "read", subject))
+        });
+        let told = found.err().unwrap().to_string();
+        assert!(told.contains("read 1"), "{told}");
+    }
 }
