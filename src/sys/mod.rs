@@ -11,6 +11,7 @@ mod folder;
 mod ioctl;
 mod lock;
 mod machine;
+mod mapped;
 mod open;
 mod pending;
 mod persist;
@@ -29,6 +30,7 @@ pub use ioctl::{
 };
 pub use lock::{Lock, cannot_lock, lock_exclusive, lock_shared};
 pub use machine::{Machine, machine, may_be_shared};
+pub use mapped::look_at_cached;
 pub use open::{Access, open_direct, open_disk, open_no_follow};
 pub use pending::{Pending, PendingCall, pending, pending_calls};
 pub use persist::{facts_of, persist, sync, write_all_at};
