@@ -52,6 +52,21 @@ pub(crate) fn check_source(source: &dyn BlockSource, expected: &[u8]) {
         let at = to_usize(start);
         assert_eq!(buf, expected[at..at + count], "{count} bytes at {start}");
     }
+    for (start, count) in ranges(len) {
+        let (at, mut seen) = (to_usize(start), Vec::new());
+        let extent = Extent {
+            start: ByteOffset(start),
+            len: ByteLen(to_u64(count)),
+        };
+        if source.look_at_cached(extent, &mut |bytes| seen = bytes.to_vec()) {
+            assert_eq!(seen, expected[at..at + count], "{extent} in memory");
+        }
+    }
+    let outside = Extent {
+        start: ByteOffset(len - 1),
+        len: ByteLen(2),
+    };
+    assert!(!source.look_at_cached(outside, &mut |_| {}), "past the end");
     for (start, count) in [(len, 1), (len - 1, 2), (u64::MAX, 1), (u64::MAX - 1, 5)] {
         let error = source
             .read_at(ByteOffset(start), &mut vec![0; count])

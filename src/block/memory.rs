@@ -53,6 +53,14 @@ impl BlockSource for MemorySource {
     fn is_cached(&self, _extent: Extent) -> bool {
         true
     }
+
+    fn look_at_cached(&self, extent: Extent, look: &mut dyn FnMut(&[u8])) -> bool {
+        let range = to_usize(extent.start.0)..to_usize(extent.end().0);
+        self.bytes.get(range).is_some_and(|bytes| {
+            look(bytes);
+            true
+        })
+    }
 }
 
 /// Bytes in memory as a target.

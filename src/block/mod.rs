@@ -88,6 +88,12 @@ pub trait BlockSource: Send + Sync {
         false
     }
 
+    /// Shows `look` the bytes of `extent` where they are in memory, without copying them; others may change them
+    /// meanwhile. `false` where that cannot be, and then what `look` may have seen counts for nothing. By default so.
+    fn look_at_cached(&self, _extent: Extent, _look: &mut dyn FnMut(&[u8])) -> bool {
+        false
+    }
+
     /// Length in bytes.
     fn len(&self) -> ByteLen {
         self.geometry().len
@@ -119,6 +125,10 @@ impl<S: BlockSource + ?Sized> BlockSource for &S {
 
     fn is_cached(&self, extent: Extent) -> bool {
         (**self).is_cached(extent)
+    }
+
+    fn look_at_cached(&self, extent: Extent, look: &mut dyn FnMut(&[u8])) -> bool {
+        (**self).look_at_cached(extent, look)
     }
 }
 

@@ -194,7 +194,8 @@ impl<'a> Rescue<'a> {
         }
     }
 
-    fn was_good(&self, offset: ByteOffset) {
+    /// Notes that what is at `offset` was had without [`Rescue::read`].
+    pub fn was_good(&self, offset: ByteOffset) {
         let mut progress = self.progress();
         (progress.good, progress.in_a_row) = (Some(offset.0), 0);
     }
@@ -234,7 +235,7 @@ impl<'a> Rescue<'a> {
     }
 
     /// Whether some of `whole` may have to be left out.
-    fn passes_over(&self, whole: Extent) -> bool {
+    pub fn passes_over(&self, whole: Extent) -> bool {
         !self.effort.avoid.is_empty() || self.progress().skip_until > whole.start.0
     }
 

@@ -59,10 +59,13 @@ impl BlockSource for SliceSource<'_> {
 
     fn is_cached(&self, extent: Extent) -> bool {
         let start = self.outer(extent.start);
-        self.inner.is_cached(Extent {
-            start,
-            len: extent.len,
-        })
+        self.inner.is_cached(Extent { start, ..extent })
+    }
+
+    fn look_at_cached(&self, extent: Extent, look: &mut dyn FnMut(&[u8])) -> bool {
+        let is_inside = extent.end().0 <= self.extent.len.0;
+        let start = self.outer(extent.start);
+        is_inside && self.inner.look_at_cached(Extent { start, ..extent }, look)
     }
 }
 

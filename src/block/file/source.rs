@@ -1,7 +1,9 @@
 //! Reading a block device or a regular file.
 
 use super::{Disk, FILE_ALIGNMENT, LEAST_DIRECT, is_aligned, read_full};
-use crate::base::{ByteOffset, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize};
+use crate::base::{
+    ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize,
+};
 use crate::block::holes::Holes;
 use crate::block::{BlockSource, Mapping, check_range, rest_of};
 use crate::sys::{self, errno};
@@ -140,6 +142,16 @@ impl BlockSource for FileSource {
         let past_the_cache = self.disk.is_device && self.disk.direct.is_some();
         let is_cached = || sys::is_cached(&self.disk.cached, extent.start.0, extent.len.0);
         !past_the_cache && is_cached() == Some(true)
+    }
+
+    fn look_at_cached(&self, extent: Extent, look: &mut dyn FnMut(&[u8])) -> bool {
+        let disk = &self.disk;
+        if disk.is_device || !self.is_cached(extent) || disk.geometry.len < ByteLen(extent.end().0)
+        {
+            return false;
+        }
+        let _pending = sys::pending("reading", &disk.name);
+        sys::look_at_cached(&disk.cached, extent.start.0, to_usize(extent.len.0), look).is_ok()
     }
 }
 
