@@ -59,5 +59,7 @@ pub use trailer::{RecordRef, TRAILER_LEN};
 pub use tree::span_of;
 pub use unfinished::{KeptLeaf, Unfinished};
 pub use walk::FilePiece;
-pub use window::{Around, Base, EncodedFrame, EncodedWindow, encode_frame, encode_window, is_zero};
+pub use window::{
+    Around, Base, EncodedFrame, EncodedWindow, describe_block, encode_frame, encode_window, is_zero,
+};
 pub use writer::{Finished, ImageWriter, Sections, Told};

@@ -110,19 +110,11 @@ pub fn encode_window(
     let mut blocks = Vec::with_capacity(to_usize(header.window_blocks()));
     let mut mask = 0u64;
     for (i, bytes) in data.chunks(header.block_size.as_usize()).enumerate() {
-        let state = match known.get(i).copied().flatten() {
-            Some(state) => state,
-            None if is_zero(bytes) => BlockState::Zero,
-            None => BlockState::Data,
-        };
-        let mut block = Block::empty(state, header.sequence);
-        if state.has_content() {
-            block.digest = Digest::of(bytes);
-        }
-        match base.block(BlockIndex(first.0 + to_u64(i))) {
-            Some(old) if old.is_like(&block) => block.since = old.since,
-            _ if state.has_content() => mask |= 1 << i,
-            _ => {}
+        let state = known.get(i).copied().flatten();
+        let index = BlockIndex(first.0 + to_u64(i));
+        let (block, is_new) = describe_block(header, index, bytes, state, base);
+        if is_new && block.state.has_content() {
+            mask |= 1 << i;
         }
         blocks.push(block);
     }
@@ -143,6 +135,30 @@ pub fn encode_window(
         blocks,
         frame,
     })
+}
+
+/// What `bytes`, the content of block `index`, are in the image of `header`, and whether that is new: what `base` holds
+/// already is since then. `state` is theirs where that is decided already, and then only one with content is looked
+/// at; otherwise it is Zero or Data as they say.
+pub fn describe_block(
+    header: &Header,
+    index: BlockIndex,
+    bytes: &[u8],
+    state: Option<BlockState>,
+    base: &Base,
+) -> (Block, bool) {
+    let state = match state {
+        Some(state) => state,
+        None if is_zero(bytes) => BlockState::Zero,
+        None => BlockState::Data,
+    };
+    let mut block = Block::empty(state, header.sequence);
+    if state.has_content() {
+        block.digest = Digest::of(bytes);
+    }
+    let old = base.block(index).filter(|old| old.is_like(&block));
+    block.since = old.map_or(block.since, |old| old.since);
+    (block, old.is_none())
 }
 
 /// The blocks in `mask`, back to back; a part of `data` itself where they already are.

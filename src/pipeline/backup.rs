@@ -1,6 +1,7 @@
 //! Source to image: read, look at each block once, write in order.
 
 use super::adapt::Adapt;
+use super::in_place::as_in_parent;
 use super::ordered::{self, Emit};
 use super::parent::Parent;
 use super::reading::{Disk, Pool, Readers, WindowContent, with_readers};
@@ -67,12 +68,17 @@ const AHEAD: usize = 32;
 pub(super) struct Job {
     pub(super) first: BlockIndex,
     pub(super) count: u64,
-    around: Around,
+    pub(super) around: Around,
     /// What was read, where the producer did that.
-    content: Option<WindowContent>,
+    pub(super) content: Option<WindowContent>,
 }
 
 impl Job {
+    /// The block behind the last.
+    pub(super) fn end(&self) -> u64 {
+        self.first.0 + self.count
+    }
+
     pub(super) fn with(self, content: WindowContent) -> Job {
         Job {
             content: Some(content),
@@ -138,6 +144,7 @@ pub fn write_blocks<W: Write>(
     let masked = Masked::new(input.source, input.selection);
     let disk = Disk {
         mapping: &masked,
+        source: input.source,
         rescue: Rescue::new(&masked, input.effort.clone()),
         known: input.known,
         begun: input.begun,
@@ -171,9 +178,22 @@ pub fn write_blocks<W: Write>(
             let mut encoder = encoder.with_payloads(way.payloads.clone());
             let mut scratch = Vec::new();
             Ok(move |jobs: Vec<Job>| {
-                let encoded = jobs
-                    .into_iter()
-                    .map(|job| encode(disk, job, way, &mut encoder, &mut scratch));
+                let found = as_in_parent(disk, &jobs, &mut scratch);
+                let encoded = jobs.into_iter().zip(found).map(|(job, found)| {
+                    let len = to_usize(disk.extent(job.first.0, job.count).len.0);
+                    let (window, missing) = match found {
+                        Some(window) => (window, Missing::default()),
+                        None => encode(disk, job, way, &mut encoder, &mut scratch)?,
+                    };
+                    way.adapt.made();
+                    Ok(Encoded {
+                        window,
+                        len,
+                        read: len,
+                        made: true,
+                        missing,
+                    })
+                });
                 encoded.collect::<Result<_>>().map(Output::Windows)
             })
         },
@@ -199,7 +219,7 @@ fn encode(
     way: &Way,
     encoder: &mut Encoder,
     scratch: &mut Vec<u8>,
-) -> Result<Encoded> {
+) -> Result<(EncodedWindow, Missing)> {
     let content = match job.content {
         Some(content) => content,
         None => disk.read(job.first.0, job.count)?,
@@ -212,14 +232,7 @@ fn encode(
     }
     let window = encode_window(disk.header, first, bytes, &known, &around, encoder, scratch)?;
     disk.pool().push(content.data);
-    way.adapt.made();
-    Ok(Encoded {
-        window,
-        len: content.len,
-        read: content.len,
-        made: true,
-        missing: content.missing,
-    })
+    Ok((window, content.missing))
 }
 
 fn consume<W: Write>(

@@ -8,6 +8,7 @@ mod adapt;
 mod backup;
 mod compare;
 mod extract;
+mod in_place;
 mod mask;
 mod ordered;
 mod parent;

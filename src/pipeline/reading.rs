@@ -25,8 +25,10 @@ pub(super) struct WindowContent {
 
 /// The disk as it is imaged; read by whoever can do it best.
 pub(super) struct Disk<'a> {
-    /// Knows what needs not be read, and what is read fast.
+    /// Knows what needs not be read, and what is read fast. Shows what is taken alone.
     pub(super) mapping: &'a dyn BlockSource,
+    /// Shows all that it holds.
+    pub(super) source: &'a dyn BlockSource,
     pub(super) rescue: Rescue<'a>,
     pub(super) known: Option<(&'a dyn BlockSource, &'a [Extent])>,
     pub(super) begun: Option<&'a Unfinished>,

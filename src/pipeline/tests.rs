@@ -24,6 +24,7 @@ use uuid::Uuid;
 mod ahead;
 mod at_once;
 mod comparing;
+mod in_place;
 mod salvage;
 
 const BLOCK: usize = 4096;
