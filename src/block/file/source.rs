@@ -1,9 +1,7 @@
 //! Reading a block device or a regular file.
 
 use super::{Disk, FILE_ALIGNMENT, LEAST_DIRECT, is_aligned, read_full};
-use crate::base::{
-    ByteLen, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize,
-};
+use crate::base::{ByteOffset, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize};
 use crate::block::holes::Holes;
 use crate::block::{BlockSource, Mapping, check_range, rest_of};
 use crate::sys::{self, errno};
@@ -27,6 +25,8 @@ pub enum CachePolicy {
 pub struct FileSource {
     disk: Disk,
     holes: Holes,
+    /// Whether other machines may write to it.
+    may_be_shared: bool,
 }
 
 impl FileSource {
@@ -45,16 +45,18 @@ impl FileSource {
         if !is_device {
             cached.sync_data().map_err(|e| open_error(&name, e))?;
         }
+        let may_be_shared = !is_device && sys::may_be_shared(&cached);
         let direct = match policy {
             CachePolicy::Cached => None,
             CachePolicy::Auto if is_device => sys::open_direct(path, sys::Access::Read).ok(),
             // What is far away is read ahead by the kernel alone.
-            CachePolicy::Auto if sys::may_be_shared(&cached) => None,
+            CachePolicy::Auto if may_be_shared => None,
             CachePolicy::Auto => sys::open_for_direct_reads(&cached, to_usize(FILE_ALIGNMENT)),
         };
         Ok(FileSource {
             disk: Disk::new(name, cached, direct, ErrorKind::Source)?,
             holes: Holes::default(),
+            may_be_shared,
         })
     }
 
@@ -146,8 +148,10 @@ impl BlockSource for FileSource {
 
     fn look_at_cached(&self, extent: Extent, look: &mut dyn FnMut(&[u8])) -> bool {
         let disk = &self.disk;
-        if disk.is_device || !self.is_cached(extent) || disk.geometry.len < ByteLen(extent.end().0)
-        {
+        // What is far away may have changed there: a read asks, a mapping need not.
+        let is_here = !disk.is_device && !self.may_be_shared;
+        let is_inside = extent.end().0 <= disk.geometry.len.0;
+        if !is_here || !is_inside || !self.is_cached(extent) {
             return false;
         }
         let _pending = sys::pending("reading", &disk.name);
@@ -241,6 +245,35 @@ mod tests {
         assert!(source.direct_for(777, &buf).is_some());
         source.read_at(ByteOffset(777), &mut buf).unwrap();
         assert!(buf[..] == bytes[777..777 + BOUNCE]);
+    }
+
+    #[test]
+    fn what_is_cached_is_shown_while_it_is_there() {
+        let Some((file, source, bytes)) = uncached() else {
+            return;
+        };
+        let whole = Extent::whole(source.len());
+        let shown = || {
+            let mut seen = Vec::new();
+            let is_seen = source.look_at_cached(whole, &mut |bytes| seen = bytes.to_vec());
+            is_seen.then_some(seen)
+        };
+        assert!(shown().is_none());
+        let mut buf = vec![0; bytes.len()];
+        source.disk.cached.read_exact_at(&mut buf, 0).unwrap();
+        assert!(shown().is_some_and(|seen| seen == bytes));
+        file.as_file().set_len(to_u64(BOUNCE)).unwrap();
+        assert!(shown().is_none());
+        let mut end = Vec::new();
+        let first = Extent {
+            start: ByteOffset(0),
+            len: ByteLen(to_u64(BOUNCE)),
+        };
+        let is_seen = source.look_at_cached(first, &mut |bytes| {
+            file.as_file().set_len(8192).unwrap();
+            end = bytes[BOUNCE - 4096..].to_vec();
+        });
+        assert!(!is_seen && end.iter().all(|b| *b == 0));
     }
 
     #[test]
