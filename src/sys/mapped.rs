@@ -71,13 +71,15 @@ impl Mapped<'_> {
             taken.is_ok()
         };
         let look = LOOKS.iter().find(free).ok_or(io::ErrorKind::WouldBlock)?;
+        // Without MAP_POPULATE: at a page that cannot be read, the kernel goes on trying for ever
+        // (`populate_vma_page_range` of `mm/gup.c` does not count a fault that is to be tried again).
         // SAFETY: a new mapping at a place that the kernel chooses touches nothing that exists.
         let at = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 len,
                 libc::PROT_READ,
-                libc::MAP_SHARED | libc::MAP_POPULATE,
+                libc::MAP_SHARED,
                 file.as_raw_fd(),
                 offset,
             )
