@@ -496,7 +496,8 @@ fn damage_is_doubted() {
     let damaged = |of: &Path, how: &str, why: &str| {
         let image = dir.join("damaged");
         fs::copy(of, &image).unwrap();
-        tools::run("debugfs", &["-w", "-R", how, text(&image)]);
+        // Checksums of what only a replay makes whole are none of its business.
+        tools::run("debugfs", &["-n", "-w", "-R", how, text(&image)]);
         Part(&plan(&image, dir)).assert_whole("ext4", why);
     };
     // Only the journal itself tells that it was not replayed.
