@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
 
 /// What is looked at now: one place for each thread that may do so at once.
 static LOOKS: [Look; 64] = [const { Look::nothing() }; 64];
@@ -128,7 +128,10 @@ pub fn look_at_cached<R>(
         return Err(io::ErrorKind::Unsupported.into());
     }
     let mapped = Mapped::new(file, offset, len)?;
+    // The handler runs in this thread, amid the look: what it reads is stored before, what it stores is read after.
+    compiler_fence(Ordering::SeqCst);
     let seen = look(mapped.bytes());
+    compiler_fence(Ordering::SeqCst);
     match mapped.look.lost.load(Ordering::Relaxed) {
         true => Err(io::Error::from_raw_os_error(libc::EIO)),
         false => Ok(seen),
@@ -141,7 +144,7 @@ fn handle() -> Option<libc::sigaction> {
     let (mut before, mut now) = unsafe { std::mem::zeroed::<(libc::sigaction, libc::sigaction)>() };
     now.sa_sigaction = on_sigbus as *const () as usize;
     now.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-    // SAFETY: both structures outlive the call. The handler does only what a handler may: atomics, mmap and sigaction.
+    // SAFETY: both structures outlive the call. The handler does only what a handler may: atomics, mmap and signal.
     let set = unsafe { libc::sigaction(libc::SIGBUS, &raw const now, &raw mut before) };
     (set == 0).then_some(before)
 }
