@@ -490,11 +490,15 @@ impl Pieces {
         })
     }
 
-    /// The same past the page cache.
-    pub(crate) fn read_direct_from(&self, disk: &Path) -> Any<()> {
+    /// The same past the page cache, as in [`Self::each_direct`].
+    pub(crate) fn each_direct_in_place<W: FnMut(u64, &[u8])>(
+        &self,
+        disk: &Path,
+        worker: &(dyn Fn() -> W + Sync),
+    ) -> Any<()> {
         evict(disk)?;
         let file = open_direct(disk)?;
-        self.each_at(&file, &|at, _| at, &|| |_, bytes: &[u8]| touch(bytes))
+        self.each_at(&file, &|at, _| at, worker)
     }
 
     /// Hands on what `file`, which is read past the page cache, has at `place` of each piece: of its place on the disk

@@ -4,7 +4,8 @@ use super::adapt::Adapt;
 use super::in_place::as_in_parent;
 use super::ordered::{self, Emit};
 use super::parent::Parent;
-use super::reading::{Disk, Pool, Readers, WindowContent, with_readers};
+use super::pool::Pool;
+use super::reading::{Disk, Readers, WindowContent, with_readers};
 use super::{Masked, Resources, Selection};
 use crate::base::{
     BlockIndex, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, to_u64, to_usize,
@@ -136,7 +137,7 @@ pub fn write_blocks<W: Write>(
 ) -> Result<BackupTotals> {
     let encoding = encoding.into();
     let header = writer.header().clone();
-    let pool = Pool::default();
+    let pool = Pool::of(header.window_len());
     let mut totals = BackupTotals::default();
     let observer = resources.observer;
     let (phase, bytes) = (input.phase, Some(header.disk_len.0));
@@ -231,7 +232,7 @@ fn encode(
         encoder.set_level(level)?;
     }
     let window = encode_window(disk.header, first, bytes, &known, &around, encoder, scratch)?;
-    disk.pool().push(content.data);
+    disk.pool.give(content.data);
     Ok((window, content.missing))
 }
 
@@ -281,9 +282,20 @@ struct Planner<'a> {
     batch: usize,
 }
 
+/// A window of `len` bytes that was read and holds nothing new.
+fn unchanged_but_read(window: EncodedWindow, len: usize) -> Output {
+    Output::Windows(vec![Encoded {
+        window,
+        len,
+        read: len,
+        made: false,
+        missing: Missing::default(),
+    }])
+}
+
 impl Planner<'_> {
     fn plan(&self, emit: &mut Emit<Vec<Job>, Output>, resources: &Resources<'_>) -> Result<()> {
-        with_readers(self.disk, |readers| {
+        with_readers(self.disk, unchanged_but_read, |readers| {
             self.plan_windows(emit, readers, resources)
         })
     }

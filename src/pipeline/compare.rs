@@ -1,6 +1,7 @@
 //! Does a disk hold what an image says? By digests, without decoding the image.
 
 use super::mask::WIDE_GAP;
+use super::pool::Pool;
 use super::{Resources, ordered};
 use crate::base::{
     AlignedBuf, BlockIndex, BlockMap, ByteOffset, Digest, Event, Extent, Phase, Result, normalize,
@@ -75,6 +76,7 @@ pub fn compare(
         what,
         except: normalize(what.except.clone()),
     };
+    let pool = Pool::of(header.window_len());
     ordered::run(
         resources.threads,
         resources.tickets(header.window_len()),
@@ -97,7 +99,7 @@ pub fn compare(
             })
         },
         || {
-            let mut buf = AlignedBuf::zeroed(header.window_len());
+            let mut buf = pool.take();
             Ok(move |job: Job| {
                 let bytes = header.extent_of(&job.blocks).len.0;
                 Ok((check(header, disk, &job, &mut buf)?, bytes))

@@ -2,12 +2,13 @@
 
 use super::Resources;
 use super::ordered::{self, Emit};
+use super::pool::Pool;
 use crate::base::{AlignedBuf, BlockIndex, BlockMap, Error, Result, to_u64, to_usize};
 use crate::image::{
     BlockState, BlockTable, FrameReader, Header, Leaf, Piece, Source, Window, read_window,
 };
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// What is handed out, in the order of the blocks.
 #[derive(Debug)]
@@ -137,21 +138,19 @@ pub(super) fn decode<T: Send>(
     mut sink: impl FnMut(&Extracted, T) -> Result<()>,
     produce: impl FnOnce(&mut Emit<Task, (Extracted, T)>) -> Result<()> + Send,
 ) -> Result<()> {
-    // Buffers between uses. Their number is bounded by the tickets of the run.
-    let pool: Mutex<Vec<AlignedBuf>> = Mutex::default();
-    let pooled = || pool.lock().unwrap_or_else(PoisonError::into_inner);
+    let pool = Pool::of(header.window_len());
     ordered::run(
         resources.threads,
         resources.tickets(header.window_len()),
         produce,
         || {
             let mut reader = FrameReader::new()?;
+            let pool = &pool;
             Ok(move |task: Task| {
                 let extracted = match task {
                     Task::Ready(extracted) => extracted,
                     Task::Read(job) => {
-                        let buffer = pooled().pop().unwrap_or_default();
-                        let window = job.read(header, &mut reader, buffer);
+                        let window = job.read(header, &mut reader, pool.take());
                         check_resources(&window.error)?;
                         Extracted::Window(window)
                     }
@@ -164,7 +163,7 @@ pub(super) fn decode<T: Send>(
             resources.cancel.check()?;
             sink(&extracted, done)?;
             if let Extracted::Window(window) = extracted {
-                pooled().push(window.data);
+                pool.give(window.data);
             }
             Ok(())
         },

@@ -1,10 +1,12 @@
 //! What of a disk is as in the parent, told from its bytes where they are in memory.
 //!
-//! Of an increment most is so, and copying it takes more than half of the time that its digests do. What is new is
-//! read like everything else and looked at again: what goes into an image must keep still.
+//! Of an increment most is so. In the page cache it is looked at where it lies: copying it takes more than half of the
+//! time that its digests do. What is new there is read like everything else and looked at again: what goes into an
+//! image must keep still. What was read from a medium is looked at by whoever read it, so that no other thread has to
+//! be woken for it.
 
 use super::backup::Job;
-use super::reading::Disk;
+use super::reading::{Disk, WindowContent};
 use crate::base::{BlockIndex, Extent, to_usize};
 use crate::block::Missing;
 use crate::image::{Base, EncodedWindow, describe_block};
@@ -26,7 +28,8 @@ pub(super) fn as_in_parent(
                     let own = disk.extent(job.first.0, job.count);
                     let from = to_usize(own.start.0 - extent.start.0);
                     let bytes = bytes.get(from..from + to_usize(own.len.0));
-                    found.push(bytes.and_then(|bytes| look(disk, job, bytes, scratch)));
+                    let unused = disk.selection.unused_in(own);
+                    found.push(bytes.and_then(|bytes| look(disk, job, bytes, &unused, scratch)));
                 }
             });
             match is_seen {
@@ -39,10 +42,33 @@ pub(super) fn as_in_parent(
     found
 }
 
+/// The window of `job`, which `content` was read for, if it holds nothing new.
+pub(super) fn read_as_in_parent(
+    disk: &Disk<'_>,
+    job: &Job,
+    content: &WindowContent,
+) -> Option<EncodedWindow> {
+    if !has_parent(job) || !content.missing.is_empty() {
+        return None;
+    }
+    // What is not used was read as zeros.
+    look(
+        disk,
+        job,
+        content.data.get(..content.len)?,
+        &[],
+        &mut Vec::new(),
+    )
+}
+
+fn has_parent(job: &Job) -> bool {
+    !matches!(job.around.base, Base::None)
+}
+
 /// What `jobs` are about, if their parents may hold it and nothing forbids to look.
 fn extent_of(disk: &Disk<'_>, jobs: &[Job]) -> Option<Extent> {
-    let has_parent = |job: &Job| job.content.is_none() && !matches!(job.around.base, Base::None);
-    if disk.known.is_some() || disk.rescue.has_failed() || !jobs.iter().all(has_parent) {
+    let may_be = |job: &Job| job.content.is_none() && has_parent(job);
+    if disk.known.is_some() || disk.rescue.has_failed() || !jobs.iter().all(may_be) {
         return None;
     }
     let (first, last) = (jobs.first()?, jobs.last()?);
@@ -50,15 +76,17 @@ fn extent_of(disk: &Disk<'_>, jobs: &[Job]) -> Option<Extent> {
     (!disk.rescue.passes_over(extent)).then_some(extent)
 }
 
-/// The window of `job`, whose content is `bytes`, unless some of it is new.
-fn look(disk: &Disk<'_>, job: &Job, bytes: &[u8], scratch: &mut Vec<u8>) -> Option<EncodedWindow> {
+/// The window of `job`, whose content is `bytes` with zeros in `gaps`, unless some of it is new.
+fn look(
+    disk: &Disk<'_>,
+    job: &Job,
+    bytes: &[u8],
+    mut gaps: &[Extent],
+    scratch: &mut Vec<u8>,
+) -> Option<EncodedWindow> {
     let header = disk.header;
-    let unused = disk
-        .selection
-        .unused_in(disk.extent(job.first.0, job.count));
     let known = disk.known(job.first.0, job.count, &Missing::default());
     let mut blocks = Vec::with_capacity(known.len());
-    let mut gaps = unused.as_slice();
     let contents = bytes.chunks(header.block_size.as_usize());
     for ((index, state), bytes) in (job.first.0..).zip(known).zip(contents) {
         let own = disk.extent(index, 1);

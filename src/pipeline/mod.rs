@@ -12,6 +12,7 @@ mod in_place;
 mod mask;
 mod ordered;
 mod parent;
+mod pool;
 mod reading;
 mod rewrite;
 mod select;

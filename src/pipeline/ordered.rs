@@ -5,18 +5,26 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the producer hands out: work for any worker, or a result that needs none.
-enum Item<J, O> {
-    Job(J),
-    Ready(O),
-    Failed(Error),
-}
-
 /// An item's place in the order, and the tickets that it has.
 #[derive(Clone, Copy)]
 struct Place {
     number: u64,
     tickets: usize,
+}
+
+/// Where work and results go to: the one to any worker, the other to the consumer.
+struct Out<J, O> {
+    jobs: Sender<(Place, J)>,
+    done: Sender<(Place, Result<O>)>,
+}
+
+impl<J, O> Clone for Out<J, O> {
+    fn clone(&self) -> Self {
+        Out {
+            jobs: self.jobs.clone(),
+            done: self.done.clone(),
+        }
+    }
 }
 
 /// The producer's end.
@@ -25,26 +33,33 @@ pub(super) struct Emit<J, O> {
     tickets: Receiver<()>,
     /// Tickets that there are.
     most: usize,
-    items: Sender<(Place, Item<J, O>)>,
+    out: Out<J, O>,
 }
 
-/// A place in the order whose work is made ready elsewhere. Dropped unfilled it ends the run with an error.
+/// A place in the order whose work, or result, is made ready elsewhere. Dropped unfilled it ends the run with an error.
 pub(super) struct Slot<J, O> {
     place: Place,
     /// None when it was filled.
-    items: Option<Sender<(Place, Item<J, O>)>>,
+    out: Option<Out<J, O>>,
 }
 
+// Where the run has ended, nobody wants to know what a slot is filled with.
 impl<J, O> Slot<J, O> {
-    /// Hands out the work, or says why there is none.
-    pub(super) fn fill(mut self, job: Result<J>) {
-        self.send(job.map_or_else(Item::Failed, Item::Job));
+    /// Hands out the work.
+    pub(super) fn job(mut self, job: J) {
+        if let Some(out) = self.out.take() {
+            let _ = out.jobs.send((self.place, job));
+        }
     }
 
-    fn send(&mut self, item: Item<J, O>) {
-        if let Some(items) = self.items.take() {
-            // Where the run has ended, nobody wants to know.
-            let _ = items.send((self.place, item));
+    /// Passes on a result that needs no work, or why there is none.
+    pub(super) fn ready(mut self, output: Result<O>) {
+        self.end(output);
+    }
+
+    fn end(&mut self, output: Result<O>) {
+        if let Some(out) = self.out.take() {
+            let _ = out.done.send((self.place, output));
         }
     }
 }
@@ -52,7 +67,7 @@ impl<J, O> Slot<J, O> {
 impl<J, O> Drop for Slot<J, O> {
     /// Whoever has panicked must not leave the others waiting for what should have come here.
     fn drop(&mut self) {
-        self.send(Item::Failed(stopped()));
+        self.end(Err(stopped()));
     }
 }
 
@@ -75,7 +90,8 @@ impl<J, O> Emit<J, O> {
     /// # Errors
     /// As [`Emit::job`].
     pub(super) fn job_of(&mut self, tickets: usize, job: J) -> Result<()> {
-        self.send(tickets, Item::Job(job))
+        let place = self.place(tickets)?;
+        self.out.jobs.send((place, job)).map_err(|_| stopped())
     }
 
     /// Passes on a result that needs no work, in its place in the order.
@@ -83,23 +99,20 @@ impl<J, O> Emit<J, O> {
     /// # Errors
     /// As [`Emit::job`].
     pub(super) fn ready(&mut self, output: O) -> Result<()> {
-        self.send(1, Item::Ready(output))
+        let place = self.place(1)?;
+        let sent = self.out.done.send((place, Ok(output)));
+        sent.map_err(|_| stopped())
     }
 
-    /// The next place in the order, to be filled by whoever makes its work ready; waits while too much is under way.
+    /// The next place in the order, to be filled by whoever makes its work or result ready; waits while too much is under way.
     ///
     /// # Errors
     /// As [`Emit::job`].
     pub(super) fn slot(&mut self) -> Result<Slot<J, O>> {
         Ok(Slot {
             place: self.place(1)?,
-            items: Some(self.items.clone()),
+            out: Some(self.out.clone()),
         })
-    }
-
-    fn send(&mut self, tickets: usize, item: Item<J, O>) -> Result<()> {
-        let place = self.place(tickets)?;
-        self.items.send((place, item)).map_err(|_| stopped())
     }
 
     fn place(&mut self, tickets: usize) -> Result<Place> {
@@ -140,24 +153,28 @@ where
     for _ in 0..tickets {
         let _ = ticket_in.send(());
     }
-    let (item_in, item_out) = unbounded();
+    let (jobs_in, jobs_out) = unbounded();
     let (done_in, done_out) = unbounded();
     std::thread::scope(|scope| {
+        let out = Out {
+            jobs: jobs_in,
+            done: done_in.clone(),
+        };
         let producer = scope.spawn(move || {
             let mut emit = Emit {
                 next: 0,
                 tickets: ticket_out,
                 most: tickets,
-                items: item_in,
+                out,
             };
             produce(&mut emit)
         });
         for _ in 0..threads.max(1) {
-            let (items, done) = (item_out.clone(), done_in.clone());
+            let (jobs, done) = (jobs_out.clone(), done_in.clone());
             let (make_worker, stop) = (&make_worker, &stop);
-            scope.spawn(move || work(&items, &done, make_worker, stop));
+            scope.spawn(move || work(&jobs, &done, make_worker, stop));
         }
-        drop((item_out, done_in));
+        drop((jobs_out, done_in));
         let consumed = consume_in_order(&done_out, &ticket_in, &mut consume);
         // Whatever happened, nobody may wait for this thread any more.
         stop.store(true, Ordering::Relaxed);
@@ -171,21 +188,19 @@ where
 }
 
 fn work<J, O, W: FnMut(J) -> Result<O>>(
-    items: &Receiver<(Place, Item<J, O>)>,
+    jobs: &Receiver<(Place, J)>,
     done: &Sender<(Place, Result<O>)>,
     make_worker: &impl Fn() -> Result<W>,
     stop: &AtomicBool,
 ) {
     let mut worker = make_worker();
-    for (place, item) in items {
+    for (place, job) in jobs {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let output = match (item, &mut worker) {
-            (Item::Ready(output), _) => Ok(output),
-            (Item::Failed(error), _) => Err(error),
-            (Item::Job(job), Ok(worker)) => worker(job),
-            (Item::Job(_), Err(_)) => Err(worker_failed(&mut worker)),
+        let output = match &mut worker {
+            Ok(worker) => worker(job),
+            Err(_) => Err(worker_failed(&mut worker)),
         };
         if done.send((place, output)).is_err() {
             return;
@@ -337,14 +352,12 @@ mod tests {
                                     if n % 7 == 0 {
                                         std::thread::yield_now();
                                     }
+                                    let bad = || Error::new(ErrorKind::Source, "read", "x");
                                     match (broken == Some(n), dropped == Some(n)) {
-                                        (true, _) => slot.fill(Err(Error::new(
-                                            ErrorKind::Source,
-                                            "read",
-                                            "x",
-                                        ))),
+                                        (true, _) => slot.ready(Err(bad())),
                                         (false, true) => drop(slot),
-                                        (false, false) => slot.fill(Ok(n)),
+                                        (false, false) if n % 2 == 0 => slot.ready(Ok(n)),
+                                        (false, false) => slot.job(n),
                                     }
                                 }
                             });

@@ -2,19 +2,18 @@
 
 use super::Selection;
 use super::backup::Job;
+use super::in_place::read_as_in_parent;
 use super::ordered::{Emit, Slot, stopped};
+use super::pool::Pool;
 use crate::base::{AlignedBuf, BlockIndex, Extent, Result, subtract, to_usize};
 use crate::block::{BlockSource, Missing, Rescue};
-use crate::image::{BlockState, Header, Unfinished};
+use crate::image::{BlockState, EncodedWindow, Header, Unfinished};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Reads under way at once from a medium: it would be idle from the end of one to the beginning of the next.
 const READERS: usize = 4;
-
-/// Buffers between uses. Their number is bounded by the tickets of the run.
-pub(super) type Pool = Mutex<Vec<AlignedBuf>>;
 
 /// A window that was read.
 pub(super) struct WindowContent {
@@ -38,20 +37,30 @@ pub(super) struct Disk<'a> {
 }
 
 impl Disk<'_> {
-    /// The one given back last is taken first: it may still be in a processor's cache.
-    pub(super) fn pool(&self) -> MutexGuard<'_, Vec<AlignedBuf>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads the windows that are handed over, until no more are. One with bad spots waits for those before it.
-    fn read_handed<O>(&self, handed: &Receiver<Handed<'_, O>>) {
+    /// Reads the windows that are handed over, until no more are. One with bad spots waits for those before it. What
+    /// holds nothing new is a result already, which `unchanged` makes of it.
+    fn read_handed<O>(
+        &self,
+        handed: &Receiver<Handed<'_, O>>,
+        unchanged: impl Fn(EncodedWindow, usize) -> O,
+    ) {
         for (slot, job, turn) in handed {
             let content = self.read_plainly(job.first.0, job.count).transpose();
             let content = content.unwrap_or_else(|| {
                 turn.wait();
                 self.read(job.first.0, job.count)
             });
-            slot.fill(content.map(|content| vec![job.with(content)]));
+            drop(turn);
+            match content {
+                Err(error) => slot.ready(Err(error)),
+                Ok(content) => match read_as_in_parent(self, &job, &content) {
+                    None => slot.job(vec![job.with(content)]),
+                    Some(window) => {
+                        self.pool.give(content.data);
+                        slot.ready(Ok(unchanged(window, content.len)));
+                    }
+                },
+            }
         }
     }
 
@@ -69,9 +78,7 @@ impl Disk<'_> {
 
     /// A buffer for `extent`, and how long that is.
     fn buffer(&self, extent: Extent) -> (AlignedBuf, usize) {
-        let pooled = self.pool().pop();
-        let data = pooled.unwrap_or_else(|| AlignedBuf::zeroed(self.header.window_len()));
-        (data, to_usize(extent.len.0))
+        (self.pool.take(), to_usize(extent.len.0))
     }
 
     pub(super) fn read(&self, at: u64, count: u64) -> Result<WindowContent> {
@@ -222,12 +229,13 @@ impl<O> Readers<'_, O> {
     }
 }
 
-/// Runs `plan` with those who read windows of `disk`.
+/// Runs `plan` with those who read windows of `disk`, and say by `unchanged` that one of so many bytes holds nothing new.
 ///
 /// # Errors
 /// What `plan` returns.
 pub(super) fn with_readers<O: Send>(
     disk: &Disk<'_>,
+    unchanged: impl Fn(EncodedWindow, usize) -> O + Copy + Send,
     plan: impl FnOnce(&Readers<'_, O>) -> Result<()>,
 ) -> Result<()> {
     // Nothing waits in between, so that no more is read than is under way when a bad spot is met.
@@ -236,7 +244,7 @@ pub(super) fn with_readers<O: Send>(
     std::thread::scope(|scope| {
         for _ in 0..READERS {
             let handed = handed.clone();
-            scope.spawn(move || disk.read_handed(&handed));
+            scope.spawn(move || disk.read_handed(&handed, unchanged));
         }
         drop(handed);
         plan(&Readers {

@@ -36,8 +36,8 @@ pub use pending::{Pending, PendingCall, pending, pending_calls};
 pub use persist::{facts_of, persist, sync, write_all_at};
 pub use process::{
     allow_many_files, available_memory, effective_uid, hostname, is_readable, is_terminal_device,
-    keep_memory_private, kernel_release, most_open_files, peak_memory, stand_back,
-    survive_file_size_limit, sync_all,
+    keep_memory_private, kernel_release, most_open_files, peak_memory, prefer_huge_pages,
+    stand_back, survive_file_size_limit, sync_all,
 };
 pub use space::{Space, free_space, longest_file};
 pub use sparse::{Segment, punch_hole, segment_at};

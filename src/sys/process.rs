@@ -4,6 +4,23 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
+/// Has the kernel put as much of `bytes` as it can into huge pages (madvise(2), `MADV_HUGEPAGE`): a transfer past the page
+/// cache then has to find a few places in memory instead of one for every page, and goes to the disk in fewer
+/// requests. To be called before they are touched. Where the kernel does not do that, nothing is different.
+pub fn prefer_huge_pages(bytes: &mut [u8]) {
+    use nix::sys::mman::{MmapAdvise, madvise};
+    let page = 4096;
+    let skip = bytes.as_ptr().align_offset(page);
+    let Some(pages) = bytes.get_mut(skip..) else {
+        return;
+    };
+    let len = pages.len() / page * page;
+    if let Some(start) = std::ptr::NonNull::new(pages.as_mut_ptr()) {
+        // SAFETY: the pages are those of a slice that is borrowed for itself alone; this advice keeps their content.
+        let _ = unsafe { madvise(start.cast(), len, MmapAdvise::MADV_HUGEPAGE) };
+    }
+}
+
 /// Makes a write past a limit on file sizes fail (`EFBIG`) instead of killing the process, which
 /// could then not clean up (setrlimit(2), `RLIMIT_FSIZE`).
 pub fn survive_file_size_limit() {

@@ -37,10 +37,12 @@ impl Direct {
 
     /// For the bytes from `at` on of `file`, wherever that is and whatever the file takes.
     pub(super) fn into(file: File, at: u64) -> Direct {
+        let mut gathered = AlignedBuf::zeroed(STEP);
+        sys::prefer_huge_pages(&mut gathered);
         Direct {
             file,
             at,
-            gathered: AlignedBuf::zeroed(STEP),
+            gathered,
             len: 0,
         }
     }
