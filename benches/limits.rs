@@ -25,7 +25,7 @@ mod measure;
 use measure::rivals::{Ground, rivals};
 use measure::{Any, FRAME, Pieces, Table, evict, folder_len, strata, timed};
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -127,14 +127,15 @@ impl Bench {
         self.limits(table)?;
         self.backup(table, "backup", &store, &[])?;
         if self.wants("cold") {
+            evict(&self.disk)?;
             table.add(
                 "limit: read past the cache",
                 timed(|| measure::read_direct(&self.disk))?.0,
             );
+            evict(&self.pieces.path)?;
             let (mut cost, size) = timed(|| zstd_direct(&self.pieces, LEVEL))?;
             cost.bytes = size;
             table.add("limit: zstd, not cached", cost);
-            evict(&self.disk)?;
             self.backup(table, &format!("backup{COLD}"), &store, &[])?;
             measure::read(&self.disk)?;
         }
@@ -211,7 +212,10 @@ impl Bench {
         table.add("limit: read image", timed(|| measure::read(&image))?.0);
         let frames = frames_of(&self.pieces, LEVEL, &frames)?;
         table.add("limit: unzstd + BLAKE3", timed(|| unzstd(&frames))?.0);
-        table.add("limit: write", timed(|| self.write(&out))?.0);
+        let direct = nix::libc::O_DIRECT;
+        for (name, flags) in [("limit: write", 0), ("limit: write past the cache", direct)] {
+            table.add(name, timed(|| self.write(&out, flags))?.0);
+        }
         let verbs: &[(&str, &[&str])] = &[
             ("verify", &["verify"]),
             ("verify --deep", &["verify", "--deep"]),
@@ -252,12 +256,15 @@ impl Bench {
     }
 
     /// Writes what is taken where it belongs in a sparse file, and syncs it.
-    fn write(&self, to: &Path) -> Any<()> {
+    fn write(&self, to: &Path, flags: i32) -> Any<()> {
         let _ = fs::remove_file(to);
-        let out = File::create(to)?;
+        nix::unistd::sync();
+        let mut options = File::options();
+        let new = options.write(true).create_new(true).custom_flags(flags);
+        let out = new.open(to)?;
         out.set_len(fs::metadata(&self.disk)?.len())?;
         self.pieces.each(&|| {
-            |at, bytes| match out.write_all_at(bytes, at) {
+            |at, bytes: &[u8]| match out.write_all_at(bytes, at) {
                 Ok(()) => {}
                 // The sync says the same of the whole file.
                 Err(e) => eprintln!("limit: write: {e}"),
@@ -333,13 +340,16 @@ impl Bench {
                 &["limit: read image", "limit: unzstd + BLAKE3"],
                 "at least 0.9",
             ),
-            (
-                "restore, not read back",
-                &["limit: write", "limit: unzstd + BLAKE3"],
-                "at least 0.9",
-            ),
         ];
-        for (name, limits, wanted) in limits {
+        // Whichever way of writing is the faster one here.
+        let writes = ["limit: write", "limit: write past the cache"];
+        let writes = writes
+            .into_iter()
+            .filter_map(|n| Some((n, table.cost(n)?.seconds)));
+        let write = writes.min_by(|a, b| a.1.total_cmp(&b.1));
+        let restore: &[&str] = &[write.map_or("", |w| w.0), "limit: unzstd + BLAKE3"];
+        let restore = ("restore, not read back", restore, "at least 0.9");
+        for (name, limits, wanted) in limits.iter().chain([&restore]) {
             let slowest = limits.iter().filter_map(|n| Some(table.cost(n)?.seconds));
             let slowest = slowest.fold(0.0, f64::max);
             if let Some(cost) = table.cost(name) {

@@ -29,6 +29,9 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const FRAME: usize = 1 << 20;
 pub(crate) const BLOCK: usize = 64 << 10;
 
+/// Threads that do little more than read past the page cache: more make no difference.
+const DIRECT_READERS: usize = 8;
+
 /// Holds the command line where this program is only the middle process of a measurement.
 const MEASURED: &str = "STRATA_BENCH_MEASURED";
 
@@ -272,11 +275,10 @@ pub(crate) fn evict(file: &Path) -> Any<()> {
     Ok(nix::fcntl::posix_fadvise(&file, 0, 0, advice)?)
 }
 
-/// Reads a whole file past the page cache, one request after the other.
+/// Reads a whole file past the page cache, which must not hold it, one call after the other.
 pub(crate) fn read_direct(path: &Path) -> Any<()> {
-    evict(path)?;
     let file = open_direct(path)?;
-    let mut buf = AlignedBuf::zeroed(usize::try_from(4 * MIB)?);
+    let mut buf = buffer(usize::try_from(4 * MIB)?);
     let mut at = 0;
     loop {
         let count = file.read_at(&mut buf, at)?;
@@ -285,6 +287,13 @@ pub(crate) fn read_direct(path: &Path) -> Any<()> {
         }
         at += u64::try_from(count)?;
     }
+}
+
+/// A buffer of `len` bytes in huge pages, which makes fewer requests of a transfer past the page cache.
+fn buffer(len: usize) -> AlignedBuf {
+    let mut buf = AlignedBuf::zeroed(len.next_multiple_of(AlignedBuf::HUGE_PAGE));
+    diskstrata::sys::prefer_huge_pages(&mut buf);
+    buf
 }
 
 fn open_direct(path: &Path) -> Any<File> {
@@ -443,15 +452,15 @@ impl Pieces {
     }
 
     /// Reads the pieces in turn, on all cores, each with a worker of its own made by `worker`, which gets their
-    /// place on the disk and their bytes.
+    /// place on the disk and their bytes, which lie on pages.
     pub(crate) fn each<W: FnMut(u64, &[u8])>(&self, worker: &(dyn Fn() -> W + Sync)) -> Any<()> {
         let file = File::open(&self.path)?;
         self.hand_out(cores(), &|| {
-            let (mut buf, mut work) = (Vec::new(), worker());
+            let (mut buf, mut work) = (buffer(FRAME), worker());
             let file = &file;
             move |at, from, len| {
                 if buf.len() < len {
-                    buf.resize(len, 0);
+                    buf.set_len(len);
                 }
                 let bytes = &mut buf[..len];
                 file.read_exact_at(bytes, from)?;
@@ -461,14 +470,14 @@ impl Pieces {
         })
     }
 
-    /// The same past the page cache, with two workers for each core: one waits for the disk while the other works.
+    /// The same past the page cache, which must not hold them, with two workers for each core: one waits for the disk
+    /// while the other works.
     pub(crate) fn each_direct<W: FnMut(u64, &[u8])>(
         &self,
         worker: &(dyn Fn() -> W + Sync),
     ) -> Any<()> {
-        evict(&self.path)?;
         let file = open_direct(&self.path)?;
-        self.each_at(&file, &|_, from| from, worker)
+        self.each_at(&file, 2 * cores(), &|_, from| from, worker)
     }
 
     /// Hands out as many bytes, read where they begin on `disk`: how fast the page cache gives them depends on how they
@@ -480,7 +489,7 @@ impl Pieces {
     ) -> Any<()> {
         let file = File::open(disk)?;
         self.hand_out(cores(), &|| {
-            let (mut buf, mut work) = (vec![0; FRAME], worker());
+            let (mut buf, mut work) = (buffer(FRAME), worker());
             let file = &file;
             move |at, _, len| {
                 file.read_exact_at(&mut buf[..len], at)?;
@@ -490,15 +499,14 @@ impl Pieces {
         })
     }
 
-    /// The same past the page cache, as in [`Self::each_direct`].
+    /// The same past the page cache, which must not hold them.
     pub(crate) fn each_direct_in_place<W: FnMut(u64, &[u8])>(
         &self,
         disk: &Path,
         worker: &(dyn Fn() -> W + Sync),
     ) -> Any<()> {
-        evict(disk)?;
         let file = open_direct(disk)?;
-        self.each_at(&file, &|at, _| at, worker)
+        self.each_at(&file, DIRECT_READERS, &|at, _| at, worker)
     }
 
     /// Hands on what `file`, which is read past the page cache, has at `place` of each piece: of its place on the disk
@@ -506,12 +514,13 @@ impl Pieces {
     fn each_at<W: FnMut(u64, &[u8])>(
         &self,
         file: &File,
+        threads: usize,
         place: &(dyn Fn(u64, u64) -> u64 + Sync),
         worker: &(dyn Fn() -> W + Sync),
     ) -> Any<()> {
-        self.hand_out(2 * cores(), &|| {
+        self.hand_out(threads, &|| {
             let page = AlignedBuf::ALIGNMENT;
-            let (mut buf, mut work) = (AlignedBuf::zeroed(FRAME + 2 * page), worker());
+            let (mut buf, mut work) = (buffer(FRAME + 2 * page), worker());
             move |at, from, len| {
                 let from = place(at, from);
                 let begin = from - from % u64::try_from(page)?;

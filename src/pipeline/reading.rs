@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Reads under way at once from a medium: it would be idle from the end of one to the beginning of the next.
-const READERS: usize = 4;
+const READERS: usize = 8;
 
 /// A window that was read.
 pub(super) struct WindowContent {

@@ -5,7 +5,7 @@ use super::super::raw::Raw;
 use super::super::volume::Volume;
 use super::disk::fix_up;
 use super::stream::Stream;
-use crate::base::to_usize;
+use crate::base::{AlignedBuf, to_usize};
 
 /// What a person can do about a volume that Windows did not let go of.
 pub(super) const ADVICE: &str = "shut Windows down with the Shift key held or with \
@@ -124,7 +124,7 @@ fn restart(volume: &Volume<'_>, log: &Stream, at: u64, len: u64) -> Result<Resta
 fn ensure_empty(volume: &Volume<'_>, log: &Stream) -> Result<(), Doubt> {
     let mut at = 0;
     while at < log.initialised {
-        let mut piece = vec![0; to_usize(PIECE.min(log.initialised - at))];
+        let mut piece = AlignedBuf::zeroed(to_usize(PIECE.min(log.initialised - at)));
         log.read_into(volume, at, &mut piece)?;
         ensure(piece.iter().all(|b| *b == 0xFF), || {
             format!("its journal begins as if it were empty but holds something near byte {at}")

@@ -13,7 +13,7 @@ use super::disk::{
 };
 use super::log::{ADVICE, ensure_clean};
 use super::stream::{Content, Mft, boot_sector};
-use crate::base::{to_u64, to_usize};
+use crate::base::{AlignedBuf, to_u64, to_usize};
 
 /// Files with fixed numbers.
 const MIRROR: u64 = 1;
@@ -195,7 +195,7 @@ pub(super) fn each_record(
     let mut number = 0;
     while number < records {
         let count = (PIECE / size).min(records - number);
-        let mut piece = vec![0; to_usize(count * size)];
+        let mut piece = AlignedBuf::zeroed(to_usize(count * size));
         mft.stream
             .read_into(mft.volume, number * size, &mut piece)?;
         // Pieces hold a multiple of eight records.

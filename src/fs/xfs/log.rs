@@ -18,15 +18,15 @@ use super::super::doubt::{Doubt, ensure};
 use super::super::raw::Raw;
 use super::super::volume::Volume;
 use super::disk::{BASIC_BLOCK, Superblock, array};
-use crate::base::to_usize;
+use crate::base::{AlignedBuf, to_usize};
 use std::ops::Range;
 
 /// A record's first bytes.
 const RECORD_MAGIC: [u8; 4] = [0xFE, 0xED, 0xBA, 0xBE];
 /// Logs have at most 2 GiB.
 const MAX_LOG: u64 = 2 << 30;
-/// Bytes read at a time.
-const CHUNK: u64 = 1 << 20;
+/// Bytes read at a time: several requests for a disk, which is faster with more than one.
+const CHUNK: u64 = 4 << 20;
 /// A record has at most 256 KiB, with its header.
 const MAX_RECORD: u64 = 256 << 10;
 /// Each block of a header has the first words of so many bytes of the record.
@@ -83,7 +83,7 @@ impl Log<'_, '_> {
     /// Reads all of it.
     fn scan(&self) -> Result<Ring, Doubt> {
         let mut ring = Ring::default();
-        let mut buf = vec![0; to_usize(CHUNK)];
+        let mut buf = AlignedBuf::zeroed(to_usize(CHUNK.min(self.place.end - self.place.start)));
         let mut at = self.place.start;
         while at < self.place.end {
             let len = CHUNK.min(self.place.end - at);
