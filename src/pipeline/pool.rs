@@ -40,3 +40,25 @@ impl Pool {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_share_huge_pages_and_the_last_given_back_is_the_next() {
+        let len = AlignedBuf::HUGE_PAGE / 2;
+        let pool = Pool::of(len);
+        let page = |buf: &AlignedBuf| buf.as_ptr() as usize / AlignedBuf::HUGE_PAGE;
+        let (one, other, third) = (pool.take(), pool.take(), pool.take());
+        assert_eq!([one.len(), other.len(), third.len()], [len; 3]);
+        assert!(page(&one) == page(&other) && page(&one) != page(&third));
+        let place = other.as_ptr();
+        pool.give(one);
+        pool.give(other);
+        assert_eq!(pool.take().as_ptr(), place);
+        for odd in [5, 4096 + 512, 3 * AlignedBuf::HUGE_PAGE - 7] {
+            assert_eq!(Pool::of(odd).take().len(), odd);
+        }
+    }
+}

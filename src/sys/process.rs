@@ -154,3 +154,46 @@ pub fn peak_memory() -> Option<u64> {
     // Linux counts in KiB (getrusage(2)).
     u64::try_from(usage.max_rss()).ok()?.checked_mul(1024)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The flags of the mapping with the byte at `place` (`VmFlags` of proc_pid_smaps(5)).
+    fn flags_of(place: usize) -> Option<String> {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut is_it = false;
+        for line in smaps.lines() {
+            let first = line.split(' ').next().unwrap_or_default();
+            let range = first.split_once('-').map(|(from, to)| {
+                [from, to].map(|hex| usize::from_str_radix(hex, 16).unwrap_or(0))
+            });
+            match range {
+                Some([from, to]) => is_it = (from..to).contains(&place),
+                None if is_it && first == "VmFlags:" => return Some(line.to_owned()),
+                None => {}
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn huge_pages_are_asked_for_and_the_content_stays() {
+        let mut bytes: Vec<u8> = (0..=u8::MAX).cycle().take(5 << 20).collect();
+        prefer_huge_pages(&mut bytes[100..]);
+        prefer_huge_pages(&mut bytes[..50]);
+        prefer_huge_pages(&mut []);
+        assert!(
+            bytes
+                .iter()
+                .zip((0..=u8::MAX).cycle())
+                .all(|(a, b)| *a == b)
+        );
+        if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+            eprintln!("SKIPPED: this kernel has no transparent huge pages");
+            return;
+        }
+        let flags = flags_of(bytes.as_ptr() as usize + (2 << 20)).unwrap();
+        assert!(flags.split(' ').any(|flag| flag == "hg"), "{flags}");
+    }
+}

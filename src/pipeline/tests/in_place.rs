@@ -1,4 +1,4 @@
-//! An increment is the same whether a disk shows its bytes in memory or not.
+//! An increment is the same whether a disk shows its bytes in memory, has them in memory, or is read from its medium.
 
 use super::{BLOCK, header, open, resources};
 use crate::base::{
@@ -22,6 +22,8 @@ enum Shows {
     Nothing,
     /// Zeros, and says that they are not to be believed.
     Zeros,
+    /// Nothing: it is not in memory.
+    FromMedium,
 }
 
 struct Shown {
@@ -45,13 +47,13 @@ impl BlockSource for Shown {
     }
 
     fn is_cached(&self, _extent: Extent) -> bool {
-        true
+        self.shows != Shows::FromMedium
     }
 
     fn look_at_cached(&self, extent: Extent, look: &mut dyn FnMut(&[u8])) -> bool {
         match self.shows {
             Shows::Them => self.inner.look_at_cached(extent, look),
-            Shows::Nothing => false,
+            Shows::Nothing | Shows::FromMedium => false,
             Shows::Zeros => {
                 look(&vec![0; to_usize(extent.len.0)]);
                 false
@@ -139,7 +141,7 @@ fn an_increment_does_not_depend_on_how_the_disk_is_looked_at() {
         disk[9 * UNIT] ^= 0x55;
         disk[5 * WINDOW..6 * WINDOW].fill(changed.len().to_le_bytes()[0]);
         let (read, all) = image(&disk, Some(&parent), Shows::Nothing);
-        for shows in [Shows::Them, Shows::Zeros] {
+        for shows in [Shows::Them, Shows::Zeros, Shows::FromMedium] {
             let (shown, bytes) = image(&disk, Some(&parent), shows);
             assert!(shown == read, "{changed:?}, shows {shows:?}");
             match shows {
