@@ -51,14 +51,9 @@ pub(super) fn read_as_in_parent(
     if !has_parent(job) || !content.missing.is_empty() {
         return None;
     }
+    let bytes = content.data.get(..content.len)?;
     // What is not used was read as zeros.
-    look(
-        disk,
-        job,
-        content.data.get(..content.len)?,
-        &[],
-        &mut Vec::new(),
-    )
+    look(disk, job, bytes, &[], &mut Vec::new())
 }
 
 fn has_parent(job: &Job) -> bool {

@@ -12,20 +12,30 @@ struct Place {
     tickets: usize,
 }
 
-/// Where work and results go to: the one to any worker, the other to the consumer.
-struct Out<J, O> {
-    jobs: Sender<(Place, J)>,
-    done: Sender<(Place, Result<O>)>,
+/// A result that the consumer waits for. Dropped unsent it ends the run with an error: whoever has panicked must not leave
+/// the others waiting.
+struct Due<O> {
+    place: Place,
+    /// None when it was sent.
+    done: Option<Sender<(Place, Result<O>)>>,
 }
 
-impl<J, O> Clone for Out<J, O> {
-    fn clone(&self) -> Self {
-        Out {
-            jobs: self.jobs.clone(),
-            done: self.done.clone(),
-        }
+impl<O> Due<O> {
+    /// Whether the consumer still takes results.
+    fn send(&mut self, output: Result<O>) -> bool {
+        let done = self.done.take();
+        done.is_some_and(|done| done.send((self.place, output)).is_ok())
     }
 }
+
+impl<O> Drop for Due<O> {
+    fn drop(&mut self) {
+        self.send(Err(stopped()));
+    }
+}
+
+/// Work for any worker.
+type Work<J, O> = (Due<O>, J);
 
 /// The producer's end.
 pub(super) struct Emit<J, O> {
@@ -33,41 +43,26 @@ pub(super) struct Emit<J, O> {
     tickets: Receiver<()>,
     /// Tickets that there are.
     most: usize,
-    out: Out<J, O>,
+    jobs: Sender<Work<J, O>>,
+    done: Sender<(Place, Result<O>)>,
 }
 
 /// A place in the order whose work, or result, is made ready elsewhere. Dropped unfilled it ends the run with an error.
 pub(super) struct Slot<J, O> {
-    place: Place,
-    /// None when it was filled.
-    out: Option<Out<J, O>>,
+    due: Due<O>,
+    jobs: Sender<Work<J, O>>,
 }
 
 // Where the run has ended, nobody wants to know what a slot is filled with.
 impl<J, O> Slot<J, O> {
     /// Hands out the work.
-    pub(super) fn job(mut self, job: J) {
-        if let Some(out) = self.out.take() {
-            let _ = out.jobs.send((self.place, job));
-        }
+    pub(super) fn job(self, job: J) {
+        let _ = self.jobs.send((self.due, job));
     }
 
     /// Passes on a result that needs no work, or why there is none.
     pub(super) fn ready(mut self, output: Result<O>) {
-        self.end(output);
-    }
-
-    fn end(&mut self, output: Result<O>) {
-        if let Some(out) = self.out.take() {
-            let _ = out.done.send((self.place, output));
-        }
-    }
-}
-
-impl<J, O> Drop for Slot<J, O> {
-    /// Whoever has panicked must not leave the others waiting for what should have come here.
-    fn drop(&mut self) {
-        self.end(Err(stopped()));
+        self.due.send(output);
     }
 }
 
@@ -90,8 +85,8 @@ impl<J, O> Emit<J, O> {
     /// # Errors
     /// As [`Emit::job`].
     pub(super) fn job_of(&mut self, tickets: usize, job: J) -> Result<()> {
-        let place = self.place(tickets)?;
-        self.out.jobs.send((place, job)).map_err(|_| stopped())
+        let due = self.due(tickets)?;
+        self.jobs.send((due, job)).map_err(|_| stopped())
     }
 
     /// Passes on a result that needs no work, in its place in the order.
@@ -99,23 +94,23 @@ impl<J, O> Emit<J, O> {
     /// # Errors
     /// As [`Emit::job`].
     pub(super) fn ready(&mut self, output: O) -> Result<()> {
-        let place = self.place(1)?;
-        let sent = self.out.done.send((place, Ok(output)));
-        sent.map_err(|_| stopped())
+        let is_taken = self.due(1)?.send(Ok(output));
+        is_taken.then_some(()).ok_or_else(stopped)
     }
 
-    /// The next place in the order, to be filled by whoever makes its work or result ready; waits while too much is under way.
+    /// The next place in the order, to be filled by whoever makes its work or result ready; waits while too much is under
+    /// way.
     ///
     /// # Errors
     /// As [`Emit::job`].
     pub(super) fn slot(&mut self) -> Result<Slot<J, O>> {
         Ok(Slot {
-            place: self.place(1)?,
-            out: Some(self.out.clone()),
+            due: self.due(1)?,
+            jobs: self.jobs.clone(),
         })
     }
 
-    fn place(&mut self, tickets: usize) -> Result<Place> {
+    fn due(&mut self, tickets: usize) -> Result<Due<O>> {
         let place = Place {
             number: self.next,
             tickets: tickets.clamp(1, self.most),
@@ -125,7 +120,10 @@ impl<J, O> Emit<J, O> {
             self.tickets.recv().map_err(|_| stopped())?;
         }
         self.next += 1;
-        Ok(place)
+        Ok(Due {
+            place,
+            done: Some(self.done.clone()),
+        })
     }
 }
 
@@ -156,25 +154,22 @@ where
     let (jobs_in, jobs_out) = unbounded();
     let (done_in, done_out) = unbounded();
     std::thread::scope(|scope| {
-        let out = Out {
-            jobs: jobs_in,
-            done: done_in.clone(),
-        };
         let producer = scope.spawn(move || {
             let mut emit = Emit {
                 next: 0,
                 tickets: ticket_out,
                 most: tickets,
-                out,
+                jobs: jobs_in,
+                done: done_in,
             };
             produce(&mut emit)
         });
         for _ in 0..threads.max(1) {
-            let (jobs, done) = (jobs_out.clone(), done_in.clone());
+            let jobs = jobs_out.clone();
             let (make_worker, stop) = (&make_worker, &stop);
-            scope.spawn(move || work(&jobs, &done, make_worker, stop));
+            scope.spawn(move || work(&jobs, make_worker, stop));
         }
-        drop((jobs_out, done_in));
+        drop(jobs_out);
         let consumed = consume_in_order(&done_out, &ticket_in, &mut consume);
         // Whatever happened, nobody may wait for this thread any more.
         stop.store(true, Ordering::Relaxed);
@@ -188,13 +183,12 @@ where
 }
 
 fn work<J, O, W: FnMut(J) -> Result<O>>(
-    jobs: &Receiver<(Place, J)>,
-    done: &Sender<(Place, Result<O>)>,
+    jobs: &Receiver<Work<J, O>>,
     make_worker: &impl Fn() -> Result<W>,
     stop: &AtomicBool,
 ) {
     let mut worker = make_worker();
-    for (place, job) in jobs {
+    for (mut due, job) in jobs {
         if stop.load(Ordering::Relaxed) {
             return;
         }
@@ -202,7 +196,7 @@ fn work<J, O, W: FnMut(J) -> Result<O>>(
             Ok(worker) => worker(job),
             Err(_) => Err(worker_failed(&mut worker)),
         };
-        if done.send((place, output)).is_err() {
+        if !due.send(output) {
             return;
         }
     }
@@ -386,6 +380,27 @@ mod tests {
         let (result, seen) = fill(None, Some(100));
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Internal);
         assert_eq!(seen, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_worker_that_panics_leaves_nobody_waiting() {
+        for threads in [1, 2, 5] {
+            let ran = std::panic::catch_unwind(|| {
+                run(
+                    threads,
+                    4,
+                    |emit| (0..100u64).try_for_each(|n| emit.job(n)),
+                    || {
+                        Ok(|n: u64| {
+                            assert!(n != 20, "as it should");
+                            Ok(n)
+                        })
+                    },
+                    |_| Ok(()),
+                )
+            });
+            assert!(ran.is_err());
+        }
     }
 
     #[test]

@@ -229,7 +229,8 @@ impl<O> Readers<'_, O> {
     }
 }
 
-/// Runs `plan` with those who read windows of `disk`, and say by `unchanged` that one of so many bytes holds nothing new.
+/// Runs `plan` with those who read windows of `disk`, and who say by `unchanged` that one of so many bytes holds
+/// nothing new.
 ///
 /// # Errors
 /// What `plan` returns.

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
-/// Has the kernel put as much of `bytes` as it can into huge pages (madvise(2), `MADV_HUGEPAGE`): a transfer past the page
-/// cache then has to find a few places in memory instead of one for every page, and goes to the disk in fewer
+/// Has the kernel put as much of `bytes` as it can into huge pages (madvise(2), `MADV_HUGEPAGE`): a transfer past the
+/// page cache then has to find a few places in memory instead of one for every page, and goes to the disk in fewer
 /// requests. To be called before they are touched. Where the kernel does not do that, nothing is different.
 pub fn prefer_huge_pages(bytes: &mut [u8]) {
     use nix::sys::mman::{MmapAdvise, madvise};
