@@ -1,23 +1,17 @@
 //! Block devices and regular files that hold a disk.
 
 use super::{Mapping, rest_of};
-use crate::base::{
-    AlignedBuf, ByteLen, ByteOffset, Error, ErrorKind, Geometry, Result, SectorSize, to_u64,
-    to_usize,
-};
+use crate::base::{ByteLen, ByteOffset, Error, ErrorKind, Geometry, Result, SectorSize};
 use crate::sys::{self, Segment, errno};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileTypeExt;
 
 mod source;
 mod target;
 
 pub use source::{CachePolicy, FileSource};
 pub use target::{FileTarget, TargetOptions};
-
-/// Unaligned direct transfers go through a buffer of this size.
-const BOUNCE: usize = 1 << 20;
 
 /// Shorter transfers are left to the page cache, which makes long ones of them.
 const LEAST_DIRECT: usize = 256 << 10;
@@ -90,29 +84,9 @@ impl Disk {
         }
     }
 
-    /// Fills `buf` past the page cache, bouncing what is not aligned.
+    /// Fills `buf` past the page cache.
     fn read_direct(&self, direct: &File, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        if is_aligned(buf, offset, self.alignment) {
-            return read_full(buf, offset, |b, o| direct.read_at(b, o));
-        }
-        let mut bounce = AlignedBuf::zeroed(
-            BOUNCE.min(round_up(buf.len(), self.alignment) + 2 * to_usize(self.alignment)),
-        );
-        let mut done = 0;
-        while done < buf.len() {
-            let at = offset + to_u64(done);
-            let start = at - at % self.alignment;
-            let skip = to_usize(at - start);
-            let count = (bounce.len() - skip).min(buf.len() - done);
-            // The kernel ends a direct read of a file at its end, aligned or not.
-            let wanted = round_up(skip + count, self.alignment).min(bounce.len());
-            let len = to_u64(wanted).min(self.geometry.len.0 - start);
-            let whole = round_up(to_usize(len), self.alignment);
-            read_at_least(&mut bounce[..whole], to_usize(len), start, direct)?;
-            buf[done..done + count].copy_from_slice(&bounce[skip..skip + count]);
-            done += count;
-        }
-        Ok(())
+        sys::read_direct(direct, buf, offset, self.alignment, self.geometry.len.0)
     }
 }
 
@@ -125,88 +99,13 @@ fn device_geometry(file: &File) -> io::Result<Geometry> {
     })
 }
 
-/// Whether a direct transfer of `buf` at `offset` is allowed on a medium with `sector` bytes.
-fn is_aligned(buf: &[u8], offset: u64, sector: u64) -> bool {
-    (buf.as_ptr() as usize).is_multiple_of(AlignedBuf::ALIGNMENT)
-        && offset.is_multiple_of(sector)
-        && to_u64(buf.len()).is_multiple_of(sector)
-}
-
-fn round_up(len: usize, to: u64) -> usize {
-    len.next_multiple_of(to_usize(to))
-}
-
-/// Repeats a positioned read until `buf` is full; interruptions are survived.
-fn read_full(
-    mut buf: &mut [u8],
-    mut offset: u64,
-    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
-) -> io::Result<()> {
-    while !buf.is_empty() {
-        match sys::persist(|| read(buf, offset)) {
-            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            Ok(n) => {
-                buf = &mut buf[n..];
-                offset += to_u64(n);
-            }
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
-/// Reads at least `needed` bytes into an aligned `buf`.
-fn read_at_least(buf: &mut [u8], needed: usize, offset: u64, file: &File) -> io::Result<()> {
-    let mut done = 0;
-    while done < needed {
-        match sys::persist(|| file.read_at(&mut buf[done..], offset + to_u64(done))) {
-            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            Ok(n) => done += n,
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
+/// Longer than a transfer that goes through the page cache.
+#[cfg(test)]
+const MIB: usize = 1 << 20;
 
 #[cfg(test)]
 fn temp_with(bytes: &[u8]) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, bytes).unwrap();
     file
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::block::contract;
-
-    #[test]
-    fn direct_reads_of_a_file_reach_an_odd_end() {
-        let bytes = contract::pattern(3 * BOUNCE + 777);
-        let file = temp_with(&bytes);
-        let Ok(direct) = sys::open_direct(file.path(), sys::Access::Read) else {
-            eprintln!("SKIPPED: the file system of the temporary directory has no O_DIRECT");
-            return;
-        };
-        let cached = File::open(file.path()).unwrap();
-        let disk = Disk::new("f".into(), cached, None, ErrorKind::Source).unwrap();
-        let end = bytes.len();
-        let ends = [
-            0,
-            1,
-            511,
-            4096,
-            4097,
-            BOUNCE - 1,
-            2 * BOUNCE + 5,
-            end - 512,
-            end - 1,
-            end,
-        ];
-        for (start, stop) in ends.iter().flat_map(|a| ends.map(|b| (*a, b))) {
-            let mut buf = vec![0xEE; stop.saturating_sub(start)];
-            disk.read_direct(&direct, to_u64(start), &mut buf).unwrap();
-            assert!(buf == bytes[start..start.max(stop)], "{start} to {stop}");
-        }
-    }
 }

@@ -1,6 +1,8 @@
 //! Being a good neighbour of the page cache.
 
-use nix::fcntl::PosixFadviseAdvice::{self, POSIX_FADV_DONTNEED, POSIX_FADV_WILLNEED};
+use nix::fcntl::PosixFadviseAdvice::{
+    self, POSIX_FADV_DONTNEED, POSIX_FADV_RANDOM, POSIX_FADV_WILLNEED,
+};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -111,6 +113,11 @@ pub fn begin_reading(file: &File, start: u64, len: u64) {
         advise(file, at, step, POSIX_FADV_WILLNEED);
         at += step;
     }
+}
+
+/// Has the kernel bring no more of the file into the page cache than what is read, through this handle. A hint.
+pub fn do_not_read_ahead(file: &File) {
+    advise(file, 0, 0, POSIX_FADV_RANDOM);
 }
 
 fn advise(file: &File, start: u64, len: u64, advice: PosixFadviseAdvice) {

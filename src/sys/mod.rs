@@ -6,6 +6,7 @@
 mod cache;
 mod claim;
 mod device_ids;
+mod direct;
 pub mod errno;
 mod folder;
 mod ioctl;
@@ -20,9 +21,12 @@ mod space;
 mod sparse;
 mod terminal;
 
-pub use cache::{begin_reading, drop_cached, is_cached, read_uncached, start_write_back};
+pub use cache::{
+    begin_reading, do_not_read_ahead, drop_cached, is_cached, read_uncached, start_write_back,
+};
 pub use claim::{is_claimed, open_for_direct_reads, open_for_direct_writes, reopen_direct};
 pub use device_ids::{LoopBacking, disk_sequence, loop_backing, mount_id, split_device_number};
+pub use direct::{is_aligned, read_direct};
 pub use folder::{FileFacts, Folder};
 pub use ioctl::{
     block_device_len, discard, flush_buffers, logical_sector, physical_sector, reread_partitions,
@@ -33,7 +37,7 @@ pub use machine::{Machine, machine, may_be_shared};
 pub use mapped::look_at_cached;
 pub use open::{Access, open_direct, open_disk, open_no_follow};
 pub use pending::{Pending, PendingCall, pending, pending_calls};
-pub use persist::{facts_of, persist, sync, write_all_at};
+pub use persist::{facts_of, persist, read_full, sync, write_all_at};
 pub use process::{
     allow_many_files, available_memory, effective_uid, hostname, is_readable, is_terminal_device,
     keep_memory_private, kernel_release, most_open_files, peak_memory, prefer_huge_pages,

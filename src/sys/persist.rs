@@ -66,6 +66,27 @@ pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Fills `buf` from `offset` by calls of `read`, which returns how many bytes it has read.
+///
+/// # Errors
+/// As `read`; `UnexpectedEof` when that has nothing more.
+pub fn read_full(
+    mut buf: &mut [u8],
+    mut offset: u64,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<()> {
+    while !buf.is_empty() {
+        match persist(|| read(buf, offset))? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                buf = buf.get_mut(count..).unwrap_or_default();
+                offset = offset.saturating_add(crate::base::to_u64(count));
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! Reading a block device or a regular file.
 
-use super::{Disk, FILE_ALIGNMENT, LEAST_DIRECT, is_aligned, read_full};
+use super::{Disk, FILE_ALIGNMENT, LEAST_DIRECT};
 use crate::base::{ByteOffset, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize};
 use crate::block::holes::Holes;
 use crate::block::{BlockSource, Mapping, check_range, rest_of};
@@ -72,14 +72,14 @@ impl FileSource {
         disk.direct.as_ref().filter(|_| {
             disk.is_device
                 || buf.len() >= LEAST_DIRECT
-                    && is_aligned(buf, offset, disk.alignment)
+                    && sys::is_aligned(buf, offset, disk.alignment)
                     && sys::is_cached(&disk.cached, offset, to_u64(buf.len())) == Some(false)
         })
     }
 
     fn read_cached(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let cached = &self.disk.cached;
-        read_full(buf, offset, |b, o| {
+        sys::read_full(buf, offset, |b, o| {
             let (n, left_behind) = sys::read_uncached(cached, b, o)?;
             if left_behind {
                 sys::drop_cached(cached, o, to_u64(n));
@@ -161,7 +161,7 @@ impl BlockSource for FileSource {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BOUNCE, temp_with};
+    use super::super::{MIB, temp_with};
     use super::*;
     use crate::base::{AlignedBuf, ByteLen};
     use crate::block::contract;
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn sources_keep_the_contract() {
-        for len in [20_001, 65_536, 2 * BOUNCE + 777] {
+        for len in [20_001, 65_536, 2 * MIB + 777] {
             let bytes = contract::pattern(len);
             let file = temp_with(&bytes);
             for policy in [CachePolicy::Auto, CachePolicy::Cached] {
@@ -182,10 +182,10 @@ mod tests {
         }
     }
 
-    /// A file of four times `BOUNCE` and an odd end, none of it in the page cache, and its bytes; `None` where
+    /// A file of 4 MiB and an odd end, none of it in the page cache, and its bytes; `None` where
     /// the file system has no direct reads.
     fn uncached() -> Option<(tempfile::NamedTempFile, FileSource, Vec<u8>)> {
-        let bytes = contract::pattern(4 * BOUNCE + 777);
+        let bytes = contract::pattern(4 * MIB + 777);
         let file = temp_with(&bytes);
         let source = opened(&file, CachePolicy::Auto);
         sys::drop_cached(&source.disk.cached, 0, to_u64(bytes.len()));
@@ -202,23 +202,21 @@ mod tests {
         let Some((_file, source, bytes)) = uncached() else {
             return;
         };
-        let mut buf = AlignedBuf::zeroed(BOUNCE);
-        assert!(source.direct_for(to_u64(BOUNCE), &buf).is_some());
-        source
-            .read_at(ByteOffset(to_u64(BOUNCE)), &mut buf)
-            .unwrap();
-        assert!(buf[..] == bytes[BOUNCE..2 * BOUNCE]);
-        let read = sys::is_cached(&source.disk.cached, to_u64(BOUNCE), 1);
+        let mut buf = AlignedBuf::zeroed(MIB);
+        assert!(source.direct_for(to_u64(MIB), &buf).is_some());
+        source.read_at(ByteOffset(to_u64(MIB)), &mut buf).unwrap();
+        assert!(buf[..] == bytes[MIB..2 * MIB]);
+        let read = sys::is_cached(&source.disk.cached, to_u64(MIB), 1);
         assert_eq!(read, Some(false));
         // Short ones, those off the pages, and what is cached go through it.
         assert!(source.direct_for(0, &buf[..LEAST_DIRECT - 4096]).is_none());
         assert!(source.direct_for(512, &buf).is_none());
-        assert!(source.direct_for(0, &buf[..BOUNCE - 1]).is_none());
+        assert!(source.direct_for(0, &buf[..MIB - 1]).is_none());
         source.disk.cached.read_exact_at(&mut buf, 0).unwrap();
         assert!(source.direct_for(0, &buf).is_none());
         assert!(source.is_cached(Extent {
             start: ByteOffset(0),
-            len: ByteLen(to_u64(BOUNCE)),
+            len: ByteLen(to_u64(MIB)),
         }));
     }
 
@@ -229,10 +227,10 @@ mod tests {
         };
         file.as_file().write_all_at(&[0xAB; 4096], 8192).unwrap();
         bytes[8192..12_288].fill(0xAB);
-        let mut buf = AlignedBuf::zeroed(BOUNCE);
+        let mut buf = AlignedBuf::zeroed(MIB);
         assert!(source.direct_for(0, &buf).is_some());
         source.read_at(ByteOffset(0), &mut buf).unwrap();
-        assert!(buf[..] == bytes[..BOUNCE]);
+        assert!(buf[..] == bytes[..MIB]);
     }
 
     #[test]
@@ -241,10 +239,10 @@ mod tests {
             return;
         };
         source.disk.alignment = 1;
-        let mut buf = AlignedBuf::zeroed(BOUNCE);
+        let mut buf = AlignedBuf::zeroed(MIB);
         assert!(source.direct_for(777, &buf).is_some());
         source.read_at(ByteOffset(777), &mut buf).unwrap();
-        assert!(buf[..] == bytes[777..777 + BOUNCE]);
+        assert!(buf[..] == bytes[777..777 + MIB]);
     }
 
     #[test]
@@ -262,16 +260,16 @@ mod tests {
         let mut buf = vec![0; bytes.len()];
         source.disk.cached.read_exact_at(&mut buf, 0).unwrap();
         assert!(shown().is_some_and(|seen| seen == bytes));
-        file.as_file().set_len(to_u64(BOUNCE)).unwrap();
+        file.as_file().set_len(to_u64(MIB)).unwrap();
         assert!(shown().is_none());
         let mut end = Vec::new();
         let first = Extent {
             start: ByteOffset(0),
-            len: ByteLen(to_u64(BOUNCE)),
+            len: ByteLen(to_u64(MIB)),
         };
         let is_seen = source.look_at_cached(first, &mut |bytes| {
             file.as_file().set_len(8192).unwrap();
-            end = bytes[BOUNCE - 4096..].to_vec();
+            end = bytes[MIB - 4096..].to_vec();
         });
         assert!(!is_seen && end.iter().all(|b| *b == 0));
     }

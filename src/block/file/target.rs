@@ -1,6 +1,6 @@
 //! Writing a block device or a regular file.
 
-use super::{BOUNCE, Disk, LEAST_DIRECT, is_aligned, read_full};
+use super::{Disk, LEAST_DIRECT};
 use crate::base::{
     AlignedBuf, ByteOffset, Error, ErrorKind, Extent, Geometry, Result, to_u64, to_usize,
 };
@@ -9,6 +9,9 @@ use crate::sys::{self, errno};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+
+/// Zeros that have to be written are written so many at once.
+const ZEROS: usize = 1 << 20;
 
 /// How a target was opened.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl FileTarget {
     }
 
     fn write_zeros_emulated(&self, extent: Extent) -> Result<Zeroing> {
-        let zeros = AlignedBuf::zeroed(to_usize(extent.len.0.min(to_u64(BOUNCE))));
+        let zeros = AlignedBuf::zeroed(to_usize(extent.len.0.min(to_u64(ZEROS))));
         let mut at = extent.start.0;
         while at < extent.end().0 {
             let count = to_usize((extent.end().0 - at).min(to_u64(zeros.len())));
@@ -93,7 +96,7 @@ impl BlockTarget for FileTarget {
         let _pending = sys::pending("writing", &disk.name);
         let direct = disk.direct.as_ref().filter(|_| {
             let worth_it = self.writes_direct && data.len() >= LEAST_DIRECT;
-            worth_it && is_aligned(data, offset.0, disk.alignment)
+            worth_it && sys::is_aligned(data, offset.0, disk.alignment)
         });
         if let Some(direct) = direct {
             match sys::write_all_at(direct, data, offset.0) {
@@ -177,7 +180,7 @@ impl BlockTarget for FileTarget {
             }
         }
         sys::drop_cached(&disk.cached, offset.0, to_u64(buf.len()));
-        read_full(buf, offset.0, |b, o| disk.cached.read_at(b, o))
+        sys::read_full(buf, offset.0, |b, o| disk.cached.read_at(b, o))
             .map_err(|e| self.fail("read back", offset.0, e))
     }
 
@@ -201,7 +204,7 @@ impl BlockTarget for FileTarget {
 
 #[cfg(test)]
 mod tests {
-    use super::super::temp_with;
+    use super::super::{MIB, temp_with};
     use super::*;
     use crate::block::contract;
 
@@ -237,16 +240,16 @@ mod tests {
 
     #[test]
     fn long_writes_go_past_the_page_cache() {
-        let len = 3 * BOUNCE + 777;
+        let len = 3 * MIB + 777;
         let file = temp_with(&vec![7; len]);
         let mut target = target(&file, true);
         let Some(direct) = &target.disk.direct else {
             eprintln!("SKIPPED: the file system of the temporary directory has no O_DIRECT");
             return;
         };
-        let mut data = AlignedBuf::zeroed(BOUNCE);
-        data.copy_from_slice(&contract::pattern(BOUNCE));
-        let is_cached = || sys::is_cached(&target.disk.cached, 0, to_u64(BOUNCE));
+        let mut data = AlignedBuf::zeroed(MIB);
+        data.copy_from_slice(&contract::pattern(MIB));
+        let is_cached = || sys::is_cached(&target.disk.cached, 0, to_u64(MIB));
         // File systems in memory keep all they have in the cache.
         sys::drop_cached(&target.disk.cached, 0, to_u64(len));
         sys::write_all_at(direct, &data, 0).unwrap();
@@ -256,13 +259,13 @@ mod tests {
         // Off the pages, of an odd length, and where the file system says that it cannot after all.
         target.write_at(ByteOffset(1 << 20), &data[1..]).unwrap();
         target.disk.alignment = 1;
-        let odd = to_u64(2 * BOUNCE - 1);
+        let odd = to_u64(2 * MIB - 1);
         target.write_at(ByteOffset(odd), &data).unwrap();
         target.flush().unwrap();
         let mut expected = vec![7; len];
-        expected[..BOUNCE].copy_from_slice(&data);
-        expected[BOUNCE..2 * BOUNCE - 1].copy_from_slice(&data[1..]);
-        expected[2 * BOUNCE - 1..3 * BOUNCE - 1].copy_from_slice(&data);
+        expected[..MIB].copy_from_slice(&data);
+        expected[MIB..2 * MIB - 1].copy_from_slice(&data[1..]);
+        expected[2 * MIB - 1..3 * MIB - 1].copy_from_slice(&data);
         assert!(std::fs::read(file.path()).unwrap() == expected);
     }
 }
