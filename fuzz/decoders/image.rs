@@ -57,7 +57,8 @@ fn run(input: &[u8]) {
     mended(&file);
     let rescued = salvaged(&file);
     if let Some(rescued) = rescued {
-        let image = ImageReader::open(Arc::new(rescued)).expect("what a salvage made opens");
+        let image = ImageReader::open(Arc::new(rescued)).map(Arc::new);
+        let image = image.expect("what a salvage made opens");
         assert!(image.findings().is_empty(), "{:?}", image.findings());
         let found = verified(&image, &Unasked, Depth::Deep);
         assert!(
@@ -72,7 +73,8 @@ fn mended(file: &[u8]) {
     let metered = Arc::new(Metered::new(file));
     match within_memory("mend", || rebuild(Arc::clone(&metered) as _)) {
         Ok(mended) => {
-            let image = ImageReader::open(mended).expect("what was put together opens");
+            let image = ImageReader::open(mended).map(Arc::new);
+            let image = image.expect("what was put together opens");
             let found = verified(&image, &Unasked, Depth::Deep);
             drop(found);
         }
@@ -260,7 +262,11 @@ fn pages_below(image: &ImageReader, page: &Page) {
     }
 }
 
-pub(crate) fn verified(image: &ImageReader, older: &dyn OlderFiles, depth: Depth) -> Vec<Damage> {
+pub(crate) fn verified(
+    image: &Arc<ImageReader>,
+    older: &dyn OlderFiles,
+    depth: Depth,
+) -> Vec<Damage> {
     let done = with_resources(|r| verify_file(image, older, depth, Sample::ALL, r));
     let found = done.expect("nobody stopped it");
     for damage in &found {

@@ -45,7 +45,7 @@ fn run(input: &[u8]) {
 
 /// What a pipe gives must be what the file says.
 fn as_a_file(file: &[u8], read: &Result<(Ending, usize)>) {
-    let Ok(image) = ImageReader::open(Arc::new(file.to_vec())) else {
+    let Ok(image) = ImageReader::open(Arc::new(file.to_vec())).map(Arc::new) else {
         let error = read.as_ref().err();
         assert!(error.is_some(), "what is no image came out of a pipe");
         return;

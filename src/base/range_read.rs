@@ -37,6 +37,12 @@ pub trait RangeRead: Send + Sync {
     /// Says that `len` bytes from `offset` on will be read soon, so that a medium far away can begin to bring
     /// them. A hint: nothing fails, and a range past the end does not matter.
     fn will_need(&self, _offset: u64, _len: u64) {}
+
+    /// Whether `len` bytes from `offset` on are in memory, so that to read them ahead, several ranges at once, has no
+    /// use. `false` where nobody knows; a range past the end may be anything.
+    fn is_cached(&self, _offset: u64, _len: u64) -> bool {
+        false
+    }
 }
 
 /// Bytes in memory.
@@ -47,6 +53,10 @@ impl RangeRead for Vec<u8> {
 
     fn len(&self) -> u64 {
         super::to_u64(Vec::len(self))
+    }
+
+    fn is_cached(&self, _offset: u64, _len: u64) -> bool {
+        true
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {

@@ -113,6 +113,17 @@ impl EncryptedFile {
         })
     }
 
+    /// Where in the file that it is stored in the chunks with `len` bytes from `offset` on begin, and their length;
+    /// as far as the content goes.
+    fn stored(&self, offset: u64, len: u64) -> Option<(u64, u64)> {
+        let end = offset.saturating_add(len).min(self.len());
+        let last = end.checked_sub(1).filter(|last| offset <= *last)?;
+        let chunk = to_u64(self.keys.chunk_len());
+        let (start, _) = self.shape.stored(offset / chunk);
+        let (last, last_len) = self.shape.stored(last / chunk);
+        Some((self.head_len + start, last + to_u64(last_len) - start))
+    }
+
     fn not_authentic(&self, index: u64) -> Error {
         let at = self.head_len + self.shape.stored(index).0;
         let subject = format!("{} at byte {at}", self.inner.name());
@@ -159,14 +170,14 @@ impl RangeRead for EncryptedFile {
     }
 
     fn will_need(&self, offset: u64, len: u64) {
-        let end = offset.saturating_add(len).min(self.len());
-        if offset < end {
-            let chunk = to_u64(self.keys.chunk_len());
-            let (start, _) = self.shape.stored(offset / chunk);
-            let (last, len) = self.shape.stored((end - 1) / chunk);
-            let len = last + to_u64(len) - start;
-            self.inner.will_need(self.head_len + start, len);
+        if let Some((start, len)) = self.stored(offset, len) {
+            self.inner.will_need(start, len);
         }
+    }
+
+    fn is_cached(&self, offset: u64, len: u64) -> bool {
+        let stored = self.stored(offset, len);
+        stored.is_some_and(|(start, len)| self.inner.is_cached(start, len))
     }
 }
 

@@ -71,6 +71,7 @@ fn what_is_announced_is_what_is_read() {
     }
     for (offset, len) in [(300_000, 1), (u64::MAX, u64::MAX), (5, u64::MAX), (5, 0)] {
         file.will_need(offset, len);
+        assert!(!file.is_cached(offset, len));
     }
 }
 

@@ -66,6 +66,10 @@ impl RangeRead for Ends {
     fn will_need(&self, offset: u64, len: u64) {
         self.inner.will_need(offset, len);
     }
+
+    fn is_cached(&self, offset: u64, len: u64) -> bool {
+        self.inner.is_cached(offset, len)
+    }
 }
 
 #[cfg(test)]

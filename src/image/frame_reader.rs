@@ -20,6 +20,9 @@ pub trait FrameSource: Send + Sync {
     /// Says that the record of `frame` will be read soon. A hint.
     fn will_need(&self, _frame: &FrameRef) {}
 
+    /// Whether the record of `frame` is in memory, so that reading it waits for no medium.
+    fn is_cached(&self, frame: &FrameRef) -> bool;
+
     /// The error for `frame` when its content is not what the table says, and `why`.
     fn damage(&self, frame: &FrameRef, why: &str) -> Error;
 }
@@ -39,6 +42,10 @@ impl FrameSource for ImageReader {
         if frame.stored_len <= self.longest(place_of(frame)) {
             self.input.will_need(frame.offset, frame.record_len());
         }
+    }
+
+    fn is_cached(&self, frame: &FrameRef) -> bool {
+        self.input.is_cached(frame.offset, frame.record_len())
     }
 
     fn damage(&self, frame: &FrameRef, why: &str) -> Error {

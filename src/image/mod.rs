@@ -7,6 +7,7 @@
 mod bytes;
 mod codec;
 mod ends;
+mod fetched;
 mod frame_reader;
 mod header;
 mod info;
@@ -35,6 +36,7 @@ mod window;
 mod writer;
 
 pub use codec::{Compression, Decoder, Encoder, Payloads, USUAL_LEVEL};
+pub use fetched::FrameFetcher;
 pub use frame_reader::{FrameReader, FrameSource, mismatch};
 pub use header::{HEADER_LEN, Header, Kind, Parent};
 pub use info::{

@@ -365,6 +365,10 @@ impl RangeRead for Rebuilt {
         self.input.will_need(offset, len);
     }
 
+    fn is_cached(&self, offset: u64, len: u64) -> bool {
+        self.input.is_cached(offset, len)
+    }
+
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let (len, whole) = (buf.len(), self.len());
         let end = offset.checked_add(to_u64(len)).filter(|end| *end <= whole);

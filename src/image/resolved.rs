@@ -1,6 +1,7 @@
 //! The blocks of a disk as an image sees them, wherever their bytes lie: in its own file or in those
 //! of older images.
 
+use super::fetched::FrameFetcher;
 use super::frame_reader::{FrameReader, FrameSource, mismatch};
 use super::header::Header;
 use super::leaf::{FrameRef, Leaf};
@@ -58,6 +59,22 @@ impl Source {
     pub fn will_need(&self) {
         if let Ok((file, frame)) = &self.frame {
             file.will_need(frame);
+        }
+    }
+
+    /// Whether it is in memory, so that reading it waits for no medium.
+    pub fn is_cached(&self) -> bool {
+        match &self.frame {
+            Ok((file, frame)) => file.is_cached(frame),
+            Err(_) => true,
+        }
+    }
+
+    /// Has it read now. What is wrong with it is said when it is wanted.
+    pub fn fetch(&mut self, fetcher: &FrameFetcher) {
+        if let Ok((file, frame)) = &self.frame {
+            let fetched = fetcher.fetch(Arc::clone(file), frame);
+            self.frame = fetched.map(|fetched| (Arc::new(fetched) as _, *frame));
         }
     }
 }

@@ -94,6 +94,10 @@ impl FrameSource for StreamLeaf {
         Ok(*record)
     }
 
+    fn is_cached(&self, _frame: &FrameRef) -> bool {
+        true
+    }
+
     fn damage(&self, frame: &FrameRef, why: &str) -> Error {
         damaged(&self.name, "read", frame.offset, why)
     }

@@ -129,7 +129,7 @@ fn id_in(leftover: &dyn Leftover) -> Option<Uuid> {
 /// # Errors
 /// `Interrupted`, `Terminated`.
 fn whole_image(context: &Context<'_>, leftover: &dyn Leftover) -> Result<Option<Image>> {
-    let Ok(reader) = ImageReader::open(leftover.bytes()) else {
+    let Ok(reader) = ImageReader::open(leftover.bytes()).map(Arc::new) else {
         return Ok(None);
     };
     let (all, resources) = (Sample::ALL, context.resources());

@@ -5,7 +5,7 @@ use super::in_place::as_in_parent;
 use super::ordered::{self, Emit};
 use super::parent::Parent;
 use super::pool::Pool;
-use super::reading::{Disk, Readers, WindowContent, with_readers};
+use super::reading::{Bring, Disk, WindowContent, with_readers};
 use super::{Masked, Resources, Selection};
 use crate::base::{
     BlockIndex, ByteOffset, Error, ErrorKind, Event, Extent, Phase, Result, to_u64, to_usize,
@@ -295,15 +295,15 @@ fn unchanged_but_read(window: EncodedWindow, len: usize) -> Output {
 
 impl Planner<'_> {
     fn plan(&self, emit: &mut Emit<Vec<Job>, Output>, resources: &Resources<'_>) -> Result<()> {
-        with_readers(self.disk, unchanged_but_read, |readers| {
-            self.plan_windows(emit, readers, resources)
+        with_readers(self.disk, unchanged_but_read, |bring| {
+            self.plan_windows(emit, bring, resources)
         })
     }
 
     fn plan_windows(
         &self,
         emit: &mut Emit<Vec<Job>, Output>,
-        readers: &Readers<'_, Output>,
+        bring: Bring<'_, Output>,
         resources: &Resources<'_>,
     ) -> Result<()> {
         let windows = self.disk.header.window_blocks();
@@ -357,7 +357,7 @@ impl Planner<'_> {
                 }
             } else {
                 flush(&mut batch, emit)?;
-                readers.bring(self.disk, job, emit)?;
+                bring(job, emit)?;
             }
             at += count;
         }

@@ -1,6 +1,7 @@
 //! A table to bytes: decode frames on all workers, hand out windows in order.
 
 use super::Resources;
+use super::fetching::{FromFrames, with_fetchers};
 use super::ordered::{self, Emit};
 use super::pool::Pool;
 use crate::base::{AlignedBuf, BlockIndex, BlockMap, Error, Result, to_u64, to_usize};
@@ -62,6 +63,15 @@ pub(super) enum Task {
     Ready(Extracted),
 }
 
+impl FromFrames for Task {
+    fn sources(&mut self) -> &mut [Source] {
+        match self {
+            Task::Read(job) => &mut job.sources,
+            Task::Ready(_) => &mut [],
+        }
+    }
+}
+
 /// One window to read.
 pub(super) struct Job {
     pub(super) leaf: Arc<Leaf>,
@@ -69,10 +79,23 @@ pub(super) struct Job {
     pub(super) sources: Vec<Source>,
 }
 
+impl FromFrames for Job {
+    fn sources(&mut self) -> &mut [Source] {
+        &mut self.sources
+    }
+}
+
 impl Job {
-    /// Has its frames brought while others before them are decoded.
-    pub(super) fn will_need(&self) {
-        self.sources.iter().for_each(Source::will_need);
+    /// Whether none of its blocks is among those that are wanted alone.
+    fn is_outside(&self, only: Option<&BlockMap>) -> bool {
+        only.is_some_and(|map| !map.intersects(self.blocks.clone()))
+    }
+
+    fn unwanted(&self) -> Extracted {
+        Extracted::Unwanted {
+            first: BlockIndex(self.blocks.start),
+            count: self.blocks.end - self.blocks.start,
+        }
     }
 
     pub(super) fn read(
@@ -111,18 +134,15 @@ pub fn extract<T: Send>(
     sink: impl FnMut(&Extracted, T) -> Result<()>,
 ) -> Result<()> {
     decode(table.header(), &resources, work, sink, |emit| {
-        each_part(table, range.clone(), &mut |part| {
-            resources.cancel.check()?;
-            if let Part::Window(job) = &part {
-                if only.is_some_and(|map| !map.intersects(job.blocks.clone())) {
-                    return emit.job(Task::Ready(Extracted::Unwanted {
-                        first: BlockIndex(job.blocks.start),
-                        count: job.blocks.end - job.blocks.start,
-                    }));
-                }
-                job.will_need();
-            }
-            emit.job(part.into_task())
+        with_fetchers(|bring| {
+            each_part(table, range.clone(), &mut |part| {
+                resources.cancel.check()?;
+                let task = match part {
+                    Part::Window(job) if job.is_outside(only) => Task::Ready(job.unwanted()),
+                    part => part.into_task(),
+                };
+                bring(task, emit)
+            })
         })
     })
 }

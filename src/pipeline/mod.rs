@@ -7,7 +7,9 @@
 mod adapt;
 mod backup;
 mod compare;
+mod crew;
 mod extract;
+mod fetching;
 mod in_place;
 mod mask;
 mod ordered;

@@ -2,18 +2,15 @@
 
 use super::Selection;
 use super::backup::Job;
+use super::crew::with_crew;
 use super::in_place::read_as_in_parent;
-use super::ordered::{Emit, Slot, stopped};
+use super::ordered::{Emit, Slot};
 use super::pool::Pool;
 use crate::base::{AlignedBuf, BlockIndex, Extent, Result, subtract, to_usize};
 use crate::block::{BlockSource, Missing, Rescue};
 use crate::image::{BlockState, EncodedWindow, Header, Unfinished};
-use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-
-/// Reads under way at once from a medium: it would be idle from the end of one to the beginning of the next.
-const READERS: usize = 8;
 
 /// A window that was read.
 pub(super) struct WindowContent {
@@ -37,30 +34,28 @@ pub(super) struct Disk<'a> {
 }
 
 impl Disk<'_> {
-    /// Reads the windows that are handed over, until no more are. One with bad spots waits for those before it. What
-    /// holds nothing new is a result already, which `unchanged` makes of it.
+    /// Reads a window that was handed over. One with bad spots waits for those before it. What holds nothing new is a
+    /// result already, which `unchanged` makes of it.
     fn read_handed<O>(
         &self,
-        handed: &Receiver<Handed<'_, O>>,
+        (slot, job, turn): Handed<'_, O>,
         unchanged: impl Fn(EncodedWindow, usize) -> O,
     ) {
-        for (slot, job, turn) in handed {
-            let content = self.read_plainly(job.first.0, job.count).transpose();
-            let content = content.unwrap_or_else(|| {
-                turn.wait();
-                self.read(job.first.0, job.count)
-            });
-            drop(turn);
-            match content {
-                Err(error) => slot.ready(Err(error)),
-                Ok(content) => match read_as_in_parent(self, &job, &content) {
-                    None => slot.job(vec![job.with(content)]),
-                    Some(window) => {
-                        self.pool.give(content.data);
-                        slot.ready(Ok(unchanged(window, content.len)));
-                    }
-                },
-            }
+        let content = self.read_plainly(job.first.0, job.count).transpose();
+        let content = content.unwrap_or_else(|| {
+            turn.wait();
+            self.read(job.first.0, job.count)
+        });
+        drop(turn);
+        match content {
+            Err(error) => slot.ready(Err(error)),
+            Ok(content) => match read_as_in_parent(self, &job, &content) {
+                None => slot.job(vec![job.with(content)]),
+                Some(window) => {
+                    self.pool.give(content.data);
+                    slot.ready(Ok(unchanged(window, content.len)));
+                }
+            },
         }
     }
 
@@ -203,54 +198,32 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Those who read windows from the medium.
-pub(super) struct Readers<'a, O> {
-    handed: Sender<Handed<'a, O>>,
-    under_way: &'a UnderWay,
-}
+/// Has a window read from the medium while the workers are busy.
+pub(super) type Bring<'a, O> = &'a mut dyn FnMut(Job, &mut Emit<Vec<Job>, O>) -> Result<()>;
 
-impl<O> Readers<'_, O> {
-    /// Has a window read from the medium while the workers are busy. Behind a bad spot one is read after the other:
-    /// what is passed over depends on what was met before, and a failing disk should not have more to do than must be.
-    pub(super) fn bring(
-        &self,
-        disk: &Disk<'_>,
-        job: Job,
-        emit: &mut Emit<Vec<Job>, O>,
-    ) -> Result<()> {
-        let first = job.first.0;
-        if disk.known.is_some() || disk.rescue.has_failed() {
-            self.under_way.wait_until(first);
-            let content = disk.read(first, job.count)?;
-            return emit.job(vec![job.with(content)]);
-        }
-        let handed = (emit.slot()?, job, self.under_way.begin(first));
-        self.handed.send(handed).map_err(|_| stopped())
-    }
-}
-
-/// Runs `plan` with those who read windows of `disk`, and who say by `unchanged` that one of so many bytes holds
-/// nothing new.
+/// Runs `plan` with what has windows of `disk` read, where `unchanged` makes a result of one of so many bytes that holds
+/// nothing new. Behind a bad spot one is read after the other: what is passed over depends on what was met before, and a
+/// failing disk should not have more to do than must be.
 ///
 /// # Errors
 /// What `plan` returns.
 pub(super) fn with_readers<O: Send>(
     disk: &Disk<'_>,
-    unchanged: impl Fn(EncodedWindow, usize) -> O + Copy + Send,
-    plan: impl FnOnce(&Readers<'_, O>) -> Result<()>,
+    unchanged: impl Fn(EncodedWindow, usize) -> O + Sync,
+    plan: impl FnOnce(Bring<'_, O>) -> Result<()>,
 ) -> Result<()> {
-    // Nothing waits in between, so that no more is read than is under way when a bad spot is met.
-    let (windows, handed) = bounded(0);
     let under_way = UnderWay::default();
-    std::thread::scope(|scope| {
-        for _ in 0..READERS {
-            let handed = handed.clone();
-            scope.spawn(move || disk.read_handed(&handed, unchanged));
-        }
-        drop(handed);
-        plan(&Readers {
-            handed: windows,
-            under_way: &under_way,
+    let each = |handed: Handed<'_, O>| disk.read_handed(handed, &unchanged);
+    // Nothing waits, so that no more is read than is under way when a bad spot is met.
+    with_crew(0, each, |crew| {
+        plan(&mut |job, emit| {
+            let first = job.first.0;
+            if disk.known.is_some() || disk.rescue.has_failed() {
+                under_way.wait_until(first);
+                let content = disk.read(first, job.count)?;
+                return emit.job(vec![job.with(content)]);
+            }
+            crew.hand((emit.slot()?, job, under_way.begin(first)))
         })
     })
 }

@@ -3,6 +3,7 @@
 
 use super::Resources;
 use super::adapt::Adapt;
+use super::fetching::{Bring, FromFrames, with_fetchers};
 use super::ordered::{self, Emit};
 use crate::base::{AlignedBuf, BlockIndex, Event, Phase, Result};
 use crate::image::{
@@ -55,6 +56,12 @@ struct Job {
     sources: Vec<Source>,
 }
 
+impl FromFrames for Job {
+    fn sources(&mut self) -> &mut [Source] {
+        &mut self.sources
+    }
+}
+
 enum Output {
     /// A subtree that stays where it is, and the level of its page.
     Subtree(u8, Child),
@@ -90,7 +97,7 @@ pub fn rewrite<W: Write>(
     ordered::run(
         resources.threads,
         tickets,
-        |emit| planner.plan(emit),
+        |emit| with_fetchers(|bring| planner.plan(bring, emit)),
         || {
             let header = &header;
             let mut tools = Tools {
@@ -142,20 +149,30 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn plan(&self, emit: &mut Emit<Job, Output>) -> Result<()> {
+    fn plan(&self, bring: Bring<'_, Job, Output>, emit: &mut Emit<Job, Output>) -> Result<()> {
         let top = self.table.top()?;
-        self.body(&top.body, emit)
+        self.body(&top.body, bring, emit)
     }
 
-    fn body(&self, body: &Body, emit: &mut Emit<Job, Output>) -> Result<()> {
+    fn body(
+        &self,
+        body: &Body,
+        bring: Bring<'_, Job, Output>,
+        emit: &mut Emit<Job, Output>,
+    ) -> Result<()> {
         self.resources.cancel.check()?;
         match body {
-            Body::Leaf(leaf) => self.leaf(leaf, emit),
-            Body::Node(node) => self.node(node, emit),
+            Body::Leaf(leaf) => self.leaf(leaf, bring, emit),
+            Body::Node(node) => self.node(node, bring, emit),
         }
     }
 
-    fn node(&self, node: &Node, emit: &mut Emit<Job, Output>) -> Result<()> {
+    fn node(
+        &self,
+        node: &Node,
+        bring: Bring<'_, Job, Output>,
+        emit: &mut Emit<Job, Output>,
+    ) -> Result<()> {
         let level = node.level - 1;
         for (i, child) in node.children.iter().enumerate() {
             let stays = child.since <= self.header.parent_sequence();
@@ -169,12 +186,17 @@ impl Planner<'_> {
                 continue;
             }
             let page = self.table.page(level, node.child_index(i), child)?;
-            self.body(&page.body, emit)?;
+            self.body(&page.body, bring, emit)?;
         }
         Ok(())
     }
 
-    fn leaf(&self, leaf: &Arc<Leaf>, emit: &mut Emit<Job, Output>) -> Result<()> {
+    fn leaf(
+        &self,
+        leaf: &Arc<Leaf>,
+        bring: Bring<'_, Job, Output>,
+        emit: &mut Emit<Job, Output>,
+    ) -> Result<()> {
         let windows = self.header.window_blocks();
         let parent = self.header.parent_sequence();
         let mut at = leaf.first.0;
@@ -194,13 +216,13 @@ impl Planner<'_> {
             };
             sources.iter_mut().for_each(|s| s.wanted &= needed);
             sources.retain(|s| s.wanted != 0);
-            sources.iter().for_each(Source::will_need);
-            emit.job(Job {
+            let job = Job {
                 leaf: Arc::clone(leaf),
                 blocks,
                 needed,
                 sources,
-            })?;
+            };
+            bring(job, emit)?;
         }
         Ok(())
     }

@@ -109,8 +109,30 @@ fn image_of_bytes(disk: &[u8], compression: Compression) -> Vec<u8> {
     image_of(&source, take, compression).0
 }
 
+/// Bytes some of which are not in memory, so that not all who may read them are the same.
+struct PartlyCached(Vec<u8>);
+
+impl RangeRead for PartlyCached {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn len(&self) -> u64 {
+        RangeRead::len(&self.0)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.0.read_at(offset, buf)
+    }
+
+    fn is_cached(&self, offset: u64, len: u64) -> bool {
+        !(offset ^ len).is_multiple_of(3)
+    }
+}
+
 fn open(bytes: &[u8]) -> Result<ChainView> {
-    ChainView::of(Arc::new(ImageReader::open(Arc::new(bytes.to_vec()))?))
+    let bytes = Arc::new(PartlyCached(bytes.to_vec()));
+    ChainView::of(Arc::new(ImageReader::open(bytes)?))
 }
 
 /// The disk an image stands for, and what of it is lost.

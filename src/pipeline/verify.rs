@@ -2,12 +2,13 @@
 
 use super::Resources;
 use super::extract::{Extracted, Job, Part, check_resources, each_part, untouched};
+use super::fetching::{FromFrames, with_fetchers};
 use super::ordered;
 use super::stream::extract_stream;
 use crate::base::{AlignedBuf, BlockIndex, ByteLen, Error, Event, Extent, Observer, Phase, Result};
 use crate::image::{
-    BlockTable, Ending, FilePiece, FrameReader, FrameRef, FrameSource, Header, ImageReader,
-    ImageStream, Leaf, OlderFiles, Window, mismatch, span_of,
+    BlockTable, Ending, FilePiece, FrameReader, FrameRef, Header, ImageReader, ImageStream, Leaf,
+    OlderFiles, Source, Window, mismatch, span_of,
 };
 use std::io::Read;
 use std::ops::Range;
@@ -55,7 +56,7 @@ impl Sample {
 /// # Errors
 /// `Interrupted` or `Terminated` when cancelled; that too many files are open.
 pub fn verify_file(
-    image: &ImageReader,
+    image: &Arc<ImageReader>,
     older: &dyn OlderFiles,
     depth: Depth,
     sample: Sample,
@@ -75,40 +76,41 @@ pub fn verify_file(
         resources.threads,
         resources.tickets(header.window_len()),
         |emit| {
-            image.walk(&mut |piece| {
-                resources.cancel.check()?;
-                let leaf = match piece {
-                    FilePiece::Leaf(leaf) => leaf,
-                    other => {
-                        return match look_at(other, header, older)? {
-                            Some(damage) => emit.ready((vec![damage], 0)),
-                            None => Ok(()),
-                        };
+            with_fetchers(|bring| {
+                image.walk(&mut |piece| {
+                    resources.cancel.check()?;
+                    let leaf = match piece {
+                        FilePiece::Leaf(leaf) => leaf,
+                        other => {
+                            return match look_at(other, header, older)? {
+                                Some(damage) => emit.ready((vec![damage], 0)),
+                                None => Ok(()),
+                            };
+                        }
+                    };
+                    let missing = older.missing(&leaf);
+                    check_resources(missing.iter().map(|(_, error)| error))?;
+                    let missing = losses(header, missing);
+                    if !missing.is_empty() {
+                        emit.ready((missing, 0))?;
                     }
-                };
-                let missing = older.missing(&leaf);
-                check_resources(missing.iter().map(|(_, error)| error))?;
-                let missing = losses(header, missing);
-                if !missing.is_empty() {
-                    emit.ready((missing, 0))?;
-                }
-                for frame in leaf.frames.iter().copied() {
-                    frame_number += 1;
-                    if frame_number % sample.every.max(1) == sample.offset {
-                        image.will_need(&frame);
-                        emit.job((Arc::clone(&leaf), frame))?;
-                    } else {
-                        emit.ready((vec![], frame.record_len()))?;
+                    for frame in leaf.frames.iter().copied() {
+                        frame_number += 1;
+                        if frame_number % sample.every.max(1) == sample.offset {
+                            bring(Frame::of(image, &leaf, frame), emit)?;
+                        } else {
+                            emit.ready((vec![], frame.record_len()))?;
+                        }
                     }
-                }
-                Ok(())
+                    Ok(())
+                })
             })
         },
         || {
             let mut reader = FrameReader::new()?;
-            Ok(move |(leaf, frame): (Arc<Leaf>, FrameRef)| {
-                let found = check_frame(image, &leaf, &frame, depth, &mut reader)?;
-                Ok((found, frame.record_len()))
+            Ok(move |frame: Frame| {
+                let found = frame.check(header, depth, &mut reader)?;
+                Ok((found, frame.frame.record_len()))
             })
         },
         |(found, bytes)| {
@@ -141,22 +143,21 @@ pub fn verify_disk(
         resources.threads,
         resources.tickets(header.window_len()),
         |emit| {
-            each_part(table, range, &mut |part| {
-                resources.cancel.check()?;
-                match part {
-                    Part::Run { blocks, .. } => {
-                        emit.ready((vec![], header.extent_of(&blocks).len.0))
+            with_fetchers(|bring| {
+                each_part(table, range, &mut |part| {
+                    resources.cancel.check()?;
+                    match part {
+                        Part::Run { blocks, .. } => {
+                            emit.ready((vec![], header.extent_of(&blocks).len.0))
+                        }
+                        Part::Lost { blocks, error } => {
+                            let extent = header.extent_of(&blocks);
+                            let what = error.to_string();
+                            emit.ready((vec![Damage { extent, what }], extent.len.0))
+                        }
+                        Part::Window(job) => bring(job, emit),
                     }
-                    Part::Lost { blocks, error } => {
-                        let extent = header.extent_of(&blocks);
-                        let what = error.to_string();
-                        emit.ready((vec![Damage { extent, what }], extent.len.0))
-                    }
-                    Part::Window(job) => {
-                        job.will_need();
-                        emit.job(job)
-                    }
-                }
+                })
             })
         },
         || {
@@ -235,29 +236,60 @@ fn add(damage: &mut Vec<Damage>, new: Damage) {
     }
 }
 
-fn check_frame(
-    image: &ImageReader,
-    leaf: &Leaf,
-    frame: &FrameRef,
-    depth: Depth,
-    reader: &mut FrameReader,
-) -> Result<Vec<Damage>> {
-    let result = match depth {
-        Depth::Quick => reader.check(image, frame),
-        Depth::Deep => reader.read(image, frame),
-    };
-    let lost: Vec<(BlockIndex, Error)> = match result {
-        Err(error) => {
-            check_resources([&error])?;
-            frame.blocks().map(|b| (b, error.clone())).collect()
+/// A frame to look at, of `leaf`.
+struct Frame {
+    leaf: Arc<Leaf>,
+    frame: FrameRef,
+    source: Source,
+}
+
+impl FromFrames for Frame {
+    fn sources(&mut self) -> &mut [Source] {
+        std::slice::from_mut(&mut self.source)
+    }
+}
+
+impl Frame {
+    fn of(image: &Arc<ImageReader>, leaf: &Arc<Leaf>, frame: FrameRef) -> Frame {
+        Frame {
+            leaf: Arc::clone(leaf),
+            frame,
+            source: Source {
+                wanted: frame.mask,
+                frame: Ok((Arc::clone(image) as _, frame)),
+            },
         }
-        Ok(()) if depth == Depth::Quick => return Ok(Vec::new()),
-        Ok(()) => {
-            let wrong = reader.wrong_blocks(frame, leaf, image.header().block_size);
-            wrong.map(|block| (block, mismatch(image, frame))).collect()
-        }
-    };
-    Ok(losses(image.header(), lost))
+    }
+
+    fn check(
+        &self,
+        header: &Header,
+        depth: Depth,
+        reader: &mut FrameReader,
+    ) -> Result<Vec<Damage>> {
+        let frame = &self.frame;
+        let source = self.source.frame.as_ref().map_err(Error::clone);
+        let read = source.and_then(|(image, frame)| {
+            match depth {
+                Depth::Quick => reader.check(image.as_ref(), frame)?,
+                Depth::Deep => reader.read(image.as_ref(), frame)?,
+            }
+            Ok(image)
+        });
+        let lost: Vec<(BlockIndex, Error)> = match read {
+            Err(error) => {
+                check_resources([&error])?;
+                frame.blocks().map(|b| (b, error.clone())).collect()
+            }
+            Ok(_) if depth == Depth::Quick => return Ok(Vec::new()),
+            Ok(image) => {
+                let wrong = reader.wrong_blocks(frame, &self.leaf, header.block_size);
+                let mismatch = |block| (block, mismatch(image.as_ref(), frame));
+                wrong.map(mismatch).collect()
+            }
+        };
+        Ok(losses(header, lost))
+    }
 }
 
 /// The blocks of a window that are lost, and why.

@@ -177,6 +177,8 @@ fn check_reading(store: &dyn Store) {
             if announced {
                 reader.will_need(to_u64(at), to_u64(count));
             }
+            // Where it is read from may depend on it; the bytes do not.
+            reader.is_cached(to_u64(at), to_u64(count));
             let mut buf = vec![0xEE; count];
             reader
                 .read_at(to_u64(at), &mut buf)
@@ -192,6 +194,7 @@ fn check_reading(store: &dyn Store) {
         (u64::MAX - 1, 5),
     ] {
         reader.will_need(at, to_u64(count));
+        reader.is_cached(at, to_u64(count));
         let error = reader
             .read_at(at, &mut vec![0; count])
             .expect_err("past the end");

@@ -164,6 +164,10 @@ impl RangeRead for MemoryFile {
         to_u64(self.bytes.len())
     }
 
+    fn is_cached(&self, _offset: u64, _len: u64) -> bool {
+        true
+    }
+
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.bytes
             .read_at(offset, buf)

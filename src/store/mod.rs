@@ -336,8 +336,8 @@ pub trait Leftover: Send {
 /// How many files may be kept open until they are used again, or twice as many for a while. The rest of what this
 /// process may have open is for what is read at the moment, and for everything else.
 pub fn files_kept_open() -> usize {
-    // A year of daily images fits, so that none is opened twice.
-    to_usize((sys::most_open_files() / 4).clamp(1, 250))
+    // A year of daily images fits, so that none is opened twice; each may be open past the page cache as well.
+    to_usize((sys::most_open_files() / 8).clamp(1, 250))
 }
 
 /// The [`Error`] inside what [`Upload`]'s `write` returned, or one of kind `Destination` around it.

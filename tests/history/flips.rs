@@ -123,7 +123,7 @@ impl OlderFiles for Nothing {
 }
 
 fn is_whole(good: &Arc<Vec<u8>>) -> bool {
-    let image = ImageReader::open(Arc::clone(good) as _).unwrap();
+    let image = Arc::new(ImageReader::open(Arc::clone(good) as _).unwrap());
     let cancel = Cancel::new();
     let seen = verify_file(
         &image,
@@ -156,7 +156,7 @@ impl Found {
 
 fn look(good: &Arc<Vec<u8>>, at: usize, bit: u32, found: &mut Found) {
     let good = Arc::clone(good);
-    let Ok(image) = ImageReader::open(Arc::new(Flipped { good, at, bit })) else {
+    let Ok(image) = ImageReader::open(Arc::new(Flipped { good, at, bit })).map(Arc::new) else {
         found.opening += 1;
         return;
     };

@@ -1,11 +1,12 @@
 //! Reading a published file.
 
-use crate::base::{Error, ErrorKind, RangeRead, Result, past_end, to_u64};
-use crate::sys::{self, persist};
+use crate::base::{AlignedBuf, Error, ErrorKind, RangeRead, Result, past_end, to_u64};
+use crate::sys::{self, errno};
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Shorter reads are tables and headers, which are read again; longer ones are content that passes
 /// once and must not push everything else out of the page cache.
@@ -16,6 +17,8 @@ const PASSING: usize = 64 << 10;
 pub(super) struct LocalFile {
     name: String,
     file: File,
+    /// The same past the page cache, once that was asked for; `None` where its file system does not take that.
+    direct: OnceLock<Option<File>>,
     len: u64,
     /// Whether parts of it are in the page cache for this reader alone, who drops them behind itself.
     brought: AtomicBool,
@@ -33,6 +36,7 @@ impl LocalFile {
             Ok(facts) if facts.is_file() => Ok(LocalFile {
                 name,
                 file,
+                direct: OnceLock::new(),
                 len: facts.len(),
                 brought: AtomicBool::new(false),
                 reread,
@@ -51,19 +55,50 @@ impl LocalFile {
         self.reread.fetch_update(order, order, take).is_ok()
     }
 
-    fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    /// The handle past the page cache, where there can be one.
+    fn direct(&self) -> Option<&File> {
+        let open = || {
+            let direct = sys::open_for_direct_reads(&self.file, AlignedBuf::ALIGNMENT)?;
+            // What lies behind a page of a table would be brought, and not read from there.
+            sys::do_not_read_ahead(&self.file);
+            Some(direct)
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+
+    fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         if buf.len() < PASSING {
-            return persist(|| std::os::unix::fs::FileExt::read_at(&self.file, buf, offset));
+            return sys::read_full(buf, offset, |buf, at| self.file.read_at(buf, at));
         }
         if self.may_stay(buf.len()) {
             self.brought.store(true, Ordering::Relaxed);
-            return persist(|| std::os::unix::fs::FileExt::read_at(&self.file, buf, offset));
+            return sys::read_full(buf, offset, |buf, at| self.file.read_at(buf, at));
         }
-        let (count, drop) = persist(|| sys::read_uncached(&self.file, buf, offset))?;
-        if drop || self.brought.load(Ordering::Relaxed) {
-            sys::drop_cached(&self.file, offset, to_u64(count));
+        let len = to_u64(buf.len());
+        let mut drop = self.brought.load(Ordering::Relaxed);
+        self.read_passing(buf, offset, &mut drop)?;
+        if drop {
+            sys::drop_cached(&self.file, offset, len);
         }
-        Ok(count)
+        Ok(())
+    }
+
+    /// Reads what is not to stay in the page cache: past it what is not in there. Sets `drop` where it stayed.
+    fn read_passing(&self, buf: &mut [u8], offset: u64, drop: &mut bool) -> io::Result<()> {
+        let is_cached = sys::is_cached(&self.file, offset, to_u64(buf.len()));
+        if let (Some(false), Some(direct)) = (is_cached, self.direct()) {
+            let unit = to_u64(AlignedBuf::ALIGNMENT);
+            match sys::read_direct(direct, buf, offset, unit, self.len) {
+                // Larger units than it said.
+                Err(e) if e.raw_os_error() == Some(errno::EINVAL) => {}
+                other => return other,
+            }
+        }
+        sys::read_full(buf, offset, |buf, at| {
+            let (count, stays) = sys::read_uncached(&self.file, buf, at)?;
+            *drop |= stays;
+            Ok(count)
+        })
     }
 }
 
@@ -82,28 +117,33 @@ impl RangeRead for LocalFile {
             return Err(past_end(&self.name, offset, buf.len(), self.len));
         }
         let _pending = sys::pending("reading", &self.name);
-        let mut done = 0;
-        while done < buf.len() {
-            let at = offset + to_u64(done);
-            let place = || format!("{} at byte {at}", self.name);
-            match self.read_some(&mut buf[done..], at) {
-                Ok(0) => {
-                    return Err(Error::new(ErrorKind::Damaged, "read", place())
-                        .because("the file has become shorter since it was opened"));
+        self.read(buf, offset).map_err(|e| {
+            let place = format!("{} at byte {offset}", self.name);
+            let error = Error::new(ErrorKind::Damaged, "read", place);
+            match e.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    error.because("the file has become shorter since it was opened")
                 }
-                Ok(count) => done += count,
-                Err(e) => return Err(Error::new(ErrorKind::Damaged, "read", place()).caused_by(e)),
+                _ => error.caused_by(e),
             }
-        }
-        Ok(())
+        })
     }
 
     fn will_need(&self, offset: u64, len: u64) {
+        // What is not to stay in the page cache is read past it where that can be.
+        let passes = self.reread.load(Ordering::Relaxed) == 0;
+        if passes && self.direct().is_some() {
+            return;
+        }
         // What somebody else has in the cache stays there.
-        if sys::is_cached(&self.file, offset, len) != Some(true) {
+        if !self.is_cached(offset, len) {
             let _pending = sys::pending("reading ahead in", &self.name);
             self.brought.store(true, Ordering::Relaxed);
             sys::begin_reading(&self.file, offset, len);
         }
+    }
+
+    fn is_cached(&self, offset: u64, len: u64) -> bool {
+        sys::is_cached(&self.file, offset, len) == Some(true)
     }
 }

@@ -1,6 +1,7 @@
 //! What the contract cannot know: modes, links, leftovers, failing files.
 
 use super::*;
+use crate::base::to_u64;
 use crate::store::{Form, contract, write_error};
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -296,40 +297,88 @@ fn a_leftover_with_a_second_name_is_not_gone_on_with() {
     assert_eq!(fs::read(dir.path().join("elsewhere")).unwrap(), b"half");
 }
 
+/// A published file of 1 MiB and an odd end that is not in the page cache; `None` where the kernel does not tell.
+fn uncached(store: &LocalStore) -> Option<(fs::File, Vec<u8>)> {
+    let bytes = crate::block::contract::pattern((1 << 20) + 777);
+    let mut upload = store.create(&name("a")).unwrap();
+    upload.write_all(&bytes).unwrap();
+    upload.publish().unwrap();
+    let file = fs::File::open(store.path.join("a")).unwrap();
+    fs::read(store.path.join("a")).unwrap();
+    let told = sys::is_cached(&file, 0, 1 << 20) == Some(true);
+    sys::drop_cached(&file, 0, 0);
+    if !told || sys::is_cached(&file, 0, 1 << 20) == Some(true) {
+        eprintln!("SKIPPED (the kernel does not tell what is cached, or keeps all of it)");
+        return None;
+    }
+    Some((file, bytes))
+}
+
+#[test]
+fn content_that_is_not_cached_is_read_past_the_cache() {
+    let (_dir, store) = store();
+    let Some((file, bytes)) = uncached(&store) else {
+        return;
+    };
+    if sys::open_for_direct_reads(&file, 4096).is_none() {
+        eprintln!(
+            "SKIPPED: the file system of the temporary directory does not say that it has O_DIRECT"
+        );
+        return;
+    }
+    let reader = store.open(&name("a")).unwrap();
+    let len = bytes.len();
+    let any_cached =
+        || (0..len.div_ceil(4096)).any(|page| reader.is_cached(to_u64(page * 4096), 1));
+    let read = |from: usize, to: usize| {
+        let mut buf = vec![0; to - from];
+        reader.read_at(to_u64(from), &mut buf).unwrap();
+        assert!(buf == bytes[from..to], "{from} to {to}");
+    };
+    for (from, to) in [(0, 1 << 20), (5, 70_000), (4096, len), (len - 65_536, len)] {
+        reader.will_need(to_u64(from), to_u64(to - from));
+        read(from, to);
+        assert!(!any_cached(), "{from} to {to}");
+    }
+    // What somebody else has there is taken from there, and stays.
+    fs::read(store.path.join("a")).unwrap();
+    read(5, len);
+    assert!(reader.is_cached(0, to_u64(len)));
+    // What is written and not on the medium yet is not missed.
+    store.overwrite(&name("a"), 100, b"new").unwrap();
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .open(store.path.join("a"));
+    std::os::unix::fs::FileExt::write_all_at(&written.unwrap(), b"newer", 200_000).unwrap();
+    let mut buf = vec![0; len];
+    reader.read_at(0, &mut buf).unwrap();
+    assert!(&buf[100..103] == b"new" && &buf[200_000..200_005] == b"newer");
+}
+
 /// Half of what is read stays in the page cache, as far as it was allowed to, until it is read once more.
 #[test]
 fn what_is_read_again_soon_stays_until_then() {
     const HALF: usize = 512 << 10;
     let (_dir, store) = store();
-    let bytes = crate::block::contract::pattern(2 * HALF);
-    let mut upload = store.create(&name("a")).unwrap();
-    upload.write_all(&bytes).unwrap();
-    upload.publish().unwrap();
-    let path = store.path.join("a");
+    let Some((on_disk, bytes)) = uncached(&store) else {
+        return;
+    };
     let cached = |half: u64| {
-        let len = crate::base::to_u64(HALF);
-        sys::is_cached(&fs::File::open(&path).unwrap(), half * len, len) == Some(true)
+        let len = to_u64(HALF);
+        sys::is_cached(&on_disk, half * len, len) == Some(true)
     };
     let file = store.open(&name("a")).unwrap();
     let read = |half: usize| {
         let mut buf = vec![0; HALF];
-        file.read_at(crate::base::to_u64(half * HALF), &mut buf)
-            .unwrap();
+        file.read_at(to_u64(half * HALF), &mut buf).unwrap();
         assert!(buf == bytes[half * HALF..][..HALF]);
     };
-    fs::read(&path).unwrap();
-    let told = cached(0);
-    sys::drop_cached(&fs::File::open(&path).unwrap(), 0, 0);
-    if !told || cached(0) {
-        eprintln!("SKIPPED (the kernel does not tell what is cached, or keeps all of it)");
-        return;
-    }
     let state = || (cached(0), cached(1));
     read(0);
     // The kernel itself may have read ahead.
     assert!(!cached(0));
-    store.will_reread(crate::base::to_u64(HALF + HALF / 2));
-    file.will_need(0, crate::base::to_u64(2 * HALF));
+    store.will_reread(to_u64(HALF + HALF / 2));
+    file.will_need(0, to_u64(2 * HALF));
     read(0);
     read(1);
     assert_eq!(state(), (true, false), "only one of them may stay");

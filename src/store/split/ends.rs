@@ -132,7 +132,7 @@ impl Shape {
 
     /// Calls `each` for every part that holds some of the `len` bytes from `offset`, as far as the file goes: the
     /// number of the part, where in it they begin, and how many they are.
-    pub(super) fn will_need(&self, offset: u64, len: u64, mut each: impl FnMut(u32, u64, u64)) {
+    pub(super) fn each_within(&self, offset: u64, len: u64, mut each: impl FnMut(u32, u64, u64)) {
         let len = to_usize(self.len.saturating_sub(offset).min(len));
         let _ = self.each_piece("", offset, len, |number, within, piece| {
             each(number, within, to_u64(piece.len()));

@@ -388,10 +388,21 @@ impl RangeRead for MediaFile {
 
     /// Only of parts that are open: nobody is asked for others before they are read.
     fn will_need(&self, offset: u64, len: u64) {
-        self.shape.will_need(offset, len, |number, at, len| {
+        self.shape.each_within(offset, len, |number, at, len| {
             if let Some(part) = self.media.open_part(&self.file, number) {
                 part.will_need(at, len);
             }
         });
+    }
+
+    /// Parts that are not open count as if they were: reading them ahead, several at once, would ask for a medium
+    /// while another one is read.
+    fn is_cached(&self, offset: u64, len: u64) -> bool {
+        let mut all = true;
+        self.shape.each_within(offset, len, |number, at, len| {
+            let part = self.media.open_part(&self.file, number);
+            all &= part.is_none_or(|part| part.is_cached(at, len));
+        });
+        all
     }
 }

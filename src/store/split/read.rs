@@ -104,6 +104,22 @@ impl SplitFile {
         *open = Some((number, Arc::clone(&part)));
         Ok(part)
     }
+
+    /// Calls `each` for every part that holds some of the `len` bytes from `offset`, as far as the file goes, and
+    /// where in it they are: with the part, if that is the one that is open.
+    fn each_open(
+        &self,
+        offset: u64,
+        len: u64,
+        mut each: impl FnMut(Option<&dyn RangeRead>, u64, u64),
+    ) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.clone();
+        self.shape.each_within(offset, len, |number, within, len| {
+            let part = open.as_ref().filter(|(which, _)| *which == number);
+            each(part.map(|(_, part)| part.as_ref()), within, len);
+        });
+    }
 }
 
 impl RangeRead for SplitFile {
@@ -125,15 +141,19 @@ impl RangeRead for SplitFile {
 
     /// Only of the part that is open: another one would be opened and closed in turns with it.
     fn will_need(&self, offset: u64, len: u64) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((which, part)) = open.clone() {
-            drop(open);
-            self.shape.will_need(offset, len, |number, within, len| {
-                if number == which {
-                    part.will_need(within, len);
-                }
-            });
-        }
+        self.each_open(offset, len, |part, within, len| {
+            if let Some(part) = part {
+                part.will_need(within, len);
+            }
+        });
+    }
+
+    fn is_cached(&self, offset: u64, len: u64) -> bool {
+        let mut all = true;
+        self.each_open(offset, len, |part, within, len| {
+            all &= part.is_some_and(|part| part.is_cached(within, len));
+        });
+        all
     }
 }
 
