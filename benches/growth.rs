@@ -5,7 +5,7 @@
 //!
 //! - `disks`: sparse disks of which an eighth is in use, everywhere the same mix of text, machine code, noise and
 //!   zeros. Seconds are those of each GiB in use; the ratio is that to the smallest disk that is large enough for
-//!   the start of a program not to matter.
+//!   the start of a program not to matter. What the device makes of writing alone is there too.
 //! - `images`: a disk of 256 MiB of which a little changes before each increment: one more increment, a restore, a
 //!   list, and a prune that merges all of them into the newest image, of which the seconds for each image that
 //!   goes are shown; the ratio is that to a single increment.
@@ -19,13 +19,14 @@ mod measure;
 
 use measure::{Any, Cost, FRAME, MIB, Numbers, Table, number, strata, text};
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// One mebibyte in so many is in use.
 const SHARE: u64 = 8;
 /// The disk of this many GiB is what larger ones are compared with.
 const BASE_GIB: u64 = 4;
+const WRITE: &str = "limit: write past the cache";
 /// The disk that has many images, in bytes.
 const SMALL: u64 = 256 * MIB;
 
@@ -115,6 +116,9 @@ fn disks(table: &mut Table, dir: &Path, sizes: &[u64], rounds: u64) -> Any<()> {
             measure::read_folder(&place.store)?;
             add("verify --deep", place.with_store(&["verify", "--deep"])?);
             add("restore, not read back", place.restore()?);
+            nix::unistd::sync();
+            add(WRITE, measure::timed(|| copy_past_the_cache(place))?.0);
+            fs::remove_file(&place.out)?;
         }
     }
     for what in [
@@ -122,11 +126,13 @@ fn disks(table: &mut Table, dir: &Path, sizes: &[u64], rounds: u64) -> Any<()> {
         "increment, nothing changed",
         "verify --deep",
         "restore, not read back",
+        WRITE,
     ] {
         let base = table.cost(&name(what, BASE_GIB.min(*sizes.last().unwrap_or(&1))));
         for gib in sizes {
             if let (Some(base), Some(cost)) = (base, table.cost(&name(what, *gib))) {
-                let wanted = if *gib > BASE_GIB { "at most 1.1" } else { "" };
+                let is_ours = *gib > BASE_GIB && what != WRITE;
+                let wanted = if is_ours { "at most 1.1" } else { "" };
                 table.ratio(&name(what, *gib), cost.seconds / base.seconds, wanted);
             }
         }
@@ -157,6 +163,25 @@ fn warm(path: &Path) -> Any<()> {
         file.read_exact_at(&mut chunk, at)?;
     }
     Ok(())
+}
+
+/// Writes what is in use of a disk, and no zeros, where it belongs in a new file, and syncs it.
+fn copy_past_the_cache(place: &Place) -> Any<()> {
+    let disk = File::open(&place.disk)?;
+    let len = disk.metadata()?.len();
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true);
+    let out = options.custom_flags(nix::libc::O_DIRECT).open(&place.out)?;
+    out.set_len(len)?;
+    let mut chunk = measure::buffer(FRAME);
+    chunk.set_len(FRAME);
+    for at in (0..len).step_by(usize::try_from(SHARE * MIB)?) {
+        disk.read_exact_at(&mut chunk, at)?;
+        if chunk.iter().any(|byte| *byte != 0) {
+            out.write_all_at(&chunk, at)?;
+        }
+    }
+    Ok(out.sync_all()?)
 }
 
 /// A disk of `len` bytes of which an eighth is in use, a mebibyte here and there.

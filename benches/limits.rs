@@ -1,13 +1,14 @@
 //! How near each operation comes to what the machine can do, and how far it is ahead of others.
 //!
-//! `cargo bench --bench limits [-- [full] [readers] [rivals] [encrypted] [cold] [DISK]]`
+//! `cargo bench --bench limits [-- [full] [readers] [device] [rivals] [encrypted] [cold] [DISK]]`
 //!
 //! DISK is a file that holds a disk; without one, a disk of 1 GiB is made of text, machine code, noise and
-//! zeros. Without a name all parts but `cold` run:
+//! zeros. Without a name all parts but `cold` and `device` run:
 //!
 //! - `full`: a full image against reading, BLAKE3 and zstd on all cores of exactly the bytes that it takes.
 //! - `readers`: verify and restore against reading, decoding and writing them, with the image in the page cache
 //!   and out of it.
+//! - `device`: a restore to a loop device against writing the same bytes to one; needs root.
 //! - `encrypted`: the same with an encrypted image, against the plain one.
 //! - `rivals`: full images by partclone (of each partition, as Clonezilla does), qemu-img,
 //!   dd and zstd, fsarchiver, restic, borg, rustic, bupstash, and what restores theirs; those that are installed.
@@ -22,6 +23,10 @@
 #[path = "measure/mod.rs"]
 mod measure;
 
+#[path = "measure/loop_device.rs"]
+mod loop_device;
+
+use loop_device::LoopDevice;
 use measure::rivals::{Ground, rivals};
 use measure::{Any, FRAME, Pieces, Table, evict, folder_len, strata, timed};
 use std::fs::{self, File};
@@ -43,7 +48,7 @@ fn main() -> Any<()> {
     // Cargo passes `--bench`.
     for arg in std::env::args().skip(1).filter(|a| !a.starts_with("--")) {
         match arg.as_str() {
-            "full" | "readers" | "rivals" | "encrypted" | "cold" => parts.push(arg),
+            "full" | "readers" | "device" | "rivals" | "encrypted" | "cold" => parts.push(arg),
             _ => disk = Some(PathBuf::from(arg)),
         }
     }
@@ -115,7 +120,7 @@ impl Bench {
 
     fn wants(&self, part: &str) -> bool {
         let asked = self.parts.iter().any(|p| p == part);
-        asked || (self.parts.is_empty() && part != "cold")
+        asked || (self.parts.is_empty() && !["cold", "device"].contains(&part))
     }
 
     fn round(&self, table: &mut Table) -> Any<()> {
@@ -138,6 +143,9 @@ impl Bench {
             table.add("limit: zstd, not cached", cost);
             self.backup(table, &format!("backup{COLD}"), &store, &[])?;
             measure::read(&self.disk)?;
+        }
+        if self.wants("device") {
+            self.device(table, &store)?;
         }
         let mut stores = vec![(store, vec![], "")];
         if self.wants("encrypted") {
@@ -211,7 +219,14 @@ impl Bench {
         measure::read(&image)?;
         table.add("limit: read image", timed(|| measure::read(&image))?.0);
         let frames = frames_of(&self.pieces, LEVEL, &frames)?;
-        table.add("limit: unzstd + BLAKE3", timed(|| unzstd(&frames))?.0);
+        let unzstd = || timed(|| frames.each(&unpacker));
+        table.add("limit: unzstd + BLAKE3", unzstd()?.0);
+        evict(&frames.path)?;
+        let read = timed(|| frames.read_direct());
+        table.add("limit: read image past the cache", read?.0);
+        evict(&frames.path)?;
+        let unzstd = timed(|| frames.each_direct(&unpacker));
+        table.add("limit: unzstd + BLAKE3, not cached", unzstd?.0);
         let direct = nix::libc::O_DIRECT;
         for (name, flags) in [("limit: write", 0), ("limit: write past the cache", direct)] {
             table.add(name, timed(|| self.write(&out, flags))?.0);
@@ -255,6 +270,31 @@ impl Bench {
         Ok(())
     }
 
+    /// What writes to a block device: each time to one whose file is new.
+    fn device(&self, table: &mut Table, store: &Path) -> Any<()> {
+        let (file, len) = (
+            self.work.join("device.img"),
+            fs::metadata(&self.disk)?.len(),
+        );
+        let device = LoopDevice::new(&file, len)?;
+        let mut options = File::options();
+        let options = options.write(true).custom_flags(nix::libc::O_DIRECT);
+        let out = options.open(&device.path)?;
+        table.add(
+            "limit: write to a loop device",
+            timed(|| self.write_to(&out))?.0,
+        );
+        drop((out, device));
+        let device = LoopDevice::new(&file, len)?;
+        measure::read(&measure::first_image(store)?)?;
+        nix::unistd::sync();
+        let restore = ["restore", "latest", measure::text(&device.path)?];
+        let how = ["--no-read-back", "--yes", "--store", measure::text(store)?];
+        let (cost, _) = strata(&[&restore[..], &how].concat())?;
+        table.add("restore to a loop device, not read back", cost);
+        Ok(())
+    }
+
     /// Writes what is taken where it belongs in a sparse file, and syncs it.
     fn write(&self, to: &Path, flags: i32) -> Any<()> {
         let _ = fs::remove_file(to);
@@ -263,6 +303,10 @@ impl Bench {
         let new = options.write(true).create_new(true).custom_flags(flags);
         let out = new.open(to)?;
         out.set_len(fs::metadata(&self.disk)?.len())?;
+        self.write_to(&out)
+    }
+
+    fn write_to(&self, out: &File) -> Any<()> {
         self.pieces.each(&|| {
             |at, bytes: &[u8]| match out.write_all_at(bytes, at) {
                 Ok(()) => {}
@@ -340,6 +384,21 @@ impl Bench {
                 &["limit: read image", "limit: unzstd + BLAKE3"],
                 "at least 0.9",
             ),
+            (
+                "restore to a loop device, not read back",
+                &["limit: write to a loop device"],
+                "at least 0.9",
+            ),
+            (
+                "verify, image not cached",
+                &["limit: read image past the cache"],
+                "at least 0.9",
+            ),
+            (
+                "verify --deep, image not cached",
+                &["limit: unzstd + BLAKE3, not cached"],
+                "at least 0.9",
+            ),
         ];
         // Whichever way of writing is the faster one here.
         let writes = ["limit: write", "limit: write past the cache"];
@@ -349,12 +408,22 @@ impl Bench {
         let write = writes.min_by(|a, b| a.1.total_cmp(&b.1));
         let restore: &[&str] = &[write.map_or("", |w| w.0), "limit: unzstd + BLAKE3"];
         let restore = ("restore, not read back", restore, "at least 0.9");
+        let seconds = |table: &Table, name: &str| table.cost(name).map(|cost| cost.seconds);
+        let slowest = |table: &Table, limits: &[&str]| {
+            let limits = limits.iter().filter_map(|name| seconds(table, name));
+            limits.fold(0.0, f64::max)
+        };
         for (name, limits, wanted) in limits.iter().chain([&restore]) {
-            let slowest = limits.iter().filter_map(|n| Some(table.cost(n)?.seconds));
-            let slowest = slowest.fold(0.0, f64::max);
-            if let Some(cost) = table.cost(name) {
-                table.ratio(name, slowest / cost.seconds, wanted);
+            if let Some(cost) = seconds(table, name) {
+                table.ratio(name, slowest(table, limits) / cost, wanted);
             }
+        }
+        // Nothing is written before all of the image was read.
+        let name = format!("restore, not read back{FROM_DISK}");
+        let read = seconds(table, "limit: read image past the cache");
+        if let (Some(read), Some(cost)) = (read, seconds(table, &name)) {
+            let one_after_the_other = read + slowest(table, restore.1);
+            table.ratio(&name, one_after_the_other / cost, restore.2);
         }
         for name in table.names() {
             let against = |ours: &str, wanted: &str, table: &mut Table| {
@@ -388,17 +457,15 @@ fn crc(bytes: &[u8]) {
     std::hint::black_box(crc32fast::hash(bytes));
 }
 
-/// Decodes every frame and hashes its blocks, on all cores.
-fn unzstd(frames: &Pieces) -> Any<()> {
-    frames.each(&|| {
-        let mut zstd = zstd::bulk::Decompressor::new().ok();
-        let mut data = vec![0; FRAME];
-        move |_, packed| {
-            let zstd = zstd.as_mut();
-            let len = zstd.and_then(|z| z.decompress_to_buffer(packed, data.as_mut_slice()).ok());
-            measure::digests(&data[..len.unwrap_or(0)]);
-        }
-    })
+/// Decodes every frame that it gets and hashes its blocks.
+fn unpacker() -> impl FnMut(u64, &[u8]) {
+    let mut zstd = zstd::bulk::Decompressor::new().ok();
+    let mut data = vec![0; FRAME];
+    move |_, packed| {
+        let zstd = zstd.as_mut();
+        let len = zstd.and_then(|z| z.decompress_to_buffer(packed, data.as_mut_slice()).ok());
+        measure::digests(&data[..len.unwrap_or(0)]);
+    }
 }
 
 /// Removes what another run has made, and waits until the file system has: else the next run would.

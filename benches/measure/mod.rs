@@ -290,7 +290,7 @@ pub(crate) fn read_direct(path: &Path) -> Any<()> {
 }
 
 /// A buffer of `len` bytes in huge pages, which makes fewer requests of a transfer past the page cache.
-fn buffer(len: usize) -> AlignedBuf {
+pub(crate) fn buffer(len: usize) -> AlignedBuf {
     let mut buf = AlignedBuf::zeroed(len.next_multiple_of(AlignedBuf::HUGE_PAGE));
     diskstrata::sys::prefer_huge_pages(&mut buf);
     buf
@@ -478,6 +478,14 @@ impl Pieces {
     ) -> Any<()> {
         let file = open_direct(&self.path)?;
         self.each_at(&file, 2 * cores(), &|_, from| from, worker)
+    }
+
+    /// Reads them all past the page cache, which must not hold them.
+    pub(crate) fn read_direct(&self) -> Any<()> {
+        let file = open_direct(&self.path)?;
+        self.each_at(&file, DIRECT_READERS, &|_, from| from, &|| {
+            |_, bytes| touch(bytes)
+        })
     }
 
     /// Hands out as many bytes, read where they begin on `disk`: how fast the page cache gives them depends on how they
