@@ -27,9 +27,12 @@ pub(super) fn with_fetchers<J: FromFrames, O: Send>(
 ) -> Result<()> {
     let fetcher = FrameFetcher::default();
     let each = |(slot, mut job): (Slot<J, O>, J)| {
-        let sources = job.sources().iter_mut();
-        sources.for_each(|source| source.fetch(&fetcher));
-        slot.job(job);
+        // Else whoever stops a run would wait for all that waits to be read.
+        if slot.is_wanted() {
+            let sources = job.sources().iter_mut();
+            sources.for_each(|source| source.fetch(&fetcher));
+            slot.job(job);
+        }
     };
     with_crew(WAITING, each, |crew| {
         plan(&mut |mut job, emit| {

@@ -3,6 +3,7 @@
 use crate::base::{Error, ErrorKind, Result};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An item's place in the order, and the tickets that it has.
@@ -45,16 +46,24 @@ pub(super) struct Emit<J, O> {
     most: usize,
     jobs: Sender<Work<J, O>>,
     done: Sender<(Place, Result<O>)>,
+    /// Set when nothing more is wanted.
+    stop: Arc<AtomicBool>,
 }
 
 /// A place in the order whose work, or result, is made ready elsewhere. Dropped unfilled it ends the run with an error.
 pub(super) struct Slot<J, O> {
     due: Due<O>,
     jobs: Sender<Work<J, O>>,
+    stop: Arc<AtomicBool>,
 }
 
 // Where the run has ended, nobody wants to know what a slot is filled with.
 impl<J, O> Slot<J, O> {
+    /// Whether the run has not ended.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
     /// Hands out the work.
     pub(super) fn job(self, job: J) {
         let _ = self.jobs.send((self.due, job));
@@ -107,6 +116,7 @@ impl<J, O> Emit<J, O> {
         Ok(Slot {
             due: self.due(1)?,
             jobs: self.jobs.clone(),
+            stop: Arc::clone(&self.stop),
         })
     }
 
@@ -145,7 +155,7 @@ where
     O: Send,
     W: FnMut(J) -> Result<O>,
 {
-    let stop = AtomicBool::new(false);
+    let stop = Arc::new(AtomicBool::new(false));
     let tickets = tickets.max(1);
     let (ticket_in, ticket_out) = bounded(tickets);
     for _ in 0..tickets {
@@ -154,6 +164,7 @@ where
     let (jobs_in, jobs_out) = unbounded();
     let (done_in, done_out) = unbounded();
     std::thread::scope(|scope| {
+        let told = Arc::clone(&stop);
         let producer = scope.spawn(move || {
             let mut emit = Emit {
                 next: 0,
@@ -161,6 +172,7 @@ where
                 most: tickets,
                 jobs: jobs_in,
                 done: done_in,
+                stop: told,
             };
             produce(&mut emit)
         });
@@ -380,6 +392,33 @@ mod tests {
         let (result, seen) = fill(None, Some(100));
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Internal);
         assert_eq!(seen, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_place_is_not_wanted_any_more_when_the_run_has_ended() {
+        let mut wanted = (false, true);
+        let result = run(
+            1,
+            4,
+            |emit| {
+                let (first, second) = (emit.slot()?, emit.slot()?);
+                wanted.0 = second.is_wanted();
+                first.ready(Err(Error::new(ErrorKind::Source, "read", "x")));
+                // Half a minute, at most.
+                for _ in 0..3000 {
+                    wanted.1 = second.is_wanted();
+                    if !wanted.1 {
+                        break;
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                Ok(())
+            },
+            || Ok(|n: u64| Ok(n)),
+            |_: u64| Ok(()),
+        );
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Source);
+        assert_eq!(wanted, (true, false));
     }
 
     #[test]
