@@ -109,7 +109,7 @@ pub const DEFAULT_MEMORY: u64 = 256 << 20;
 impl<'a> Context<'a> {
     /// A context for this machine: all cores, the usual budget.
     pub fn new(cancel: &'a Cancel, observer: &'a dyn Observer) -> Context<'a> {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = usual_threads();
         Context {
             root: PathBuf::from("/"),
             cancel,
@@ -158,8 +158,15 @@ impl<'a> Context<'a> {
     }
 }
 
+/// Worker threads unless a person says otherwise: one for each core.
+fn usual_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// What a process does once, before the first operation.
 pub fn prepare_process() {
+    // One for each core, for the one who plans and for the one who writes; those who wait for a medium share them.
+    crate::sys::share_arenas(usual_threads() + 2);
     crate::sys::survive_file_size_limit();
     crate::sys::allow_many_files();
 }

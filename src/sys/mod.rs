@@ -41,7 +41,7 @@ pub use persist::{facts_of, persist, read_full, sync, write_all_at};
 pub use process::{
     allow_many_files, available_memory, effective_uid, hostname, is_readable, is_terminal_device,
     keep_memory_private, kernel_release, most_open_files, peak_memory, prefer_huge_pages,
-    stand_back, survive_file_size_limit, sync_all,
+    share_arenas, stand_back, survive_file_size_limit, sync_all,
 };
 pub use space::{Space, free_space, longest_file};
 pub use sparse::{Segment, punch_hole, segment_at};

@@ -39,6 +39,20 @@ pub fn allow_many_files() {
     }
 }
 
+/// Has threads share what they allocate from, so that there is no more than `most` of that: glibc reserves 64 MiB of
+/// addresses for each, up to eight for every core, which a limit on addresses (setrlimit(2), `RLIMIT_AS`) does not leave
+/// to many threads (mallopt(3), `M_ARENA_MAX`). To be called before there are threads. With another C library, nothing
+/// is different.
+pub fn share_arenas(most: usize) {
+    #[cfg(target_env = "gnu")]
+    if let Ok(most) = i32::try_from(most) {
+        // SAFETY: it takes plain numbers, and sets what later allocations go by.
+        let _ = unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, most) };
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = most;
+}
+
 /// How many files this process may have open (getrlimit(2), `RLIMIT_NOFILE`).
 pub fn most_open_files() -> u64 {
     use nix::sys::resource::{Resource, getrlimit};
