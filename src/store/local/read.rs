@@ -130,20 +130,21 @@ impl RangeRead for LocalFile {
     }
 
     fn will_need(&self, offset: u64, len: u64) {
-        // What is not to stay in the page cache is read past it where that can be.
-        let passes = self.reread.load(Ordering::Relaxed) == 0;
-        if passes && self.direct().is_some() {
-            return;
+        let passes = || self.reread.load(Ordering::Relaxed) == 0;
+        match sys::is_cached(&self.file, offset, len) {
+            // What somebody else has in the cache stays there.
+            Some(true) => return,
+            // What is not to stay there is read past it where that can be.
+            Some(false) if passes() && self.direct().is_some() => return,
+            Some(false) | None => {}
         }
-        // What somebody else has in the cache stays there.
-        if !self.is_cached(offset, len) {
-            let _pending = sys::pending("reading ahead in", &self.name);
-            self.brought.store(true, Ordering::Relaxed);
-            sys::begin_reading(&self.file, offset, len);
-        }
+        let _pending = sys::pending("reading ahead in", &self.name);
+        self.brought.store(true, Ordering::Relaxed);
+        sys::begin_reading(&self.file, offset, len);
     }
 
+    /// Where the kernel does not tell (before Linux 6.5), what is announced comes by itself.
     fn is_cached(&self, offset: u64, len: u64) -> bool {
-        sys::is_cached(&self.file, offset, len) == Some(true)
+        sys::is_cached(&self.file, offset, len) != Some(false)
     }
 }
